@@ -1,0 +1,133 @@
+//! Writes the exact bytes that are signed, hashed or bound as associated data.
+//!
+//! The form is: label, version, then the fields in their documented order, each as a big-endian u32 length and
+//! its bytes. Integers are 8 bytes big-endian, identifiers 16 bytes, an absent field has length 0, a list is
+//! its count followed by its items. It is never a wire encoding, so both encodings sign the same bytes.
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::binary::Hash;
+
+/// The version of every signed and hashed format of this crate.
+pub const VERSION: u64 = 1;
+
+/// Labels: no two purposes share one, so no signature or hash means two things.
+pub mod label {
+    /// A session's certificate.
+    pub const CERTIFICATE: &str = "sealcast/certificate";
+    /// The revocation of a session.
+    pub const REVOCATION: &str = "sealcast/revocation";
+    /// The hash before the first entry of a user's chain.
+    pub const USER_CHAIN: &str = "sealcast/user-chain";
+    /// The hash of one entry of a user's chain.
+    pub const USER_EVENT: &str = "sealcast/user-event";
+    /// The expiry of a session, which nobody signs.
+    pub const EXPIRY: &str = "sealcast/expiry";
+    /// A membership change.
+    pub const MEMBERSHIP: &str = "sealcast/membership";
+    /// The hash before the first membership change of a chat.
+    pub const MEMBERSHIP_CHAIN: &str = "sealcast/membership-chain";
+    /// The hash of one membership change.
+    pub const MEMBERSHIP_EVENT: &str = "sealcast/membership-event";
+    /// A message, an edit or a deletion.
+    pub const MESSAGE: &str = "sealcast/message";
+    /// The announcement of a sender key.
+    pub const ANNOUNCEMENT: &str = "sealcast/announcement";
+    /// The commitment to a sender key's secret.
+    pub const COMMITMENT: &str = "sealcast/commitment";
+    /// The hash before the first entry of a chat's log.
+    pub const LOG: &str = "sealcast/log";
+    /// The digest of one log entry: its signed bytes and their signature.
+    pub const LOG_ENTRY: &str = "sealcast/log-entry";
+    /// The hash of a log up to an entry.
+    pub const LOG_HASH: &str = "sealcast/log-hash";
+    /// The hash of a chat's recipients.
+    pub const ROSTER: &str = "sealcast/roster";
+    /// The hash of a list of copies that went ahead in parts.
+    pub const STAGED_COPIES: &str = "sealcast/staged-copies";
+    /// A login by signed challenge.
+    pub const LOGIN: &str = "sealcast/login";
+    /// A wrap of a chat's info key to a session.
+    pub const INFO_KEY_WRAP: &str = "sealcast/info-key-wrap";
+    /// Associated data of a message's ciphertext.
+    pub const AAD_MESSAGE: &str = "sealcast/aad/message";
+    /// Associated data of a wrapped sender key.
+    pub const AAD_SENDER_KEY: &str = "sealcast/aad/sender-key";
+    /// Associated data of a wrapped info key.
+    pub const AAD_INFO_KEY: &str = "sealcast/aad/info-key";
+    /// Associated data of a chat's name.
+    pub const AAD_CHAT_NAME: &str = "sealcast/aad/chat-name";
+    /// Associated data of a hand-over to a new session.
+    pub const AAD_HANDOVER: &str = "sealcast/aad/handover";
+    /// What the link code authenticates: the new session's keys.
+    pub const LINK: &str = "sealcast/link";
+    /// Key derivation of a message key.
+    pub const KDF_MESSAGE: &str = "sealcast/kdf/message";
+    /// Key derivation of an info key's cipher key.
+    pub const KDF_INFO: &str = "sealcast/kdf/info";
+}
+
+/// A writer of canonical bytes.
+///
+/// ```
+/// # use sealcast::protocol::canonical::Canonical;
+/// let bytes = Canonical::new("example").u64(7).finish();
+/// assert_eq!(bytes.len(), (4 + 7) + (4 + 8) + (4 + 8));
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Canonical(Vec<u8>);
+
+impl Canonical {
+    /// Starts with a label and [`VERSION`].
+    pub fn new(label: &str) -> Self {
+        Self(Vec::with_capacity(256)).bytes(label.as_bytes()).u64(VERSION)
+    }
+
+    /// Appends a field of bytes. Wire limits keep every field far below 4 GiB.
+    pub fn bytes(mut self, bytes: &[u8]) -> Self {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.0.extend_from_slice(&length.to_be_bytes());
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Appends an integer.
+    pub fn u64(self, value: u64) -> Self {
+        self.bytes(&value.to_be_bytes())
+    }
+
+    /// Appends a truth value as the integer 0 or 1.
+    pub fn bool(self, value: bool) -> Self {
+        self.u64(u64::from(value))
+    }
+
+    /// Appends an identifier.
+    pub fn id(self, id: Uuid) -> Self {
+        self.bytes(id.as_bytes())
+    }
+
+    /// Appends text as UTF-8.
+    pub fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes())
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// Their SHA-256.
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        sha256(&self.0)
+    }
+}
+
+/// SHA-256 of bytes (FIPS 180-4).
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> Hash {
+    Hash(Sha256::digest(bytes).into())
+}

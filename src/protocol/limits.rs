@@ -1,0 +1,76 @@
+//! Names every bound of the wire, with its unit and its reason.
+//!
+//! Operators set rates and lifetimes in `config.toml`; what stands here is part of the protocol, the same on
+//! both ends. Relations between bounds are checked by the compiler at the foot of the file.
+
+/// Bytes of one WebSocket message from a client: holds the largest [`DATA_BYTES_MAX`] beside
+/// [`COPIES_PER_FRAME_MAX`] copies in JSON, and no more, since a session's memory is counted in it.
+pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of a message's ciphertext with nonce and tag.
+pub const DATA_BYTES_MAX: usize = 64 * 1024;
+
+/// Copies in one frame: more go ahead in parts.
+pub const COPIES_PER_FRAME_MAX: usize = 500;
+
+/// Parts of one staged list of copies: with [`COPIES_PER_FRAME_MAX`] room for 32,000 recipients.
+pub const STAGED_PARTS_MAX: u32 = 64;
+
+/// Seconds a staged list of copies is kept.
+pub const STAGED_KEPT_S: u64 = 60;
+
+/// Attachments of one message.
+pub const ATTACHMENTS_MAX: usize = 32;
+
+/// Cursors in one `resume`: above the largest number of chats a user may be in.
+pub const CURSORS_MAX: usize = 1_000;
+
+/// Entries of one page of the log.
+pub const PAGE_ENTRIES_MAX: u32 = 200;
+
+/// Bytes of data in one page of the log, after which it ends early; one entry may overshoot it.
+pub const PAGE_BYTES_MAX: usize = 512 * 1024;
+
+/// Bytes of a chat's encrypted name.
+pub const NAME_BYTES_MAX: usize = 1_024;
+
+/// Info-key wraps in one request: sessions of one user.
+pub const INFO_KEY_WRAPS_MAX: usize = 64;
+
+/// Bytes of the sealed hand-over to a new session: identity key, info keys and anchors of all chats.
+pub const HANDOVER_BYTES_MAX: usize = 128 * 1024;
+
+/// Key identifiers in one `keys` request.
+pub const KEYS_PER_REQUEST_MAX: usize = 200;
+
+/// Characters of a username, at least.
+pub const USERNAME_LENGTH_MIN: usize = 3;
+
+/// Characters of a username, at most.
+pub const USERNAME_LENGTH_MAX: usize = 32;
+
+/// Bytes of the body of an HTTP request.
+pub const HTTP_BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Depth of nesting that a decoder follows.
+pub const NESTING_MAX: usize = 32;
+
+/// A copy in JSON: 80 bytes in base64url, a UUID, field names and punctuation.
+const COPY_JSON_BYTES: usize = 107 + 36 + 40;
+
+/// Everything of a `send` in JSON but data and copies.
+const SEND_REST_BYTES: usize = 8 * 1024;
+
+const fn base64_bytes(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4
+}
+
+const _: () = assert!(
+    base64_bytes(DATA_BYTES_MAX) + COPIES_PER_FRAME_MAX * COPY_JSON_BYTES + SEND_REST_BYTES <= FRAME_BYTES_MAX,
+    "a full message with a full list of copies must fit in one frame",
+);
+const _: () = assert!(
+    base64_bytes(HANDOVER_BYTES_MAX) + SEND_REST_BYTES <= FRAME_BYTES_MAX,
+    "a hand-over must fit in one frame",
+);
+const _: () = assert!(DATA_BYTES_MAX <= PAGE_BYTES_MAX, "a page must hold any message");
