@@ -1,2 +1,16 @@
-//! x
+//! Sealcast: an actor-based real-time messaging broker for end-to-end encrypted chat.
+
 pub mod protocol;
+
+#[cfg(feature = "server")]
+pub mod broker;
+#[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
+pub mod gateway;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
+pub mod store;
+#[cfg(feature = "server")]
+pub mod telemetry;
