@@ -1,2 +1,4 @@
 //! x
+#[cfg(feature = "client")]
+pub mod crypto;
 pub mod protocol;
