@@ -1,4 +1,6 @@
 //! x
 #[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "client")]
 pub mod crypto;
 pub mod protocol;
