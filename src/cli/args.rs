@@ -33,7 +33,7 @@ pub struct ClientArgs {
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) passphrase_file: Option<PathBuf>,
 
-    /// Speak JSON on the socket instead of MessagePack, to look on.
+    /// Speak JSON on the socket, to look on.
     #[arg(long, global = true, hide = true)]
     pub(super) wire_json: bool,
 

@@ -65,9 +65,7 @@ impl Runner {
 
     async fn run(&self) -> Result<(), CliError> {
         match &self.args.command {
-            Command::Register { server, username, session_ttl } => {
-                self.register(server, username, *session_ttl).await
-            }
+            Command::Register { server, username, session_ttl } => self.register(server, username, *session_ttl).await,
             Command::Session { command: SessionCommand::Link { server, username } } => {
                 self.link(server, username).await
             }
@@ -110,9 +108,8 @@ impl Runner {
     }
 
     async fn end(&self, client: &Client) {
-        match tokio::time::timeout(RESERVE, client.close()).await {
-            Ok(Err(error)) => tracing::error!(%error, "state cannot be kept"),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::time::timeout(RESERVE, client.close()).await {
+            tracing::error!(%error, "state cannot be kept");
         }
     }
 

@@ -58,7 +58,9 @@ impl CliError {
             Self::Storage(error) => advice_storage(error),
             Self::Network(error) => advice_network(error),
             Self::Code(_) => Some("type it as `session link` printed it"),
-            Self::Timeout { .. } | Self::NotSent { .. } => Some("check the server and try again, or give a longer --timeout"),
+            Self::Timeout { .. } | Self::NotSent { .. } => {
+                Some("check the server and try again, or give a longer --timeout")
+            }
             Self::Unknown { .. } => Some("or repeat the command with --id of that message"),
             Self::Unverified { .. } => Some("ask the members whether they see the same"),
             Self::Gone => Some("see `chat list`"),
@@ -91,9 +93,7 @@ const fn advice_code(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::UnknownUser => Some("check the name"),
         ErrorCode::UnknownChat => Some("see `chat list`: you may not be a member any more"),
         ErrorCode::UnknownSession => Some("see `session list`"),
-        ErrorCode::CannotWrite | ErrorCode::CannotManage | ErrorCode::NotOwner => {
-            Some("see `chat show` for who may")
-        }
+        ErrorCode::CannotWrite | ErrorCode::CannotManage | ErrorCode::NotOwner => Some("see `chat show` for who may"),
         ErrorCode::OwnerMustTransfer => Some("delete the chat instead"),
         ErrorCode::SessionExpired | ErrorCode::SessionRevoked | ErrorCode::Unauthenticated => {
             Some("link a new session with another profile")

@@ -22,7 +22,7 @@ use super::storage::{Ephemeral, Storage};
 use crate::crypto::link_code::LinkCode;
 use crate::crypto::{IdentitySecret, SessionSecrets, handover};
 use crate::protocol::account::{
-    ACCOUNTS_PATH, FoundUser, INFO_PATH, LINKS_PATH, Link, Linked, Register, Registered, ServerInfo,
+    ACCOUNTS_PATH, FoundUser, INFO_PATH, LINKS_PATH, Link, Linked, Register, Registered, ServerInfo, USERS_PATH,
 };
 use crate::protocol::binary::IdentityKey;
 use crate::protocol::certificate::{Certificate, SignedCertificate, chain_start};
@@ -32,7 +32,7 @@ use crate::protocol::username::Username;
 
 /// How long a session lives unless said otherwise. Without a password an account ends with its last session,
 /// so this is long.
-pub const SESSION_TTL: Duration = Duration::from_secs(90 * 24 * 3_600);
+pub const SESSION_TTL: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// Tries of a request whose outcome is unknown, before it is left to the next run.
 const TRIES_MAX: u32 = 4;
@@ -65,8 +65,7 @@ pub(crate) async fn register(
     let mut account = match begun {
         Some(account) => account,
         None => {
-            let info: ServerInfo =
-                http::get(&config.connector, &endpoint, INFO_PATH, config.connect_timeout).await?;
+            let info: ServerInfo = http::get(&config.connector, &endpoint, INFO_PATH, config.connect_timeout).await?;
             let account = fresh(&new, username, info);
             save(&storage, &account).await?;
             account
@@ -143,11 +142,7 @@ impl PendingLink {
     ///
     /// # Errors
     /// [`ClientError::ProfileTaken`], an address or name that is none, the server's refusals.
-    pub async fn begin(
-        config: ClientConfig,
-        new: NewAccount,
-        storage: Arc<dyn Storage>,
-    ) -> Result<Self, ClientError> {
+    pub async fn begin(config: ClientConfig, new: NewAccount, storage: Arc<dyn Storage>) -> Result<Self, ClientError> {
         let endpoint: Endpoint = new.server.parse()?;
         let username = Username::parse(&new.username)?;
         if let Some(account) = found(&storage).await?
@@ -159,7 +154,7 @@ impl PendingLink {
         }
         let timeout = config.connect_timeout;
         let info: ServerInfo = http::get(&config.connector, &endpoint, INFO_PATH, timeout).await?;
-        let path = format!("/v1/users/{username}");
+        let path = format!("{USERS_PATH}/{username}");
         let user: FoundUser = http::get(&config.connector, &endpoint, &path, timeout).await?;
         let (code, secrets) = (LinkCode::generate(), SessionSecrets::generate());
         let me = Me {
@@ -266,9 +261,7 @@ async fn wait_once(shared: &Shared) -> Result<Handover, LoginError> {
             SessionState::Pending => approved.notified().await,
             SessionState::Live => {}
             SessionState::Expired | SessionState::Revoked => {
-                return Err(LoginError::Closed(CloseReason::Login(
-                    crate::protocol::error::ErrorCode::SessionRevoked,
-                )));
+                return Err(LoginError::Closed(CloseReason::Login(crate::protocol::error::ErrorCode::SessionRevoked)));
             }
         }
         let reply = wire.request(Request::FetchHandover(Nothing {}), config.request_timeout).await;
@@ -290,7 +283,8 @@ async fn wait_once(shared: &Shared) -> Result<Handover, LoginError> {
 fn take_handover(account: &mut Account, code: &LinkCode, handed: &Handover) -> Result<(), ClientError> {
     let me = &account.me;
     let recipient = (me.session_id, &me.secrets);
-    let (_, content) = handover::open(code, me.user_id, recipient, &handed.handover).map_err(|_| ClientError::Handover)?;
+    let (_, content) =
+        handover::open(code, me.user_id, recipient, &handed.handover).map_err(|_| ClientError::Handover)?;
     let content = zeroize::Zeroizing::new(content);
     let content: HandoverContent = rmp_serde::from_slice(&content).map_err(|_| ClientError::Handover)?;
     let certificate = &handed.certificate.certificate;

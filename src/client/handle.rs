@@ -488,9 +488,10 @@ impl Client {
     pub fn withdraw(&self, chat_id: ChatId, message_id: MessageId) -> bool {
         let mut state = self.shared().lock();
         state.dirty_chats.insert(chat_id);
-        state.chats.get_mut(&chat_id).is_none_or(|chat| {
-            !chat.outbox.contains(message_id) || chat.outbox.withdraw(message_id)
-        })
+        state
+            .chats
+            .get_mut(&chat_id)
+            .is_none_or(|chat| !chat.outbox.contains(message_id) || chat.outbox.withdraw(message_id))
     }
 
     /// Messages that wait in a chat's outbox.

@@ -101,9 +101,8 @@ impl Account {
             let is_own = *identity_key == self.me.identity_key;
             return if is_own { Ok(false) } else { Err(VerificationFailure::IdentityChanged(user_id)) };
         }
-        let is_other = |name: &Username| {
-            self.pins.iter().any(|(id, pin)| *id != user_id && pin.username.as_ref() == Some(name))
-        };
+        let is_other =
+            |name: &Username| self.pins.iter().any(|(id, pin)| *id != user_id && pin.username.as_ref() == Some(name));
         if username.is_some_and(is_other) {
             return Err(VerificationFailure::IdentityChanged(user_id));
         }

@@ -24,8 +24,8 @@ pub fn seal(recipient: &ExchangeKey, info: &[u8], aad: &[u8], plaintext: &[u8]) 
     if !recipient.is_sound() {
         return Err(SealError::UnsoundKey);
     }
-    let public = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(recipient.as_ref())
-        .map_err(|_| SealError::UnsoundKey)?;
+    let public =
+        <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(recipient.as_ref()).map_err(|_| SealError::UnsoundKey)?;
     let (encapsulated, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
         &OpModeS::Base,
         &public,
@@ -52,8 +52,7 @@ pub fn open(session: &SessionSecrets, info: &[u8], aad: &[u8], sealed: &[u8]) ->
 fn open_with(private: &Secret, info: &[u8], aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
     let (encapsulated, ciphertext) = sealed.split_first_chunk::<ENCAPSULATED_BYTES>().ok_or(OpenError)?;
     let private = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(private.expose()).map_err(|_| OpenError)?;
-    let encapsulated =
-        <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(encapsulated).map_err(|_| OpenError)?;
+    let encapsulated = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(encapsulated).map_err(|_| OpenError)?;
     hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
         &OpModeR::Base,
         &private,
@@ -71,12 +70,11 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
     #[test]
     fn rfc_9180_base_mode_opens_as_published() {
-        let folder = std::env::var_os("SEALCAST_VECTORS").map_or_else(
-            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors"),
-            PathBuf::from,
-        );
+        let folder = std::env::var_os("SEALCAST_VECTORS")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors"), PathBuf::from);
         let path = folder.join("rfc9180-x25519-sha256-aes256gcm.json");
         let Ok(text) = std::fs::read_to_string(&path) else {
             eprintln!("SKIPPED: the published vectors of RFC 9180 are not there; set SEALCAST_VECTORS");

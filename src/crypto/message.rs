@@ -74,7 +74,9 @@ mod tests {
     /// of the protocol's version.
     #[test]
     fn a_known_message_opens() {
-        let data: Vec<u8> = KNOWN.as_bytes().chunks(2)
+        let data: Vec<u8> = KNOWN
+            .as_bytes()
+            .chunks(2)
             .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
             .collect();
         assert_eq!(open(&Secret::new([0x42; 32]), &place(), &data).unwrap(), b"known answer");

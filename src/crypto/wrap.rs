@@ -109,9 +109,8 @@ mod tests {
             (ChatId::generate(), KeyId::generate(), SessionId::generate(), SessionId::generate());
         let secret = Secret::generate();
         let copy = sender_key(&secret, chat, key, sender, (session, &recipient.public_key())).unwrap();
-        let open = |chat, key, sender, session, secrets| {
-            open_sender_key(&copy.key, chat, key, sender, (session, secrets))
-        };
+        let open =
+            |chat, key, sender, session, secrets| open_sender_key(&copy.key, chat, key, sender, (session, secrets));
         assert_eq!(open(chat, key, sender, session, &recipient), Ok(secret));
         assert_eq!(open(ChatId::generate(), key, sender, session, &recipient), Err(OpenError));
         assert_eq!(open(chat, KeyId::generate(), sender, session, &recipient), Err(OpenError));

@@ -14,6 +14,9 @@ pub const ACCOUNTS_PATH: &str = "/v1/accounts";
 /// Where a new device asks to be linked.
 pub const LINKS_PATH: &str = "/v1/links";
 
+/// Where a user is found by exact name, followed by `/` and the name.
+pub const USERS_PATH: &str = "/v1/users";
+
 /// Where a server says who it is.
 pub const INFO_PATH: &str = "/v1/info";
 

@@ -181,8 +181,8 @@ impl Membership {
     /// [`MembershipError::Conflict`] unless it starts the chain.
     pub fn create(chat_id: ChatId, first: &SignedChange) -> Result<Self, MembershipError> {
         let change = &first.change;
-        let is_own = change.actor.user_id == change.target.user_id
-            && change.actor.identity_key == change.target.identity_key;
+        let is_own =
+            change.actor.user_id == change.target.user_id && change.actor.identity_key == change.target.identity_key;
         if change.change != Change::Create || !is_own {
             return Err(MembershipError::Malformed);
         }

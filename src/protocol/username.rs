@@ -8,8 +8,26 @@ use super::limits::{USERNAME_LENGTH_MAX, USERNAME_LENGTH_MIN};
 
 /// Names that would pass for the service itself.
 const RESERVED: [&str; 20] = [
-    "abuse", "admin", "administrator", "everyone", "help", "hostmaster", "info", "moderator", "null", "operator",
-    "postmaster", "root", "sealcast", "security", "server", "staff", "support", "system", "undefined", "webmaster",
+    "abuse",
+    "admin",
+    "administrator",
+    "everyone",
+    "help",
+    "hostmaster",
+    "info",
+    "moderator",
+    "null",
+    "operator",
+    "postmaster",
+    "root",
+    "sealcast",
+    "security",
+    "server",
+    "staff",
+    "support",
+    "system",
+    "undefined",
+    "webmaster",
 ];
 
 /// A username in its normal form.

@@ -50,17 +50,9 @@ pub(crate) enum Taken {
     /// A message, good or refused.
     Message(MessageTaken),
     /// A change of members that is now folded.
-    Member {
-        actor: UserId,
-        target: UserId,
-        change: Change,
-    },
+    Member { actor: UserId, target: UserId, change: Change },
     /// A change of sessions that is now folded.
-    Session {
-        user_id: UserId,
-        session_id: SessionId,
-        is_in: bool,
-    },
+    Session { user_id: UserId, session_id: SessionId, is_in: bool },
     /// An entry that does not verify and changed nothing.
     Refused(VerificationFailure),
 }

@@ -12,4 +12,3 @@ pub(crate) mod own_key;
 pub(crate) mod received_keys;
 pub(crate) mod recent;
 pub(crate) mod state;
-

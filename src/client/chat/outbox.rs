@@ -121,7 +121,8 @@ impl Outbox {
         if body.len() > size_max {
             return Err(SendError::TooLarge { size: body.len(), size_max });
         }
-        let item = Item { message_id, body: Blob::from(body), sealed: None, is_open: false, refusals: 0, has_left: false };
+        let item =
+            Item { message_id, body: Blob::from(body), sealed: None, is_open: false, refusals: 0, has_left: false };
         self.items.push_back(item);
         Ok(())
     }
@@ -175,8 +176,7 @@ impl Outbox {
         let Some(item) = self.items.front() else { return Step::Idle };
         let message_id = item.message_id;
         if !item.is_open {
-            let is_folded =
-                context.log.head().seq >= self.until.seq && context.log.fold().epoch() >= self.until.epoch;
+            let is_folded = context.log.head().seq >= self.until.seq && context.log.fold().epoch() >= self.until.epoch;
             if !is_folded {
                 return Step::Fold(self.until);
             }

@@ -11,9 +11,7 @@ use crate::crypto::link_code::LinkCode;
 use crate::crypto::{handover, random};
 use crate::protocol::certificate::{Certificate, Revocation, Revoker, SignedCertificate, SignedRevocation};
 use crate::protocol::error::ErrorCode;
-use crate::protocol::frame::{
-    ApproveSession, Nothing, PendingSession, Reply, Request, RevokeSession, Sessions,
-};
+use crate::protocol::frame::{ApproveSession, Nothing, PendingSession, Reply, Request, RevokeSession, Sessions};
 use crate::protocol::ids::{SessionId, Timestamp};
 use crate::protocol::limits::HANDOVER_BYTES_MAX;
 use crate::protocol::verify::Verifier;
@@ -30,9 +28,11 @@ pub(crate) async fn list(shared: &Shared) -> Result<Sessions, ClientError> {
     let failure = {
         let mut state = shared.lock();
         let me = state.account.me.clone();
-        let bad = sessions.sessions.iter().map(|session| &session.certificate).find(|signed| {
-            signed.certificate.user_id != me.user_id || signed.verify(&me.identity_key).is_err()
-        });
+        let bad = sessions
+            .sessions
+            .iter()
+            .map(|session| &session.certificate)
+            .find(|signed| signed.certificate.user_id != me.user_id || signed.verify(&me.identity_key).is_err());
         let failure = match bad {
             Some(signed) => Some(VerificationFailure::Certificate(signed.certificate.session_id)),
             None => state.account.advance_chain(sessions.place, sessions.hash).err(),

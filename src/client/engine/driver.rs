@@ -39,8 +39,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             return;
         }
         let config = &shared.config;
-        let opened =
-            socket::open(&config.connector, &shared.endpoint, config.encoding, config.connect_timeout).await;
+        let opened = socket::open(&config.connector, &shared.endpoint, config.encoding, config.connect_timeout).await;
         let mut retry_after_ms = 0;
         match opened {
             Ok((writer, reader)) => {

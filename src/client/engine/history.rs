@@ -189,12 +189,8 @@ impl History {
     }
 
     fn report(&self, entry: &LogEntry, taken: Taken, result: &mut HistoryPage) {
-        let alarm = |session_id, failure| Alarm {
-            chat_id: Some(self.chat_id),
-            seq: Some(entry.seq),
-            session_id,
-            failure,
-        };
+        let alarm =
+            |session_id, failure| Alarm { chat_id: Some(self.chat_id), seq: Some(entry.seq), session_id, failure };
         match taken {
             Taken::Message(message) => match message.content {
                 Ok(Content::Body(body)) => result.messages.push(Message {

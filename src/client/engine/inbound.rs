@@ -79,7 +79,8 @@ impl Shared {
                 let bytes = change.signed_bytes(chat_id);
                 let signer = chat.log.fold().recipients().get(&change.actor.session_id);
                 let signer = signer.filter(|session| session.user_id == change.actor.user_id);
-                let verifies = |key: &crate::protocol::binary::SigningKey| key.verifies(&bytes, &deleted.change.signature);
+                let verifies =
+                    |key: &crate::protocol::binary::SigningKey| key.verifies(&bytes, &deleted.change.signature);
                 change.change == Change::Delete
                     && is_owner
                     && signer.is_some_and(|session| verifies(&session.signing_public_key))
@@ -241,7 +242,7 @@ impl State {
             }
             match chat.take(entry, me) {
                 Ok(taken) => {
-                    let Some(entry) = inbox.queue.pop_front() else { return None };
+                    let entry = inbox.queue.pop_front()?;
                     self.report(chat_id, &entry, taken, events);
                 }
                 Err(failure) => {

@@ -22,9 +22,7 @@ use crate::protocol::ids::{ChangeNo, ChatId, InfoKeyId, Seq};
 use crate::protocol::keys::InfoKeyWrap;
 use crate::protocol::limits::{INFO_KEY_WRAPS_MAX, NAME_BYTES_MAX};
 use crate::protocol::log::log_start;
-use crate::protocol::membership::{
-    Change, MembershipChange, MembershipError, SignedChange, Target, chain_start,
-};
+use crate::protocol::membership::{Change, MembershipChange, MembershipError, SignedChange, Target, chain_start};
 use crate::protocol::username::Username;
 
 /// How often a change is made again because others were faster.
@@ -40,9 +38,10 @@ const SEAL_BYTES: usize = 12 + 16;
 pub(crate) async fn lookup(shared: &Shared, username: &Username) -> Result<UserInfo, ClientError> {
     let request = Request::LookupUser(LookupUser { username: username.clone() });
     let user = expect_reply!(shared.call(request).await??, User)?;
-    let bad = user.sessions.iter().find(|signed| {
-        signed.certificate.user_id != user.user_id || signed.verify(&user.identity_key).is_err()
-    });
+    let bad = user
+        .sessions
+        .iter()
+        .find(|signed| signed.certificate.user_id != user.user_id || signed.verify(&user.identity_key).is_err());
     let failure = if user.username != *username {
         Some(VerificationFailure::IdentityChanged(user.user_id))
     } else {
@@ -127,10 +126,16 @@ pub(crate) async fn add(
         list(shared).await?;
     }
     let target = Target { user_id: user.user_id, identity_key: user.identity_key };
-    let seq = change(shared, chat_id, target, |chat| {
-        let (roster_hash, epoch) = (chat.log.roster_hash(), chat.log.fold().epoch());
-        Change::Add { can_write, can_manage, roster_hash, epoch }
-    }, |state| info_keys(state, chat_id, &user));
+    let seq = change(
+        shared,
+        chat_id,
+        target,
+        |chat| {
+            let (roster_hash, epoch) = (chat.log.roster_hash(), chat.log.fold().epoch());
+            Change::Add { can_write, can_manage, roster_hash, epoch }
+        },
+        |state| info_keys(state, chat_id, &user),
+    );
     let seq = seq.await?;
     shared.folded(chat_id, seq).await?;
     Ok(seq)

@@ -194,9 +194,7 @@ fn fail(shared: &Shared, chat_id: ChatId, message_id: MessageId, error: SendErro
 
 async fn wait_for_fold(shared: &Shared, chat_id: ChatId, until: Until) {
     let folded = shared.wait_until(FOLD_WAIT, |state| match state.chats.get(&chat_id) {
-        Some(chat) => {
-            (chat.log.head().seq >= until.seq && chat.log.fold().epoch() >= until.epoch).then_some(())
-        }
+        Some(chat) => (chat.log.head().seq >= until.seq && chat.log.fold().epoch() >= until.epoch).then_some(()),
         None => Some(()),
     });
     if let Ok(None) = folded.await {

@@ -105,7 +105,11 @@ impl State {
     pub(crate) fn now(&self) -> Timestamp {
         let local = local_micros();
         let offset = self.clock_offset.unsigned_abs();
-        Timestamp::saturating(if self.clock_offset < 0 { local.saturating_sub(offset) } else { local.saturating_add(offset) })
+        Timestamp::saturating(if self.clock_offset < 0 {
+            local.saturating_sub(offset)
+        } else {
+            local.saturating_add(offset)
+        })
     }
 
     pub(crate) fn set_clock(&mut self, server: Timestamp) {
@@ -151,9 +155,8 @@ impl State {
 
     /// Whether everything that came has been taken.
     pub(crate) fn is_caught_up(&self) -> bool {
-        let is_waiting = |inbox: &Inbox| {
-            !inbox.is_ignored && (inbox.is_fetching || inbox.awaits_page || !inbox.queue.is_empty())
-        };
+        let is_waiting =
+            |inbox: &Inbox| !inbox.is_ignored && (inbox.is_fetching || inbox.awaits_page || !inbox.queue.is_empty());
         self.progress.is_pushed && self.progress.is_listed && !self.inboxes.values().any(is_waiting)
     }
 }

@@ -27,7 +27,11 @@ pub struct Endpoint {
 impl Endpoint {
     /// `host:port`, for the header and the address.
     pub(crate) fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// A path of the server with the prefix before it.
@@ -112,9 +116,14 @@ impl Connector {
     }
 
     /// Opens a stream.
-    pub(crate) async fn connect(&self, endpoint: &Endpoint, timeout: Duration) -> Result<Box<dyn Stream>, NetworkError> {
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Duration,
+    ) -> Result<Box<dyn Stream>, NetworkError> {
         let open = async {
-            let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(NetworkError::Connect)?;
+            let tcp =
+                TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(NetworkError::Connect)?;
             tcp.set_nodelay(true).map_err(NetworkError::Connect)?;
             if !endpoint.is_secure {
                 return Ok(Box::new(tcp) as Box<dyn Stream>);

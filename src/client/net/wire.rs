@@ -17,7 +17,7 @@ const OUTGOING_MAX: usize = 1_024;
 /// What is to be written.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
-    Frame(ClientFrame),
+    Frame(Box<ClientFrame>),
     Close,
 }
 
@@ -85,7 +85,7 @@ impl Wire {
             let id = RequestId::saturating(pending.next_id);
             pending.next_id += 1;
             // Put in order under the lock: what was asked first is written first.
-            if self.0.outgoing.try_send(Outgoing::Frame(ClientFrame { id, request })).is_err() {
+            if self.0.outgoing.try_send(Outgoing::Frame(Box::new(ClientFrame { id, request }))).is_err() {
                 self.cut();
                 return Err(CallError::Lost);
             }

@@ -1,0 +1,82 @@
+//! Brings a connection up to date from the store, chat by chat, as fast as it takes what it is given.
+//!
+//! One reader for each connection. A chat is live again when the connection stands in it and a look at the store
+//! finds nothing newer: in this order, so that no entry is missed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Broker;
+use super::chat::messages::{Subscribe, Subscribed};
+use super::connection::Connection;
+use super::directory::Subscriber;
+use crate::protocol::frame::{Direction, Nothing, Page, ServerFrame};
+use crate::protocol::ids::{ChatId, Seq};
+use crate::protocol::limits::PAGE_ENTRIES_MAX;
+use crate::store::Failure;
+use crate::store::members::Requester;
+
+/// How long a reader waits when the store does not answer.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Reads for a connection until it is closed. Ends with it.
+pub async fn run(broker: Broker, connection: Arc<Connection>, who: Requester) {
+    while !connection.outbox.is_closed() {
+        let woken = connection.wake.notified();
+        let Some(mut next) = connection.next_lagging() else {
+            woken.await;
+            continue;
+        };
+        loop {
+            read_chat(&broker, &connection, who, next).await;
+            if connection.outbox.is_closed() {
+                return;
+            }
+            match connection.next_lagging() {
+                Some(lagging) => next = lagging,
+                None => break,
+            }
+        }
+        connection.push_reply(&ServerFrame::Live(Nothing {}));
+    }
+}
+
+/// Brings one chat up to date, or moves its place on.
+async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester, (chat_id, after): (ChatId, Seq)) {
+    let _reading = connection.reading.lock().await;
+    connection.outbox.drained().await;
+    match subscribe(broker, connection, chat_id, after).await {
+        Subscribed::Live => return connection.set_live(chat_id),
+        Subscribed::Stranger => return connection.forget(chat_id),
+        Subscribed::Again => return,
+        Subscribed::Waiting | Subscribed::Behind => {}
+    }
+    match read_page(broker, who, chat_id, after).await {
+        Ok(page) if page.entries.is_empty() => connection.set_live(chat_id),
+        Ok(page) => {
+            connection.lag_from(chat_id, page.up_to);
+            broker.metrics.catch_up_pages.inc();
+            connection.push_reply(&ServerFrame::Page(page));
+        }
+        Err(Failure::Refused(_)) => {
+            broker.directory.unsubscribe(chat_id, connection);
+            connection.forget(chat_id);
+        }
+        Err(_) => tokio::time::sleep(STORE_PAUSE).await,
+    }
+}
+
+async fn read_page(broker: &Broker, who: Requester, chat_id: ChatId, after: Seq) -> Result<Page, Failure> {
+    let _permit = broker.readers.acquire().await;
+    broker.store.page(who, chat_id, Direction::After, after, PAGE_ENTRIES_MAX).await
+}
+
+/// Stands a connection in a chat at the newest entry that it has been handed.
+pub async fn subscribe(broker: &Broker, connection: &Arc<Connection>, chat_id: ChatId, position: Seq) -> Subscribed {
+    let subscriber = Subscriber { connection: Arc::clone(connection), position };
+    match broker.directory.wait(chat_id, subscriber.clone()) {
+        None => Subscribed::Waiting,
+        // An actor that went away meanwhile is asked again at the next turn of the reader.
+        Some(chat) => chat.send(Subscribe { subscriber }).await.unwrap_or(Subscribed::Again),
+    }
+}

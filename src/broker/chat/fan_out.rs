@@ -1,0 +1,214 @@
+//! Hands committed entries to the connections that are live in a chat.
+//!
+//! A frame is encoded once for each encoding and shared. A connection whose outbox is full lags: it leaves the
+//! fan-out and reads from the store, and nobody waits for it (P9).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::super::connection::{Connection, ready};
+use super::super::directory::Subscriber;
+use super::super::outbox::{PushError, ReadyFrame};
+use crate::protocol::codec::Encoding;
+use crate::protocol::frame::{ChatDeleted, Entry, Key, OwnKey, ServerFrame};
+use crate::protocol::ids::{ChatId, Seq, SessionId, UserId};
+use crate::protocol::keys::{KeyCopy, SignedAnnouncement};
+use crate::protocol::log::{EntryBody, LogEntry};
+use crate::protocol::membership::{Change, SignedChange};
+use crate::telemetry::metrics::Metrics;
+
+/// The connections of one chat.
+#[derive(Debug)]
+pub struct FanOut {
+    chat_id: ChatId,
+    subscribers: HashMap<SessionId, Subscriber>,
+    metrics: Metrics,
+}
+
+impl FanOut {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new(chat_id: ChatId, metrics: Metrics) -> Self {
+        Self { chat_id, subscribers: HashMap::new(), metrics }
+    }
+
+    /// Takes a connection in.
+    pub fn insert(&mut self, session_id: SessionId, subscriber: Subscriber) {
+        self.subscribers.insert(session_id, subscriber);
+    }
+
+    /// Takes a connection out.
+    pub fn remove(&mut self, connection: u64) {
+        self.subscribers.retain(|_, subscriber| subscriber.connection.id != connection);
+    }
+
+    /// Takes everybody out.
+    #[must_use]
+    pub fn take_all(&mut self) -> Vec<Subscriber> {
+        self.subscribers.drain().map(|(_, subscriber)| subscriber).collect()
+    }
+
+    /// Hands each recipient its copy of a key, ahead of the first message that needs it.
+    pub fn keys(&mut self, announcement: &SignedAnnouncement, copies: &[KeyCopy]) {
+        for copy in copies {
+            let Some(subscriber) = self.subscribers.get(&copy.session_id) else { continue };
+            let key = OwnKey { announcement: announcement.clone(), key: Some(copy.key) };
+            let frame = subscriber.connection.frame(&ServerFrame::Key(Key { chat_id: self.chat_id, key }));
+            if subscriber.connection.outbox.try_push(&frame).is_err() {
+                // What is read from the store comes with its keys.
+                self.lag(copy.session_id);
+            }
+        }
+    }
+
+    /// Hands out a committed entry. Who is removed by it gets it as the last one.
+    pub fn entry(&mut self, entry: LogEntry) {
+        let seq = entry.seq;
+        let gone = Gone::by(&entry.body);
+        if let Some(Gone::Session(session_id)) = gone {
+            self.subscribers.remove(&session_id);
+        }
+        let mut frames = Frames::new(ServerFrame::Entry(Entry { chat_id: self.chat_id, entry }));
+        let mut lagging = Vec::new();
+        let mut delivered = 0;
+        for (session_id, subscriber) in &mut self.subscribers {
+            if seq <= subscriber.position {
+                continue;
+            }
+            let is_next = seq == subscriber.position.next();
+            let pushed = if is_next {
+                subscriber.connection.outbox.try_push(frames.of(subscriber.connection.encoding))
+            } else {
+                Err(PushError::Full)
+            };
+            match pushed {
+                Ok(()) => {
+                    subscriber.position = seq;
+                    delivered += 1;
+                }
+                Err(_) => lagging.push(*session_id),
+            }
+        }
+        for session_id in lagging {
+            self.lag(session_id);
+        }
+        self.metrics.delivered.inc_by(delivered);
+        if let Some(Gone::User(user_id)) = gone {
+            self.remove_user(user_id);
+        }
+    }
+
+    /// Says that the chat has ended, and lets everybody go.
+    pub fn deleted(&mut self, change: &SignedChange) {
+        let deleted = ChatDeleted { chat_id: self.chat_id, change: change.clone() };
+        for subscriber in self.take_all() {
+            subscriber.connection.push_reply(&ServerFrame::ChatDeleted(deleted.clone()));
+            subscriber.connection.forget(self.chat_id);
+        }
+    }
+
+    /// Sends everybody to the store: what they have missed is not at hand.
+    pub fn lag_all(&mut self) {
+        let sessions: Vec<SessionId> = self.subscribers.keys().copied().collect();
+        for session_id in sessions {
+            self.lag(session_id);
+        }
+    }
+
+    /// Sends those to the store who have not been handed everything up to a place.
+    pub fn lag_those_behind(&mut self, last_seq: Seq) {
+        let is_behind = |subscriber: &Subscriber| subscriber.position < last_seq;
+        let behind = self.subscribers.iter().filter(|(_, subscriber)| is_behind(subscriber));
+        let sessions: Vec<SessionId> = behind.map(|(session_id, _)| *session_id).collect();
+        for session_id in sessions {
+            self.lag(session_id);
+        }
+    }
+
+    /// Keeps those alone who are recipients.
+    pub fn retain(&mut self, is_recipient: impl Fn(SessionId) -> bool) {
+        let chat_id = self.chat_id;
+        self.subscribers.retain(|session_id, subscriber| {
+            let stays = is_recipient(*session_id);
+            if !stays {
+                subscriber.connection.forget(chat_id);
+            }
+            stays
+        });
+    }
+
+    fn lag(&mut self, session_id: SessionId) {
+        let Some(Subscriber { connection, position }) = self.subscribers.remove(&session_id) else { return };
+        if !connection.outbox.is_closed() {
+            self.metrics.lagged.inc();
+            connection.lag(self.chat_id, position);
+        }
+    }
+
+    fn remove_user(&mut self, user_id: UserId) {
+        let chat_id = self.chat_id;
+        self.subscribers.retain(|_, subscriber| {
+            let stays = subscriber.connection.who().is_some_and(|who| who.user_id != user_id);
+            if !stays {
+                subscriber.connection.forget(chat_id);
+            }
+            stays
+        });
+    }
+}
+
+/// An actor that dies without leaving its subscribers to the waiting room sends them to the store.
+impl Drop for FanOut {
+    fn drop(&mut self) {
+        self.lag_all();
+    }
+}
+
+/// Whom an entry takes out of the chat.
+enum Gone {
+    User(UserId),
+    Session(SessionId),
+}
+
+impl Gone {
+    fn by(body: &EntryBody) -> Option<Self> {
+        match body {
+            EntryBody::Membership(signed) if matches!(signed.change.change, Change::Remove | Change::Leave) => {
+                Some(Self::User(signed.change.target.user_id))
+            }
+            EntryBody::SessionOut(out) => Some(Self::Session(out.session_id())),
+            _ => None,
+        }
+    }
+}
+
+/// One frame in as many encodings as its recipients speak.
+struct Frames {
+    frame: ServerFrame,
+    json: Option<ReadyFrame>,
+    msgpack: Option<ReadyFrame>,
+}
+
+impl Frames {
+    const fn new(frame: ServerFrame) -> Self {
+        Self { frame, json: None, msgpack: None }
+    }
+
+    fn of(&mut self, encoding: Encoding) -> &ReadyFrame {
+        let slot = match encoding {
+            Encoding::Json => &mut self.json,
+            Encoding::MessagePack => &mut self.msgpack,
+        };
+        slot.get_or_insert_with(|| ready(encoding, &self.frame))
+    }
+}
+
+/// Newcomers who are connected here read the chat from their own addition on.
+pub fn welcome(broker: &super::super::Broker, chat_id: ChatId, added_at: Seq, sessions: &[SessionId]) {
+    for session_id in sessions {
+        let connection: Option<Arc<Connection>> = broker.directory.connection(*session_id);
+        if let Some(connection) = connection {
+            connection.lag(chat_id, Seq::saturating(added_at.get().saturating_sub(1)));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What a chat is told and asked.
+
+use std::time::Instant;
+
+use actix::Message;
+
+use super::super::directory::Subscriber;
+use super::super::responder::Responder;
+use crate::protocol::binary::SigningKey;
+use crate::protocol::error::Refusal;
+use crate::protocol::frame::{ChangeMembership, DeleteChat, Reply, Send, SendOk, StageCopies};
+use crate::store::members::Requester;
+use crate::telemetry::metrics::Metrics;
+
+/// A message for the chat. Answered `sent`, or refused.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Submit {
+    /// Who sends.
+    pub who: Requester,
+    /// What that session signs with.
+    pub signing_key: SigningKey,
+    /// What is sent.
+    pub send: Box<Send>,
+    /// When it came.
+    pub since: Instant,
+    /// Its answer.
+    pub responder: Responder,
+}
+
+impl Submit {
+    /// Answers, and counts: submitted = committed + refused + in flight. A repeat counts as refused, for nothing
+    /// was committed for it.
+    pub fn answer(self, result: Result<SendOk, Refusal>, metrics: &Metrics) {
+        let is_committed = result.as_ref().is_ok_and(|sent| !sent.duplicate);
+        if is_committed {
+            metrics.committed.inc()
+        } else {
+            metrics.refused.inc()
+        }
+        metrics.in_flight.dec();
+        self.responder.answer(result.map(Reply::Sent));
+    }
+}
+
+/// A part of a list of copies that goes ahead of its message. Answered `done`, or refused.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stage {
+    /// Who sends.
+    pub who: Requester,
+    /// The part.
+    pub part: StageCopies,
+    /// Its answer.
+    pub responder: Responder,
+}
+
+/// A change of the chat's members, or its end. Answered `changed`, or refused.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Control {
+    /// Who asks.
+    pub who: Requester,
+    /// What is asked.
+    pub request: ControlRequest,
+    /// When it came.
+    pub since: Instant,
+    /// Its answer.
+    pub responder: Responder,
+}
+
+/// What changes.
+#[derive(Debug)]
+pub enum ControlRequest {
+    /// The members.
+    Membership(Box<ChangeMembership>),
+    /// The chat ends.
+    Delete(Box<DeleteChat>),
+}
+
+/// The log has moved in the store without this actor: look.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Refresh;
+
+/// A connection stands in the chat.
+#[derive(Debug, Message)]
+#[rtype(result = "Subscribed")]
+pub struct Subscribe {
+    /// The connection, and the newest entry it has been handed.
+    pub subscriber: Subscriber,
+}
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, actix::MessageResponse)]
+pub enum Subscribed {
+    /// It will be handed every entry from its place on.
+    Live,
+    /// It stands in the waiting room of a chat that is not loaded.
+    Waiting,
+    /// There are entries after its place: read them from the store.
+    Behind,
+    /// It has no business in this chat.
+    Stranger,
+    /// The actor that was asked went away: ask again.
+    Again,
+}
+
+/// A connection leaves the chat.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Unsubscribe {
+    /// The connection's number.
+    pub connection: u64,
+}

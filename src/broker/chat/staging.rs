@@ -1,0 +1,123 @@
+//! Copies that go ahead of their message in parts: bounded, kept for a minute, worth nothing until the message
+//! names the hash of the whole list.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use crate::protocol::binary::Hash;
+use crate::protocol::error::{ErrorCode, Refusal};
+use crate::protocol::frame::StageCopies;
+use crate::protocol::ids::{KeyId, SessionId};
+use crate::protocol::keys::{KeyCopy, staged_hash};
+use crate::protocol::limits::{COPIES_PER_FRAME_MAX, STAGED_KEPT_S, STAGED_PARTS_MAX};
+
+/// The lists of one chat, one for each session at most.
+#[derive(Debug, Default)]
+pub struct Staging(HashMap<SessionId, Staged>);
+
+#[derive(Debug)]
+struct Staged {
+    key_id: KeyId,
+    parts: u32,
+    received: BTreeMap<u32, Vec<KeyCopy>>,
+    since: Instant,
+}
+
+impl Staging {
+    /// Takes a part in. A part of another key, or of another number of parts, begins anew.
+    ///
+    /// # Errors
+    /// `too_large` or `malformed`; then nothing is kept of it.
+    pub fn put(&mut self, session_id: SessionId, part: StageCopies, now: Instant) -> Result<(), Refusal> {
+        if part.parts > STAGED_PARTS_MAX {
+            let message = "the list has too many parts";
+            return Err(Refusal::limit(ErrorCode::TooLarge, message, u64::from(STAGED_PARTS_MAX)));
+        }
+        if part.copies.len() > COPIES_PER_FRAME_MAX {
+            let message = "too many copies in one frame";
+            return Err(Refusal::limit(ErrorCode::TooLarge, message, COPIES_PER_FRAME_MAX as u64));
+        }
+        if part.part >= part.parts {
+            return Err(Refusal::new(ErrorCode::Malformed, "the part is not one of the parts"));
+        }
+        self.forget_old(now);
+        let fresh = Staged { key_id: part.key_id, parts: part.parts, received: BTreeMap::new(), since: now };
+        let staged = match self.0.get_mut(&session_id) {
+            Some(staged) if staged.key_id == part.key_id && staged.parts == part.parts => staged,
+            _ => self.0.entry(session_id).insert_entry(fresh).into_mut(),
+        };
+        staged.received.insert(part.part, part.copies);
+        Ok(())
+    }
+
+    /// The whole list of a key, if all parts are there and have the hash.
+    #[must_use]
+    pub fn get(&self, session_id: SessionId, key_id: KeyId, hash: &Hash, now: Instant) -> Option<Vec<KeyCopy>> {
+        let staged = self.0.get(&session_id).filter(|staged| staged.key_id == key_id && !staged.is_old(now))?;
+        if u32::try_from(staged.received.len()) != Ok(staged.parts) {
+            return None;
+        }
+        let copies: Vec<KeyCopy> = staged.received.values().flatten().cloned().collect();
+        (staged_hash(copies.iter()) == *hash).then_some(copies)
+    }
+
+    /// Forgets a session's list: its message was accepted.
+    pub fn remove(&mut self, session_id: SessionId) {
+        self.0.remove(&session_id);
+    }
+
+    /// Forgets what is too old.
+    pub fn forget_old(&mut self, now: Instant) {
+        self.0.retain(|_, staged| !staged.is_old(now));
+    }
+}
+
+impl Staged {
+    fn is_old(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) > Duration::from_secs(STAGED_KEPT_S)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::binary::WrappedKey;
+    use crate::protocol::ids::ChatId;
+
+    fn part(key_id: KeyId, part: u32, parts: u32, copies: usize) -> StageCopies {
+        let copies =
+            (0..copies).map(|_| KeyCopy { session_id: SessionId::generate(), key: WrappedKey([7; 80]) }).collect();
+        StageCopies { chat_id: ChatId::generate(), key_id, part, parts, copies }
+    }
+
+    #[test]
+    fn parts_in_any_order_make_the_list_and_only_its_hash_opens_it() {
+        let (mut staging, session_id, key_id, now) =
+            (Staging::default(), SessionId::generate(), KeyId::generate(), Instant::now());
+        let (first, second) = (part(key_id, 0, 2, 3), part(key_id, 1, 2, 2));
+        let all: Vec<KeyCopy> = first.copies.iter().chain(&second.copies).cloned().collect();
+        let hash = staged_hash(all.iter());
+        staging.put(session_id, second, now).unwrap();
+        assert_eq!(staging.get(session_id, key_id, &hash, now), None);
+        staging.put(session_id, first, now).unwrap();
+        assert_eq!(staging.get(session_id, key_id, &hash, now), Some(all));
+        assert_eq!(staging.get(session_id, key_id, &Hash([0; 32]), now), None);
+        assert_eq!(staging.get(SessionId::generate(), key_id, &hash, now), None);
+        let later = now + Duration::from_secs(STAGED_KEPT_S + 1);
+        assert_eq!(staging.get(session_id, key_id, &hash, later), None);
+    }
+
+    #[test]
+    fn bounds_are_kept() {
+        let (mut staging, session_id, key_id, now) =
+            (Staging::default(), SessionId::generate(), KeyId::generate(), Instant::now());
+        let code = |result: Result<(), Refusal>| result.unwrap_err().code;
+        assert_eq!(code(staging.put(session_id, part(key_id, 0, STAGED_PARTS_MAX + 1, 1), now)), ErrorCode::TooLarge);
+        assert_eq!(
+            code(staging.put(session_id, part(key_id, 0, 1, COPIES_PER_FRAME_MAX + 1), now)),
+            ErrorCode::TooLarge
+        );
+        assert_eq!(code(staging.put(session_id, part(key_id, 1, 1, 1), now)), ErrorCode::Malformed);
+        assert!(staging.put(session_id, part(key_id, 0, STAGED_PARTS_MAX, COPIES_PER_FRAME_MAX), now).is_ok());
+    }
+}

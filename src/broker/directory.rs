@@ -1,0 +1,147 @@
+//! Who is connected here, and which chats are loaded. Connecting loads no chat.
+//!
+//! A chat that is not loaded keeps a waiting room of the connections that are live in it; the actor takes them
+//! over when it loads, and leaves them there when it goes idle. Each step holds the slot, so that no connection
+//! falls between.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use super::Broker;
+use super::chat::actor::ChatActor;
+use super::chat::messages::Unsubscribe;
+use super::connection::Connection;
+use crate::protocol::ids::{ChatId, Seq, SessionId};
+
+/// A connection that is live in a chat.
+#[derive(Debug, Clone)]
+pub struct Subscriber {
+    /// The connection.
+    pub connection: Arc<Connection>,
+    /// The newest entry it has been handed.
+    pub position: Seq,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Waiting(Vec<Subscriber>),
+    Loaded(Addr<ChatActor>),
+}
+
+/// The directory of one node.
+#[derive(Debug)]
+pub struct Directory {
+    connections: DashMap<SessionId, Arc<Connection>>,
+    chats: DashMap<ChatId, Slot>,
+}
+
+impl Directory {
+    pub(super) fn new() -> Self {
+        Self { connections: DashMap::new(), chats: DashMap::new() }
+    }
+
+    /// Enters a connection that has logged in; gives the older one of the same session, which it replaces.
+    pub fn enter(&self, session_id: SessionId, connection: &Arc<Connection>) -> Option<Arc<Connection>> {
+        self.connections.insert(session_id, Arc::clone(connection))
+    }
+
+    /// Takes a connection out, unless a newer one has replaced it.
+    pub fn leave(&self, session_id: SessionId, connection: &Arc<Connection>) {
+        self.connections.remove_if(&session_id, |_, current| current.id == connection.id);
+    }
+
+    /// The connection of a session, if it has one here.
+    #[must_use]
+    pub fn connection(&self, session_id: SessionId) -> Option<Arc<Connection>> {
+        self.connections.get(&session_id).map(|connection| Arc::clone(&connection))
+    }
+
+    /// Every connection that has logged in.
+    #[must_use]
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        self.connections.iter().map(|connection| Arc::clone(connection.value())).collect()
+    }
+
+    /// The actor of a chat, loaded if it must be.
+    #[must_use]
+    pub fn chat(&self, broker: &Broker, chat_id: ChatId) -> Option<Addr<ChatActor>> {
+        match self.chats.entry(chat_id) {
+            Entry::Occupied(mut slot) => {
+                let waiting = match slot.get_mut() {
+                    Slot::Loaded(chat) if chat.connected() => return Some(chat.clone()),
+                    // An actor that died has told its subscribers to read from the store.
+                    Slot::Loaded(_) => Vec::new(),
+                    Slot::Waiting(waiting) => std::mem::take(waiting),
+                };
+                let chat = ChatActor::start_on(broker, chat_id, waiting)?;
+                slot.insert(Slot::Loaded(chat.clone()));
+                Some(chat)
+            }
+            Entry::Vacant(slot) => {
+                let chat = ChatActor::start_on(broker, chat_id, Vec::new())?;
+                slot.insert(Slot::Loaded(chat.clone()));
+                Some(chat)
+            }
+        }
+    }
+
+    /// The actor of a chat, if it is loaded.
+    #[must_use]
+    pub fn loaded_chat(&self, chat_id: ChatId) -> Option<Addr<ChatActor>> {
+        match self.chats.get(&chat_id).as_deref() {
+            Some(Slot::Loaded(chat)) if chat.connected() => Some(chat.clone()),
+            _ => None,
+        }
+    }
+
+    /// Puts a connection into the waiting room of a chat; gives the actor to ask instead if the chat is loaded.
+    #[must_use]
+    pub fn wait(&self, chat_id: ChatId, subscriber: Subscriber) -> Option<Addr<ChatActor>> {
+        let mut slot = self.chats.entry(chat_id).or_insert_with(|| Slot::Waiting(Vec::new()));
+        match slot.value_mut() {
+            Slot::Loaded(chat) if chat.connected() => Some(chat.clone()),
+            Slot::Waiting(waiting) => {
+                waiting.retain(|other| other.connection.id != subscriber.connection.id);
+                waiting.push(subscriber);
+                None
+            }
+            dead @ Slot::Loaded(_) => {
+                *dead = Slot::Waiting(vec![subscriber]);
+                None
+            }
+        }
+    }
+
+    /// Takes a connection out of a chat.
+    pub fn unsubscribe(&self, chat_id: ChatId, connection: &Arc<Connection>) {
+        let Entry::Occupied(mut slot) = self.chats.entry(chat_id) else { return };
+        match slot.get_mut() {
+            Slot::Loaded(chat) => {
+                // A full mailbox loses this word; the chat finds the closed outbox at its next entry.
+                let _ = chat.try_send(Unsubscribe { connection: connection.id });
+            }
+            Slot::Waiting(waiting) => {
+                waiting.retain(|other| other.connection.id != connection.id);
+                if waiting.is_empty() {
+                    slot.remove();
+                }
+            }
+        }
+    }
+
+    /// Takes an idle chat's actor out and leaves its subscribers in the waiting room.
+    pub fn passivate(&self, chat_id: ChatId, chat: &Addr<ChatActor>, subscribers: Vec<Subscriber>) {
+        let Entry::Occupied(mut slot) = self.chats.entry(chat_id) else { return };
+        if !matches!(slot.get(), Slot::Loaded(current) if current == chat) {
+            return;
+        }
+        if subscribers.is_empty() {
+            slot.remove();
+        } else {
+            slot.insert(Slot::Waiting(subscribers));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The broker: chats, and who is connected. Knows actors, but neither HTTP nor WebSockets.
+//!
+//! Lives here: [`Broker`], the handle that ties store, chats and connections together. Floor 3: imports protocol,
+//! config, telemetry and store.
+//! Invariants: N1 a chat has at most one actor here. N2 a connection is handed an entry only after its commit.
+//! N3 of a chat each connection is handed every entry once, in order of seq.
+
+pub mod catch_up;
+pub mod chat;
+pub mod connection;
+pub mod directory;
+pub mod outbox;
+pub mod responder;
+pub mod sessions;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::Semaphore;
+
+use crate::protocol::ids::ChatId;
+use crate::store::Store;
+use crate::store::users::SessionLimits;
+use crate::store::writer::BatchWriter;
+use crate::telemetry::metrics::Metrics;
+use chat::state::KeyLimits;
+use directory::Directory;
+
+/// How the broker behaves.
+#[derive(Debug, Clone)]
+pub struct BrokerOptions {
+    /// Bounds on sessions and their chats.
+    pub sessions: SessionLimits,
+    /// The life of sender keys.
+    pub keys: KeyLimits,
+    /// Members of one chat at most.
+    pub members_max: u64,
+    /// Messages of one chat between submission and commit at most.
+    pub in_flight_max: usize,
+    /// After how long an idle chat leaves memory.
+    pub chat_idle: Duration,
+    /// How long a request may take.
+    pub deadline: Duration,
+    /// Pages of the log that are read for catching up at the same time.
+    pub catch_up_readers: usize,
+}
+
+/// The handle of the broker; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Broker(Arc<Inner>);
+
+/// What the handle leads to.
+#[derive(Debug)]
+pub struct Inner {
+    /// Postgres.
+    pub store: Store,
+    /// Who is connected, and which chats are loaded.
+    pub directory: Directory,
+    /// How it behaves.
+    pub options: BrokerOptions,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Bounds the pages that are read for catching up.
+    pub readers: Semaphore,
+    writers: Vec<Addr<BatchWriter>>,
+    chat_arbiters: Vec<ArbiterHandle>,
+    /// Chats are spread by a hash that nobody outside can aim at.
+    hash: RandomState,
+    draining: AtomicBool,
+}
+
+impl std::ops::Deref for Broker {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Broker {
+    /// Ties the parts together; `writers` and `chat_arbiters` have at least one each.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        writers: Vec<Addr<BatchWriter>>,
+        chat_arbiters: Vec<ArbiterHandle>,
+        options: BrokerOptions,
+        metrics: Metrics,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            directory: Directory::new(),
+            readers: Semaphore::new(options.catch_up_readers),
+            options,
+            metrics,
+            writers,
+            chat_arbiters,
+            hash: RandomState::new(),
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// The writer's lane of a chat: always the same, or the order between batches would be lost.
+    #[must_use]
+    pub fn writer_of(&self, chat_id: ChatId) -> Option<&Addr<BatchWriter>> {
+        self.writers.get(self.place(chat_id, self.writers.len()))
+    }
+
+    /// Every lane of the writer.
+    #[must_use]
+    pub fn writers(&self) -> &[Addr<BatchWriter>] {
+        &self.writers
+    }
+
+    fn chat_arbiter(&self, chat_id: ChatId) -> Option<&ArbiterHandle> {
+        self.chat_arbiters.get(self.place(chat_id, self.chat_arbiters.len()))
+    }
+
+    fn place(&self, chat_id: ChatId, places: usize) -> usize {
+        let mut hasher = self.hash.build_hasher();
+        hasher.write(chat_id.as_bytes());
+        let places = u64::try_from(places).unwrap_or(1).max(1);
+        usize::try_from(hasher.finish() % places).unwrap_or(0)
+    }
+
+    /// Says that the process is going: nothing new begins.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the process is going.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}

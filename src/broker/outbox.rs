@@ -1,0 +1,675 @@
+//! Holds what waits to be written to one connection, bounded in frames and in bytes.
+//!
+//! Here live [`ReadyFrame`], a WebSocket frame encoded once for all its recipients, and [`Outbox`], the queue between
+//! the many who push (on any thread) and the one response body that takes. Floor 3; it knows no actor, no HTTP and no
+//! WebSocket crate, only the frame layout of RFC 6455.
+//!
+//! Invariants:
+//! 1. The buffer never holds more than `bytes_max + reserve_bytes`, or one single frame where that frame alone is larger.
+//! 2. Frames leave in the order in which they were accepted. Only an overdue pong may come later than its turn.
+//! 3. After the first `close` nothing is accepted; the close frame is the last frame that leaves.
+//! 4. An empty outbox owns no buffer memory.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::sync::Notify;
+
+/// The most that is handed to the response body at once, in bytes.
+///
+/// The HTTP layer copies a chunk into a write buffer that it keeps for the life of the connection, so a larger chunk
+/// would make every connection that ever had a burst expensive for good.
+const CHUNK_BYTES_MAX: usize = 16 * 1024;
+
+/// The largest first allocation of an empty buffer, in bytes; the size of the previous chunk is taken as a forecast.
+const FORECAST_BYTES_MAX: usize = 16 * 1024;
+
+/// A lengths queue with more slots than this is given back when the buffer runs empty.
+const LENGTHS_KEPT: usize = 16;
+
+/// The largest payload of a control frame, in bytes. Source: RFC 6455, section 5.5.
+const CONTROL_BYTES_MAX: usize = 125;
+
+const FIN: u8 = 0x80;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xA;
+
+/// One complete server frame, header included, ready to be copied to any number of connections.
+///
+/// Frames from a server are unmasked, so the same bytes serve every recipient. Cloning shares the bytes.
+///
+/// Source: RFC 6455, section 5.2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadyFrame(Bytes);
+
+impl ReadyFrame {
+    /// Makes a text frame. The payload must be UTF-8, or the recipient will fail the connection.
+    #[must_use]
+    pub fn text(payload: &[u8]) -> Self {
+        debug_assert!(std::str::from_utf8(payload).is_ok(), "a text frame carries UTF-8");
+        Self::encode(TEXT, payload)
+    }
+
+    /// Makes a binary frame.
+    #[must_use]
+    pub fn binary(payload: &[u8]) -> Self {
+        Self::encode(BINARY, payload)
+    }
+
+    /// Makes a ping; of a payload above 125 bytes only the first 125 are sent.
+    #[must_use]
+    pub fn ping(payload: &[u8]) -> Self {
+        Self::encode(PING, payload.get(..CONTROL_BYTES_MAX).unwrap_or(payload))
+    }
+
+    /// Makes a pong; of a payload above 125 bytes only the first 125 are sent.
+    #[must_use]
+    pub fn pong(payload: &[u8]) -> Self {
+        Self::encode(PONG, payload.get(..CONTROL_BYTES_MAX).unwrap_or(payload))
+    }
+
+    /// Makes a close frame; the reason is cut at a character border so that code and reason fit 125 bytes.
+    #[must_use]
+    pub fn close(code: u16, reason: &str) -> Self {
+        let cut = reason.floor_char_boundary(CONTROL_BYTES_MAX - 2);
+        let reason = reason.get(..cut).unwrap_or_default();
+        let mut payload = Vec::with_capacity(2 + reason.len());
+        payload.extend_from_slice(&code.to_be_bytes());
+        payload.extend_from_slice(reason.as_bytes());
+        Self::encode(CLOSE, &payload)
+    }
+
+    /// Makes a close frame without a code, the answer to one that had none.
+    #[must_use]
+    pub fn close_without_code() -> Self {
+        Self::encode(CLOSE, &[])
+    }
+
+    /// The frame's bytes, header included.
+    #[must_use]
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The frame's length in bytes, header included: what it costs in an outbox.
+    #[must_use]
+    pub fn wire_bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    fn encode(opcode: u8, payload: &[u8]) -> Self {
+        let mut frame = BytesMut::with_capacity(payload.len() + 10);
+        frame.put_u8(FIN | opcode);
+        match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+            (Ok(short @ 0..=125), _) => frame.put_u8(short),
+            (_, Ok(medium)) => {
+                frame.put_u8(126);
+                frame.put_u16(medium);
+            }
+            _ => {
+                frame.put_u8(127);
+                // A usize is never wider than 64 bits on a platform that Rust supports.
+                frame.put_u64(u64::try_from(payload.len()).unwrap_or(u64::MAX));
+            }
+        }
+        frame.put_slice(payload);
+        Self(frame.freeze())
+    }
+}
+
+/// The bounds of one outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxLimits {
+    /// Most frames that pushes may leave waiting.
+    pub frames_max: usize,
+    /// Most bytes, headers included, that pushes may leave waiting. A single larger frame passes when nothing waits.
+    pub bytes_max: usize,
+    /// Bytes above `bytes_max` that only replies and control frames may use.
+    pub reserve_bytes: usize,
+}
+
+/// Why a frame was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushError {
+    /// The bound is reached: after a push the connection is lagging, after a reply it must be closed.
+    #[error("the outbox is full")]
+    Full,
+    /// The outbox was closed, by either side.
+    #[error("the outbox is closed")]
+    Closed,
+}
+
+/// How an outbox came to its end, as its transport reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nobody has closed it.
+    Open,
+    /// Closed with a code; everything queued before is flushed first.
+    Closing {
+        /// The close code sent, or none for the answer to a close frame without one.
+        code: Option<u16>,
+    },
+    /// Closed without flushing.
+    Aborted,
+}
+
+#[derive(Debug)]
+struct State {
+    buffer: BytesMut,
+    /// Bytes still in the buffer of each waiting frame, oldest first.
+    lengths: VecDeque<usize>,
+    /// The newest pong for which there was no room. RFC 6455, section 5.5.3, allows to answer only the latest ping.
+    overdue_pong: Option<ReadyFrame>,
+    ending: Ending,
+    /// The close frame until it has moved into the buffer.
+    close_frame: Option<ReadyFrame>,
+    closing_since: Option<Instant>,
+    /// The body is gone: nothing will ever be taken again.
+    ended: bool,
+    /// Since when bytes wait without the body having taken any.
+    waiting_since: Option<Instant>,
+    body: Option<Waker>,
+    forecast_bytes: usize,
+}
+
+/// The bounded queue of frames for one connection, shared by all who send to it.
+#[derive(Debug)]
+pub struct Outbox {
+    limits: OutboxLimits,
+    state: Mutex<State>,
+    /// A copy of "not open", so that the reading side can ask without the lock.
+    closed: AtomicBool,
+    low_water: Notify,
+}
+
+impl Outbox {
+    /// Makes an empty, open outbox.
+    #[must_use]
+    pub fn new(limits: OutboxLimits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            state: Mutex::new(State {
+                buffer: BytesMut::new(),
+                lengths: VecDeque::new(),
+                overdue_pong: None,
+                ending: Ending::Open,
+                close_frame: None,
+                closing_since: None,
+                ended: false,
+                waiting_since: None,
+                body: None,
+                forecast_bytes: 0,
+            }),
+            closed: AtomicBool::new(false),
+            low_water: Notify::new(),
+        })
+    }
+
+    /// Queues a pushed frame within the bounds. Never waits.
+    ///
+    /// # Errors
+    /// [`PushError::Full`]: the connection is lagging from this frame on. [`PushError::Closed`]: it is going away.
+    pub fn try_push(&self, frame: &ReadyFrame) -> Result<(), PushError> {
+        self.push_within(frame, self.limits.frames_max, self.limits.bytes_max)
+    }
+
+    /// Queues a reply or a control frame, which may also use the reserve. Replies are bounded in bytes only.
+    ///
+    /// # Errors
+    /// [`PushError::Full`]: not even the reserve holds it, and the caller closes the connection.
+    /// [`PushError::Closed`]: it is going away.
+    pub fn push_reply(&self, frame: &ReadyFrame) -> Result<(), PushError> {
+        self.push_within(frame, usize::MAX, self.limits.bytes_max.saturating_add(self.limits.reserve_bytes))
+    }
+
+    /// Queues a pong within the bounds of a push, or else keeps only the newest one until there is room.
+    ///
+    /// So a flood of pings from somebody who reads no pongs costs one frame of memory and no connection.
+    pub fn push_pong(&self, frame: &ReadyFrame) {
+        let waker = {
+            let mut state = self.lock();
+            if state.ending != Ending::Open || state.ended {
+                return;
+            }
+            if !state.has_room(frame, self.limits.frames_max, self.limits.bytes_max) {
+                state.overdue_pong = Some(frame.clone());
+                return;
+            }
+            state.append(frame);
+            state.body.take()
+        };
+        wake(waker);
+    }
+
+    /// Closes: what is queued is flushed, then the close frame leaves, then the connection ends. The first call wins.
+    pub fn close(&self, code: u16, reason: &str) {
+        self.close_with(ReadyFrame::close(code, reason), Some(code));
+    }
+
+    /// Answers a close frame that had no code.
+    pub fn close_without_code(&self) {
+        self.close_with(ReadyFrame::close_without_code(), None);
+    }
+
+    fn close_with(&self, frame: ReadyFrame, code: Option<u16>) {
+        let waker = {
+            let mut state = self.lock();
+            if state.ending != Ending::Open {
+                return;
+            }
+            state.ending = Ending::Closing { code };
+            state.close_frame = Some(frame);
+            state.closing_since = Some(Instant::now());
+            state.overdue_pong = None;
+            self.closed.store(true, Ordering::Release);
+            state.body.take()
+        };
+        wake(waker);
+        self.low_water.notify_waiters();
+    }
+
+    /// Ends the connection without flushing; also cuts short a close under way.
+    ///
+    /// It takes effect when the body is next polled. A jammed connection is not polled: use its kill switch as well.
+    pub fn abort(&self) {
+        let waker = {
+            let mut state = self.lock();
+            if state.ending == Ending::Aborted {
+                return;
+            }
+            state.ending = Ending::Aborted;
+            state.closing_since.get_or_insert_with(Instant::now);
+            state.release();
+            self.closed.store(true, Ordering::Release);
+            state.body.take()
+        };
+        wake(waker);
+        self.low_water.notify_waiters();
+    }
+
+    /// True from the first `close` or `abort` on, or when the connection has ended by itself.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Frames waiting; one that is partly taken counts.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.lock().lengths.len()
+    }
+
+    /// Bytes waiting, headers included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lock().buffer.len()
+    }
+
+    /// True while at most half of either bound is in use.
+    #[must_use]
+    pub fn below_low_water(&self) -> bool {
+        self.is_low(&self.lock())
+    }
+
+    /// Waits until the outbox is below its low-water mark, or closed.
+    ///
+    /// # Cancel safety
+    /// It takes nothing and may be dropped at any time.
+    pub async fn drained(&self) {
+        loop {
+            let notified = self.low_water.notified();
+            let mut notified = std::pin::pin!(notified);
+            // Registered before the look, or a mark crossed in between would go unnoticed.
+            notified.as_mut().enable();
+            if self.is_closed() || self.below_low_water() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// How long bytes have waited without the body taking any; zero while nothing waits.
+    #[must_use]
+    pub fn stalled_for(&self, now: Instant) -> Duration {
+        self.lock().waiting_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// How long a close has been under way; none while open, and none once the body has ended.
+    #[must_use]
+    pub fn closing_for(&self, now: Instant) -> Option<Duration> {
+        let state = self.lock();
+        if state.ended {
+            return None;
+        }
+        state.closing_since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// True once the body is gone.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// How the outbox was closed, if it was.
+    #[must_use]
+    pub fn ending(&self) -> Ending {
+        self.lock().ending
+    }
+
+    /// Takes what waits, at most 16 KiB; none after the close frame has been taken. For the one response body.
+    pub(crate) fn poll_chunk(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut state = self.lock();
+        if state.ended || state.ending == Ending::Aborted {
+            return Poll::Ready(None);
+        }
+        if let Some(frame) = state.close_frame.take() {
+            state.append(&frame);
+        }
+        if state.buffer.is_empty() {
+            if state.ending != Ending::Open {
+                return Poll::Ready(None);
+            }
+            match &mut state.body {
+                Some(waker) => waker.clone_from(cx.waker()),
+                empty => *empty = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        let chunk = state.take_chunk();
+        if let Some(pong) = state.overdue_pong.take() {
+            state.append(&pong);
+        }
+        let is_low = self.is_low(&state);
+        drop(state);
+        if is_low {
+            self.low_water.notify_waiters();
+        }
+        Poll::Ready(Some(chunk))
+    }
+
+    /// Notes that the body is gone: memory is released and whoever waits is told.
+    pub(crate) fn end(&self) {
+        {
+            let mut state = self.lock();
+            state.ended = true;
+            state.body = None;
+            state.release();
+            self.closed.store(true, Ordering::Release);
+        }
+        self.low_water.notify_waiters();
+    }
+
+    fn push_within(&self, frame: &ReadyFrame, frames_max: usize, bytes_max: usize) -> Result<(), PushError> {
+        let waker = {
+            let mut state = self.lock();
+            if state.ending != Ending::Open || state.ended {
+                return Err(PushError::Closed);
+            }
+            if !state.has_room(frame, frames_max, bytes_max) {
+                return Err(PushError::Full);
+            }
+            state.append(frame);
+            state.body.take()
+        };
+        wake(waker);
+        Ok(())
+    }
+
+    fn is_low(&self, state: &State) -> bool {
+        state.lengths.len() <= self.limits.frames_max / 2 && state.buffer.len() <= self.limits.bytes_max / 2
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code under this lock can panic half-way through a change, so a poisoned state is still a consistent one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn has_room(&self, frame: &ReadyFrame, frames_max: usize, bytes_max: usize) -> bool {
+        // One frame always fits an empty outbox, or a frame above the bound could never be delivered.
+        self.buffer.is_empty()
+            || (self.lengths.len() < frames_max && self.buffer.len().saturating_add(frame.wire_bytes()) <= bytes_max)
+    }
+
+    fn append(&mut self, frame: &ReadyFrame) {
+        if self.buffer.is_empty() {
+            self.buffer.reserve(frame.wire_bytes().max(self.forecast_bytes));
+        }
+        self.buffer.extend_from_slice(&frame.0);
+        self.lengths.push_back(frame.wire_bytes());
+        if self.waiting_since.is_none() {
+            self.waiting_since = Some(Instant::now());
+        }
+    }
+
+    fn take_chunk(&mut self) -> Bytes {
+        if self.buffer.len() <= CHUNK_BYTES_MAX {
+            self.forecast_bytes = self.buffer.len().min(FORECAST_BYTES_MAX);
+            let chunk = std::mem::take(&mut self.buffer).freeze();
+            self.release();
+            return chunk;
+        }
+        let chunk = self.buffer.split_to(CHUNK_BYTES_MAX).freeze();
+        let mut taken = chunk.len();
+        while let Some(front) = self.lengths.front_mut() {
+            if *front > taken {
+                *front -= taken;
+                break;
+            }
+            taken -= *front;
+            self.lengths.pop_front();
+        }
+        self.waiting_since = Some(Instant::now());
+        chunk
+    }
+
+    /// Forgets what waits and gives its memory back.
+    fn release(&mut self) {
+        self.buffer = BytesMut::new();
+        self.waiting_since = None;
+        if self.lengths.capacity() > LENGTHS_KEPT {
+            self.lengths = VecDeque::new();
+        } else {
+            self.lengths.clear();
+        }
+    }
+}
+
+/// Wakes outside the lock, so that a body that runs at once does not find it taken.
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn outbox(frames_max: usize, bytes_max: usize, reserve_bytes: usize) -> Arc<Outbox> {
+        Outbox::new(OutboxLimits { frames_max, bytes_max, reserve_bytes })
+    }
+
+    fn take(outbox: &Outbox) -> Option<Bytes> {
+        match outbox.poll_chunk(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(chunk) => chunk,
+            Poll::Pending => panic!("nothing waits"),
+        }
+    }
+
+    fn take_all(outbox: &Outbox) -> Vec<u8> {
+        let mut all = Vec::new();
+        while outbox.bytes() > 0 {
+            all.extend_from_slice(&take(outbox).unwrap());
+        }
+        all
+    }
+
+    #[test]
+    fn frames_have_the_layout_of_the_rfc() {
+        assert_eq!(&ReadyFrame::text(b"Hello").as_bytes()[..], [0x81, 5, b'H', b'e', b'l', b'l', b'o']);
+        assert_eq!(ReadyFrame::binary(&[7; 256]).as_bytes()[..4], [0x82, 0x7E, 1, 0]);
+        assert_eq!(ReadyFrame::binary(&[7; 65_536]).as_bytes()[..10], [0x82, 0x7F, 0, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(&ReadyFrame::close(1000, "é").as_bytes()[..], [0x88, 4, 3, 232, 0xC3, 0xA9]);
+        let long = ReadyFrame::close(1000, &"é".repeat(100));
+        assert_eq!(long.wire_bytes(), 2 + 2 + 122);
+        assert_eq!(ReadyFrame::ping(&[1; 200]).wire_bytes(), 127);
+    }
+
+    #[test]
+    fn pushes_stop_at_either_bound_and_replies_use_the_reserve() {
+        let frame = ReadyFrame::binary(&[0; 8]);
+        let narrow = outbox(2, 1000, 0);
+        assert_eq!((narrow.try_push(&frame), narrow.try_push(&frame)), (Ok(()), Ok(())));
+        assert_eq!(narrow.try_push(&frame), Err(PushError::Full));
+        assert_eq!(narrow.push_reply(&frame), Ok(()));
+        let small = outbox(100, 20, 10);
+        assert_eq!((small.try_push(&frame), small.try_push(&frame)), (Ok(()), Ok(())));
+        assert_eq!(small.try_push(&frame), Err(PushError::Full));
+        assert_eq!((small.push_reply(&frame), small.push_reply(&frame)), (Ok(()), Err(PushError::Full)));
+        assert_eq!((small.frames(), small.bytes()), (3, 30));
+    }
+
+    #[test]
+    fn one_frame_above_the_bound_passes_alone() {
+        let outbox = outbox(10, 20, 0);
+        assert_eq!(outbox.try_push(&ReadyFrame::binary(&[0; 100])), Ok(()));
+        assert_eq!(outbox.try_push(&ReadyFrame::binary(&[])), Err(PushError::Full));
+    }
+
+    #[test]
+    fn chunks_are_bounded_ordered_and_counted_across_frames() {
+        let outbox = outbox(1000, 1 << 20, 0);
+        let mut sent = Vec::new();
+        for (index, size) in (0_u8..).zip([1, 20_000, 3, 40_000, 0, 16_384, 5]) {
+            let frame = ReadyFrame::binary(&vec![index; size]);
+            outbox.try_push(&frame).unwrap();
+            sent.extend_from_slice(frame.as_bytes());
+        }
+        let mut got = Vec::new();
+        let mut frames = vec![outbox.frames()];
+        while outbox.bytes() > 0 {
+            let chunk = take(&outbox).unwrap();
+            assert!(chunk.len() <= CHUNK_BYTES_MAX);
+            got.extend_from_slice(&chunk);
+            frames.push(outbox.frames());
+        }
+        assert_eq!(got, sent);
+        assert_eq!(frames, [7, 6, 4, 4, 2, 0]);
+        assert_eq!(outbox.lock().buffer.capacity(), 0);
+    }
+
+    #[test]
+    fn the_first_close_wins_flushes_and_refuses_what_comes_after() {
+        let outbox = outbox(10, 1000, 100);
+        let frame = ReadyFrame::text(b"last");
+        outbox.try_push(&frame).unwrap();
+        outbox.close(1012, "restart");
+        outbox.close(1000, "too late");
+        assert_eq!(outbox.try_push(&frame), Err(PushError::Closed));
+        assert_eq!(outbox.push_reply(&frame), Err(PushError::Closed));
+        outbox.push_pong(&ReadyFrame::pong(b""));
+        let expected = [frame.as_bytes(), ReadyFrame::close(1012, "restart").as_bytes()].map(|part| part.to_vec());
+        assert_eq!(take(&outbox).unwrap(), expected.concat());
+        assert_eq!(take(&outbox), None);
+        assert_eq!(outbox.ending(), Ending::Closing { code: Some(1012) });
+    }
+
+    #[test]
+    fn an_abort_drops_what_waits() {
+        let outbox = outbox(10, 1000, 0);
+        outbox.try_push(&ReadyFrame::text(b"never")).unwrap();
+        outbox.close(1000, "");
+        outbox.abort();
+        assert_eq!((take(&outbox), outbox.bytes(), outbox.is_closed()), (None, 0, true));
+    }
+
+    #[test]
+    fn without_room_only_the_newest_pong_is_kept() {
+        let outbox = outbox(1, 1000, 100);
+        let push = ReadyFrame::text(b"x");
+        outbox.try_push(&push).unwrap();
+        outbox.push_pong(&ReadyFrame::pong(b"old"));
+        outbox.push_pong(&ReadyFrame::pong(b"new"));
+        assert_eq!(outbox.frames(), 1);
+        let expected = [push.as_bytes(), ReadyFrame::pong(b"new").as_bytes()].map(|part| part.to_vec());
+        assert_eq!(take_all(&outbox), expected.concat());
+    }
+
+    #[test]
+    fn a_waiting_body_is_woken_once_per_burst() {
+        let outbox = outbox(10, 1000, 0);
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        assert!(outbox.poll_chunk(&Context::from_waker(&waker)).is_pending());
+        for _ in 0..3 {
+            outbox.try_push(&ReadyFrame::text(b"x")).unwrap();
+        }
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_stall_is_the_time_since_bytes_were_last_taken() {
+        let outbox = outbox(1000, 1 << 20, 0);
+        let later = Instant::now() + Duration::from_secs(60);
+        assert_eq!(outbox.stalled_for(later), Duration::ZERO);
+        outbox.try_push(&ReadyFrame::binary(&[0; 20_000])).unwrap();
+        assert!(outbox.stalled_for(later) > Duration::from_secs(50));
+        let before_take = outbox.stalled_for(later);
+        take(&outbox);
+        assert!(outbox.stalled_for(later) <= before_take && outbox.bytes() > 0);
+        take(&outbox);
+        assert_eq!(outbox.stalled_for(later), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_room_is_told_at_half_and_at_the_end() {
+        let outbox = outbox(4, 1 << 20, 0);
+        let big = ReadyFrame::binary(&[0; 10_000]);
+        for _ in 0..4 {
+            outbox.try_push(&big).unwrap();
+        }
+        let waiting = tokio::spawn({
+            let outbox = Arc::clone(&outbox);
+            async move { outbox.drained().await }
+        });
+        while !waiting.is_finished() && outbox.bytes() > 0 {
+            assert!(outbox.frames() <= 2 || !waiting.is_finished());
+            take(&outbox);
+            tokio::task::yield_now().await;
+        }
+        tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+        take_all(&outbox);
+        for _ in 0..4 {
+            outbox.try_push(&big).unwrap();
+        }
+        let waiting = tokio::spawn({
+            let outbox = Arc::clone(&outbox);
+            async move { outbox.drained().await }
+        });
+        tokio::task::yield_now().await;
+        outbox.end();
+        tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+        assert_eq!(outbox.try_push(&big), Err(PushError::Closed));
+    }
+}

@@ -1,0 +1,119 @@
+//! Accounts and the linking of devices, over HTTP.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use serde::de::DeserializeOwned;
+
+use super::Door;
+use crate::protocol::account::{
+    ACCOUNTS_PATH, FoundUser, HttpError, INFO_PATH, LINKS_PATH, Link, Register, ServerInfo, USERS_PATH,
+};
+use crate::protocol::codec::Encoding;
+use crate::protocol::error::{ErrorCode, Refusal};
+use crate::protocol::frame::{PendingSession, ServerFrame};
+use crate::protocol::limits::HTTP_BODY_BYTES_MAX;
+use crate::protocol::username::Username;
+use crate::store::Failure;
+
+/// Mounts the routes.
+pub fn configure(routes: &mut web::ServiceConfig) {
+    routes
+        .app_data(web::PayloadConfig::new(HTTP_BODY_BYTES_MAX))
+        .route(INFO_PATH, web::get().to(info))
+        .route(ACCOUNTS_PATH, web::post().to(register))
+        .route(LINKS_PATH, web::post().to(link))
+        .route(&format!("{USERS_PATH}/{{username}}"), web::get().to(find_user));
+}
+
+async fn info(door: web::Data<Door>) -> HttpResponse {
+    HttpResponse::Ok().json(ServerInfo {
+        server_name: door.settings.server.name.clone(),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        subprotocols: Encoding::ALL.iter().map(|encoding| encoding.subprotocol().to_owned()).collect(),
+        time: door.broker.store.clock().now(),
+    })
+}
+
+async fn register(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Error>) -> HttpResponse {
+    let request: Register = match read(body) {
+        Ok(request) => request,
+        Err(response) => return response,
+    };
+    match door.broker.store.register(&request, &door.broker.options.sessions).await {
+        Ok(registered) => HttpResponse::Ok().json(registered),
+        Err(failure) => failed(failure),
+    }
+}
+
+async fn link(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Error>) -> HttpResponse {
+    let request: Link = match read(body) {
+        Ok(request) => request,
+        Err(response) => return response,
+    };
+    let broker = &door.broker;
+    let linked = match broker.store.link(&request, &broker.options.sessions).await {
+        Ok(linked) => linked,
+        Err(failure) => return failed(failure),
+    };
+    let pending = ServerFrame::SessionPending(PendingSession {
+        session_id: request.session_id,
+        public_key: request.public_key,
+        signing_public_key: request.signing_public_key,
+        proof: request.proof,
+        created_at: broker.store.clock().now(),
+    });
+    for session_id in broker.store.live_sessions(request.user_id).await.unwrap_or_default() {
+        if let Some(connection) = broker.directory.connection(session_id) {
+            connection.push_reply(&pending);
+        }
+    }
+    HttpResponse::Ok().json(linked)
+}
+
+async fn find_user(door: web::Data<Door>, name: web::Path<String>) -> HttpResponse {
+    let unknown = || failed(Refusal::new(ErrorCode::UnknownUser, "no user of that name").into());
+    let Ok(username) = Username::parse(&name) else { return unknown() };
+    match door.broker.store.lookup_user(&username).await {
+        Ok(user) => HttpResponse::Ok().json(FoundUser { user_id: user.user_id }),
+        Err(failure) => failed(failure),
+    }
+}
+
+/// What is not there, in the form of every other error.
+pub async fn not_found() -> HttpResponse {
+    error_response(Refusal::new(ErrorCode::UnknownFrame, "nothing is here"), 404)
+}
+
+fn read<T: DeserializeOwned>(body: Result<web::Bytes, actix_web::Error>) -> Result<T, HttpResponse> {
+    let body = body.map_err(|_| {
+        let limit = HTTP_BODY_BYTES_MAX as u64;
+        error_response(Refusal::limit(ErrorCode::TooLarge, "the body is too large or cut short", limit), 413)
+    })?;
+    serde_json::from_slice(&body)
+        .map_err(|_| error_response(Refusal::new(ErrorCode::Malformed, "the body cannot be read"), 400))
+}
+
+fn failed(failure: Failure) -> HttpResponse {
+    let refusal = failure.refusal();
+    let status = match refusal.code {
+        ErrorCode::UnknownUser | ErrorCode::UnknownSession => 404,
+        ErrorCode::UsernameTaken => 409,
+        ErrorCode::RateLimited | ErrorCode::LimitReached => 429,
+        ErrorCode::StorageUnavailable => 503,
+        ErrorCode::Internal => 500,
+        _ => 400,
+    };
+    error_response(refusal, status)
+}
+
+/// An error as every HTTP answer of this server has it.
+#[must_use]
+pub fn error_response(refusal: Refusal, status: u16) -> HttpResponse {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    HttpResponse::build(status).json(HttpError {
+        code: refusal.code,
+        message: refusal.message.to_owned(),
+        retryable: refusal.code.is_retryable(),
+        details: refusal.details,
+    })
+}

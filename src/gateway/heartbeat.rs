@@ -1,0 +1,136 @@
+//! Whether the peer is alive, and whether it keeps to its rate: plain data, time is an argument.
+
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+/// What to do at a tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    /// Ask for a sign of life.
+    Ping,
+    /// No sign of life for two intervals.
+    Dead,
+}
+
+/// The signs of life of one peer.
+#[derive(Debug, Clone, Copy)]
+pub struct Heartbeat {
+    interval: Duration,
+    heard: Instant,
+}
+
+impl Heartbeat {
+    /// Begins with a sign of life.
+    #[must_use]
+    pub const fn new(interval: Duration, now: Instant) -> Self {
+        Self { interval, heard: now }
+    }
+
+    /// A sign of life: any message or pong.
+    pub const fn heard(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    /// What to do now. `reading_is_held`: the peer's input is not read, so its silence proves nothing.
+    pub fn tick(&mut self, now: Instant, reading_is_held: bool) -> Beat {
+        if reading_is_held {
+            self.heard = now;
+        }
+        if now.saturating_duration_since(self.heard) > self.interval * 2 { Beat::Dead } else { Beat::Ping }
+    }
+}
+
+/// Refusals in a row after which a flood that does not heed them is ended.
+const STUBBORN: u32 = 1_000;
+
+type Limiter = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<Instant>>;
+
+/// How often one connection may do something.
+#[derive(Debug)]
+pub struct Rate {
+    limiter: Limiter,
+    clock: MonotonicClock,
+    refused_in_a_row: u32,
+}
+
+/// What a rate says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on.
+    Pass,
+    /// Too often: wait so long.
+    Wait(Duration),
+    /// Too often, and being told so changed nothing.
+    Flood,
+}
+
+impl Rate {
+    /// `burst` at once, then `per` each period.
+    #[must_use]
+    pub fn new(per: u32, period: Duration, burst: u32) -> Self {
+        let per = NonZeroU32::new(per).unwrap_or(NonZeroU32::MIN);
+        let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+        let every = period / per.get();
+        let quota = Quota::with_period(every.max(Duration::from_nanos(1))).unwrap_or(Quota::per_second(per));
+        let clock = MonotonicClock;
+        Self {
+            limiter: RateLimiter::direct_with_clock(quota.allow_burst(burst), clock.clone()),
+            clock,
+            refused_in_a_row: 0,
+        }
+    }
+
+    /// Counts one.
+    pub fn check(&mut self) -> Verdict {
+        match self.limiter.check() {
+            Ok(()) => {
+                self.refused_in_a_row = 0;
+                Verdict::Pass
+            }
+            Err(not_until) => {
+                self.refused_in_a_row += 1;
+                if self.refused_in_a_row > STUBBORN {
+                    return Verdict::Flood;
+                }
+                Verdict::Wait(not_until.wait_time_from(self.clock.now()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_of_two_intervals_is_death_unless_nobody_listens() {
+        let start = Instant::now();
+        let interval = Duration::from_secs(10);
+        let mut heartbeat = Heartbeat::new(interval, start);
+        assert_eq!(heartbeat.tick(start + interval, false), Beat::Ping);
+        assert_eq!(heartbeat.tick(start + interval * 2, false), Beat::Ping);
+        assert_eq!(heartbeat.tick(start + interval * 3, false), Beat::Dead);
+        assert_eq!(heartbeat.tick(start + interval * 3, true), Beat::Ping);
+        assert_eq!(heartbeat.tick(start + interval * 4, false), Beat::Ping);
+        heartbeat.heard(start + interval * 6);
+        assert_eq!(heartbeat.tick(start + interval * 7, false), Beat::Ping);
+    }
+
+    #[test]
+    fn a_burst_passes_then_waits_then_is_a_flood() {
+        let mut rate = Rate::new(1, Duration::from_secs(3_600), 5);
+        for _ in 0..5 {
+            assert_eq!(rate.check(), Verdict::Pass);
+        }
+        assert!(matches!(rate.check(), Verdict::Wait(wait) if wait > Duration::from_secs(60)));
+        for _ in 0..STUBBORN {
+            rate.check();
+        }
+        assert_eq!(rate.check(), Verdict::Flood);
+    }
+}

@@ -1,0 +1,74 @@
+//! The street door: sockets and HTTP.
+//!
+//! Lives here: the transport seam, the actor of a session, accounts over HTTP, the operator's listener. Floor 5:
+//! imports every lower floor. Only `transport` names the WebSocket crate.
+
+pub mod accounts;
+pub mod health;
+pub mod heartbeat;
+pub mod reaper;
+pub mod requests;
+pub mod session;
+pub mod socket;
+pub mod transport;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use crate::broker::Broker;
+use crate::broker::outbox::OutboxLimits;
+use crate::config::Settings;
+use reaper::Reaper;
+
+/// What every request and every socket of the door may use; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Door(Arc<Inner>);
+
+/// What the handle leads to.
+#[derive(Debug)]
+pub struct Inner {
+    /// Chats, sessions, the store.
+    pub broker: Broker,
+    /// The settings.
+    pub settings: Settings,
+    /// Cuts what makes no progress.
+    pub reaper: Arc<Reaper>,
+    /// Sockets that are open.
+    pub open: AtomicUsize,
+}
+
+impl std::ops::Deref for Door {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// Bytes above the outbox's bound that answers may use: a page of the log and what is asked beside it.
+const OUTBOX_RESERVE_BYTES: usize = 4 * 1024 * 1024;
+
+impl Door {
+    /// A door to a broker.
+    #[must_use]
+    pub fn new(broker: Broker, settings: Settings, reaper: Arc<Reaper>) -> Self {
+        Self(Arc::new(Inner { broker, settings, reaper, open: AtomicUsize::new(0) }))
+    }
+
+    /// The bounds of one connection's outbox.
+    #[must_use]
+    pub fn outbox_limits(&self) -> OutboxLimits {
+        OutboxLimits {
+            frames_max: self.settings.limits.outbox_frames_max,
+            bytes_max: self.settings.limits.outbox_bytes_max,
+            reserve_bytes: OUTBOX_RESERVE_BYTES,
+        }
+    }
+
+    /// How often the server pings.
+    #[must_use]
+    pub fn ping_interval(&self) -> Duration {
+        Duration::from_secs(self.settings.server.ping_interval_s)
+    }
+}

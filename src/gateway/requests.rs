@@ -1,0 +1,233 @@
+//! What each request of a session that is logged in leads to: the chat's actor, or one operation of the store.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Door;
+use crate::broker::Broker;
+use crate::broker::catch_up::subscribe;
+use crate::broker::chat::fan_out::welcome;
+use crate::broker::chat::messages::{Control, ControlRequest, Stage, Submit, Subscribed};
+use crate::broker::connection::Connection;
+use crate::broker::responder::Responder;
+use crate::protocol::binary::SigningKey;
+use crate::protocol::error::{CloseCode, ErrorCode, ErrorDetails, Refusal};
+use crate::protocol::frame::{Chats, CreateChat, Cursor, KeyList, Nothing, Page, Reply, Request, Resume, ServerFrame};
+use crate::protocol::ids::{ChatId, Seq};
+use crate::protocol::limits::{CURSORS_MAX, KEYS_PER_REQUEST_MAX};
+use crate::store::Failure;
+use crate::store::members::Requester;
+
+/// A live session that asks.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Who it is.
+    pub who: Requester,
+    /// What it signs with.
+    pub signing_key: SigningKey,
+    /// Its connection.
+    pub connection: Arc<Connection>,
+}
+
+/// Serves a session that waits for approval: it may do next to nothing.
+pub fn pending(door: &Door, who: Requester, request: &Request, responder: Responder) {
+    match request {
+        Request::Ping(_) => responder.ok(Reply::Done(Nothing {})),
+        Request::FetchHandover(_) => {
+            let broker = door.broker.clone();
+            spawn(responder, async move { broker.store.handover(who.session_id).await.map(Reply::Handover) });
+        }
+        _ => responder.refuse(Refusal::new(ErrorCode::SessionPending, "the session waits for approval")),
+    }
+}
+
+/// Serves a live session.
+pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder) {
+    let (who, broker) = (caller.who, door.broker.clone());
+    match request {
+        Request::Send(send) => {
+            let signing_key = caller.signing_key;
+            let chat_id = send.chat_id;
+            to_chat(&broker, chat_id, Submit { who, signing_key, send, since: Instant::now(), responder });
+        }
+        Request::StageCopies(part) => to_chat(&broker, part.chat_id, Stage { who, part, responder }),
+        Request::ChangeMembership(change) => {
+            let chat_id = change.chat_id;
+            let request = ControlRequest::Membership(Box::new(change));
+            to_chat(&broker, chat_id, Control { who, request, since: Instant::now(), responder });
+        }
+        Request::DeleteChat(delete) => {
+            let chat_id = delete.chat_id;
+            let request = ControlRequest::Delete(Box::new(delete));
+            to_chat(&broker, chat_id, Control { who, request, since: Instant::now(), responder });
+        }
+        Request::CreateChat(create) => spawn(responder, async move { create_chat(&broker, who, &create).await }),
+        Request::Resume(cursors) => {
+            let connection = Arc::clone(&caller.connection);
+            spawn(responder, async move { resume(&broker, &connection, who, cursors).await });
+        }
+        Request::LookupUser(lookup) => {
+            spawn(responder, async move { broker.store.lookup_user(&lookup.username).await.map(Reply::User) });
+        }
+        Request::ListSessions(_) => {
+            spawn(responder, async move { broker.store.list_sessions(who.user_id).await.map(Reply::Sessions) });
+        }
+        Request::ApproveSession(approve) => spawn(responder, async move {
+            let limits = &broker.options.sessions;
+            let changed = broker.store.approve_session(who.user_id, who.session_id, &approve, limits).await?;
+            broker.sessions_changed(&changed, CloseCode::SessionRevoked);
+            if let Some(waiting) = broker.directory.connection(approve.certificate.certificate.session_id) {
+                waiting.push_reply(&ServerFrame::Approved(Nothing {}));
+            }
+            Ok(Reply::Done(Nothing {}))
+        }),
+        Request::RevokeSession(revoke) => spawn(responder, async move {
+            let changed = broker.store.revoke_session(who.user_id, who.session_id, &revoke.revocation).await?;
+            broker.sessions_changed(&changed, CloseCode::SessionRevoked);
+            Ok(Reply::Done(Nothing {}))
+        }),
+        Request::FetchHandover(_) => {
+            spawn(responder, async move { broker.store.handover(who.session_id).await.map(Reply::Handover) });
+        }
+        Request::ListChats(_) => {
+            spawn(
+                responder,
+                async move { broker.store.list_chats(who).await.map(|chats| Reply::Chats(Chats { chats })) },
+            )
+        }
+        Request::History(history) => {
+            let (chat_id, direction, seq, limit) = (history.chat_id, history.direction, history.seq, history.limit);
+            page(caller, responder, async move { broker.store.page(who, chat_id, direction, seq, limit).await });
+        }
+        Request::Events(events) => {
+            page(caller, responder, async move {
+                broker.store.events(who, events.chat_id, events.after, events.before).await
+            });
+        }
+        Request::Keys(keys) => {
+            if keys.key_ids.len() > KEYS_PER_REQUEST_MAX {
+                let limit = KEYS_PER_REQUEST_MAX as u64;
+                return responder.refuse(Refusal::limit(ErrorCode::TooLarge, "too many keys in one request", limit));
+            }
+            spawn(responder, async move {
+                let keys = broker.store.keys(who, keys.chat_id, &keys.key_ids).await?;
+                Ok(Reply::Keys(KeyList { keys }))
+            });
+        }
+        Request::AdvanceCursor(cursor) => spawn(responder, async move {
+            broker.store.advance_cursor(who, cursor.chat_id, cursor.seq).await?;
+            Ok(Reply::Done(Nothing {}))
+        }),
+        Request::Ping(_) => responder.ok(Reply::Done(Nothing {})),
+        // The session actor answers logins itself.
+        Request::Authenticate(_) => {
+            responder.refuse(Refusal::new(ErrorCode::Unauthenticated, "one login on one connection"))
+        }
+    }
+}
+
+/// Runs one operation and answers with what comes of it.
+fn spawn(responder: Responder, work: impl Future<Output = Result<Reply, Failure>> + 'static) {
+    actix::spawn(async move { responder.answer(work.await.map_err(Failure::refusal)) });
+}
+
+/// Reads a page when the connection has room for it, one at a time.
+fn page(caller: &Caller, responder: Responder, read: impl Future<Output = Result<Page, Failure>> + 'static) {
+    let connection = Arc::clone(&caller.connection);
+    actix::spawn(async move {
+        let _reading = connection.reading.lock().await;
+        connection.outbox.drained().await;
+        responder.answer(read.await.map(Reply::Page).map_err(Failure::refusal));
+    });
+}
+
+/// Passes a request to its chat. A full mailbox is an answer too.
+fn to_chat<M>(broker: &Broker, chat_id: ChatId, message: M)
+where
+    M: actix::Message + Send + Answerable + 'static,
+    M::Result: Send,
+    crate::broker::chat::actor::ChatActor: actix::Handler<M>,
+{
+    let details = ErrorDetails { retry_after_ms: Some(100), ..ErrorDetails::default() };
+    let full = Refusal::with(ErrorCode::RateLimited, "too many requests wait in this chat", details);
+    let Some(chat) = broker.directory.chat(broker, chat_id) else { return message.refuse(full) };
+    match chat.try_send(message) {
+        Ok(()) => {}
+        Err(actix::dev::SendError::Full(message)) => {
+            broker.metrics.queue_full.with_label_values(&["chat_mailbox"]).inc();
+            message.refuse(full);
+        }
+        Err(actix::dev::SendError::Closed(message)) => {
+            message.refuse(Refusal::new(ErrorCode::Internal, "the chat is being loaded again; send it again"));
+        }
+    }
+}
+
+/// A request that can be refused before its chat has seen it.
+trait Answerable {
+    fn refuse(self, refusal: Refusal);
+}
+
+macro_rules! answerable {
+    ($($message:ty),*) => {
+        $(impl Answerable for $message {
+            fn refuse(self, refusal: Refusal) {
+                self.responder.refuse(refusal);
+            }
+        })*
+    };
+}
+
+answerable!(Submit, Stage, Control);
+
+async fn create_chat(broker: &Broker, who: Requester, create: &CreateChat) -> Result<Reply, Failure> {
+    let changed = broker.store.create_chat(who, create, &broker.options.sessions).await?;
+    if !changed.duplicate {
+        let sessions = broker.store.live_sessions(who.user_id).await?;
+        welcome(broker, create.chat_id, changed.seq, &sessions);
+    }
+    Ok(Reply::Changed(changed))
+}
+
+/// Stands the connection in each of its chats, and sends those that are behind to the store.
+///
+/// First it stands, then the store is looked at: whatever is committed after the look finds it standing.
+async fn resume(
+    broker: &Broker,
+    connection: &Arc<Connection>,
+    who: Requester,
+    resume: Resume,
+) -> Result<Reply, Failure> {
+    if resume.cursors.len() > CURSORS_MAX {
+        return Err(Refusal::limit(ErrorCode::TooLarge, "too many cursors", CURSORS_MAX as u64).into());
+    }
+    let mut standing = std::collections::HashMap::with_capacity(resume.cursors.len());
+    for Cursor { chat_id, seq } in resume.cursors {
+        let subscribed = subscribe(broker, connection, chat_id, seq).await;
+        standing.insert(chat_id, (seq, subscribed));
+    }
+    let mut ahead: Option<Seq> = None;
+    for position in broker.store.positions(who).await? {
+        let floor = Seq::saturating(position.joined_seq.get().saturating_sub(1));
+        match standing.remove(&position.chat_id) {
+            Some((seq, _)) if seq > position.last_seq => {
+                broker.directory.unsubscribe(position.chat_id, connection);
+                ahead = Some(position.last_seq);
+            }
+            Some((seq, Subscribed::Live)) if seq >= floor => connection.set_live(position.chat_id),
+            Some((seq, Subscribed::Waiting)) if seq == position.last_seq => connection.set_live(position.chat_id),
+            Some((seq, _)) => connection.lag(position.chat_id, seq.max(floor)),
+            None => connection.lag(position.chat_id, floor),
+        }
+    }
+    // What is left are chats that are not the user's.
+    for chat_id in standing.into_keys() {
+        broker.directory.unsubscribe(chat_id, connection);
+    }
+    connection.wake.notify_one();
+    if let Some(seq) = ahead {
+        let details = ErrorDetails { seq: Some(seq), ..ErrorDetails::default() };
+        return Err(Refusal::with(ErrorCode::AheadOfLog, "a cursor is beyond the end of its log", details).into());
+    }
+    Ok(Reply::Done(Nothing {}))
+}

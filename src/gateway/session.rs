@@ -1,0 +1,380 @@
+//! The actor of one connection's session: login, heartbeat, rate, routing.
+//!
+//! A plain actor, apart from the socket: a peer that stops reading freezes its transport and not this. What it
+//! does itself is decide; what takes time goes to the chat's actor or the store, and the answer goes straight to
+//! the outbox.
+//! Messages in: [`Frame`], [`Pong`], [`TransportClosed`] from the transport.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+
+use super::Door;
+use super::heartbeat::{Beat, Heartbeat, Rate, Verdict};
+use super::requests::{self, Caller};
+use super::transport::{Closed, InboundMessage, MessageKind};
+use crate::broker::catch_up;
+use crate::broker::connection::Connection;
+use crate::broker::outbox::ReadyFrame;
+use crate::broker::responder::{Responder, refused};
+use crate::protocol::binary::{Nonce, SigningKey};
+use crate::protocol::codec::Encoding;
+use crate::protocol::error::{CloseCode, ErrorCode, ErrorDetails, Refusal};
+use crate::protocol::frame::{
+    Authenticate, Authenticated, Hello, Reply, Request, ServerFrame, SessionState, login_bytes,
+};
+use crate::protocol::ids::{SessionId, Timestamp};
+use crate::protocol::verify::Verifier;
+use crate::store::Failure;
+use crate::store::members::Requester;
+use crate::store::sessions::LoginSession;
+
+/// A complete message from the peer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Frame(pub InboundMessage);
+
+/// The peer answered a ping.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Pong;
+
+/// The socket is gone.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct TransportClosed(pub Closed);
+
+/// The actor of one connection's session.
+#[derive(Debug)]
+pub struct SessionActor {
+    door: Door,
+    connection: Arc<Connection>,
+    stage: Stage,
+    heartbeat: Heartbeat,
+    requests: Rate,
+    membership_changes: Rate,
+    mailbox: usize,
+}
+
+/// How far the login has come.
+#[derive(Debug)]
+enum Stage {
+    /// Waits for the one answer to the nonce.
+    New(Nonce),
+    /// The answer is being looked at.
+    Checking,
+    /// A session that waits for approval.
+    Pending(Requester),
+    /// A live session.
+    Live(Caller),
+    /// Going.
+    Closed,
+}
+
+/// A key with which nobody signs: what an unknown session's login is checked against, so that it takes as long.
+const NOBODY: SigningKey = SigningKey([
+    0x3d, 0x40, 0x17, 0xc3, 0xe8, 0x43, 0x89, 0x5a, 0x92, 0xb7, 0x0a, 0xa7, 0x4d, 0x1b, 0x7e, 0xbc, 0x9c, 0x98, 0x2c,
+    0xcf, 0x2e, 0xc4, 0x96, 0x8c, 0xc0, 0xcd, 0x55, 0xf1, 0x2a, 0xf4, 0x66, 0x0c,
+]);
+
+impl SessionActor {
+    /// Starts the actor of a connection that was just opened.
+    #[must_use]
+    pub fn open(door: &Door, connection: Arc<Connection>, mailbox: usize) -> Addr<Self> {
+        let limits = &door.settings.limits;
+        let minute = Duration::from_secs(60);
+        let changes = limits.membership_changes_per_minute;
+        Self {
+            connection,
+            stage: nonce().map_or(Stage::Closed, Stage::New),
+            heartbeat: Heartbeat::new(door.ping_interval(), Instant::now()),
+            requests: Rate::new(limits.requests_per_s, Duration::from_secs(1), limits.requests_burst),
+            membership_changes: Rate::new(changes, minute, changes),
+            door: door.clone(),
+            mailbox,
+        }
+        .start()
+    }
+
+    fn hello(&self) {
+        let Stage::New(nonce) = &self.stage else { return self.connection.close(CloseCode::Internal) };
+        let (settings, broker) = (&self.door.settings, &self.door.broker);
+        self.connection.push_reply(&ServerFrame::Hello(Hello {
+            nonce: *nonce,
+            server_name: settings.server.name.clone(),
+            server_version: env!("CARGO_PKG_VERSION").to_owned(),
+            time: broker.store.clock().now(),
+            login_timeout_s: settings.server.login_timeout_s,
+            ping_interval_s: settings.server.ping_interval_s,
+            key_messages_max: settings.keys.messages_max,
+            key_messages_max_large: settings.keys.messages_max_large,
+            key_recipients_large: settings.keys.recipients_large,
+            key_age_max_s: settings.keys.age_max_s,
+        }));
+    }
+
+    fn beat(&mut self) {
+        let is_held = self.connection.outbox.stalled_for(Instant::now()) > Duration::ZERO;
+        match self.heartbeat.tick(Instant::now(), is_held) {
+            Beat::Ping => {
+                // Kept out of the bound of pushes: a connection that lags must still be asked.
+                let _ = self.connection.outbox.push_reply(&ReadyFrame::ping(&[]));
+            }
+            Beat::Dead => self.connection.close(CloseCode::IdleTimeout),
+        }
+    }
+
+    fn frame(&mut self, message: InboundMessage, ctx: &mut Context<Self>) {
+        if matches!(self.stage, Stage::Closed) {
+            return;
+        }
+        let is_of_encoding = match self.connection.encoding {
+            Encoding::Json => message.kind == MessageKind::Text,
+            Encoding::MessagePack => message.kind == MessageKind::Binary,
+        };
+        if !is_of_encoding {
+            return self.connection.close(CloseCode::UnsupportedData);
+        }
+        let metrics = &self.door.broker.metrics;
+        match self.requests.check() {
+            Verdict::Pass => {}
+            Verdict::Flood => return self.connection.close(CloseCode::PolicyViolation),
+            Verdict::Wait(wait) => {
+                // Which request it was is read all the same, or its sender would wait for an answer for ever.
+                let id = self
+                    .connection
+                    .encoding
+                    .decode_client(&message.data)
+                    .map_or_else(|error| error.id, |frame| Some(frame.id));
+                return self.connection.push_reply(&refused(id, too_often(wait), metrics));
+            }
+        }
+        let frame = match self.connection.encoding.decode_client(&message.data) {
+            Ok(frame) => frame,
+            Err(error) => {
+                let refusal = Refusal::new(error.code, "the frame cannot be read");
+                return self.connection.push_reply(&refused(error.id, refusal, metrics));
+            }
+        };
+        metrics.requests.with_label_values(&[frame.request.name()]).inc();
+        let permit = Box::new(message.credit);
+        let responder = Responder::new(Arc::clone(&self.connection), frame.id, metrics.clone(), permit);
+        self.route(frame.request, responder, ctx);
+    }
+
+    fn route(&mut self, request: Request, responder: Responder, ctx: &mut Context<Self>) {
+        if let Request::Authenticate(authenticate) = request {
+            return self.authenticate(&authenticate, responder, ctx);
+        }
+        let caller = match &self.stage {
+            Stage::Live(caller) => caller.clone(),
+            Stage::Pending(who) => return requests::pending(&self.door, *who, &request, responder),
+            Stage::New(_) | Stage::Checking | Stage::Closed => {
+                return responder.refuse(Refusal::new(ErrorCode::Unauthenticated, "log in first"));
+            }
+        };
+        if self.door.broker.is_draining() {
+            return responder.refuse(Refusal::new(ErrorCode::StorageUnavailable, "the server restarts; send it again"));
+        }
+        let changes_members =
+            matches!(request, Request::ChangeMembership(_) | Request::CreateChat(_) | Request::DeleteChat(_));
+        if changes_members && let Verdict::Wait(wait) = self.membership_changes.check() {
+            return responder.refuse(too_often(wait));
+        }
+        requests::live(&self.door, &caller, request, responder);
+    }
+
+    fn authenticate(&mut self, authenticate: &Authenticate, responder: Responder, ctx: &mut Context<Self>) {
+        let Stage::New(nonce) = &self.stage else {
+            // One nonce, one try.
+            return self
+                .refuse_login(responder, Refusal::new(ErrorCode::Unauthenticated, "one login on one connection"));
+        };
+        let bytes = login_bytes(nonce, &self.door.settings.server.name, authenticate.session_id);
+        let (session_id, signature) = (authenticate.session_id, authenticate.signature);
+        self.stage = Stage::Checking;
+        let broker = self.door.broker.clone();
+        let look_up = async move {
+            let session = broker.store.login_session(session_id).await?;
+            let key = session.map_or(NOBODY, |session| session.signing_public_key);
+            let verifies = key.verifies(&bytes, &signature);
+            Ok(session.filter(|_| verifies))
+        };
+        let finish = look_up.into_actor(self).map(move |session, actor, ctx| {
+            actor.checked(session_id, session, responder, ctx);
+        });
+        ctx.spawn(finish);
+    }
+
+    fn checked(
+        &mut self,
+        session_id: SessionId,
+        session: Result<Option<LoginSession>, Failure>,
+        responder: Responder,
+        ctx: &mut Context<Self>,
+    ) {
+        if matches!(self.stage, Stage::Closed) {
+            return;
+        }
+        let session = match session {
+            Ok(session) => session,
+            Err(failure) => return self.refuse_login(responder, failure.refusal()),
+        };
+        let refusal = match session.map(|session| session.state) {
+            None => Some(Refusal::new(ErrorCode::Unauthenticated, "no such session, or not its signature")),
+            // Only who signs as the session learns what became of it.
+            Some(SessionState::Expired) => Some(Refusal::new(ErrorCode::SessionExpired, "the session's time ran out")),
+            Some(SessionState::Revoked) => Some(Refusal::new(ErrorCode::SessionRevoked, "the session was revoked")),
+            Some(SessionState::Pending | SessionState::Live) => None,
+        };
+        let (Some(session), None) = (session, &refusal) else {
+            let fallback = || Refusal::new(ErrorCode::Unauthenticated, "no such session");
+            return self.refuse_login(responder, refusal.unwrap_or_else(fallback));
+        };
+        let who = Requester { user_id: session.user_id, session_id };
+        self.connection.log_in(who);
+        if let Some(older) = self.door.broker.directory.enter(session_id, &self.connection) {
+            older.close(CloseCode::Replaced);
+        }
+        let metrics = &self.door.broker.metrics;
+        metrics.connections.with_label_values(&["new"]).dec();
+        metrics.connections.with_label_values(&["authenticated"]).inc();
+        metrics.logins.with_label_values(&["accepted"]).inc();
+        self.expire_at(session.expired_at, ctx);
+        if session.state == SessionState::Live {
+            self.stage = Stage::Live(Caller {
+                who,
+                signing_key: session.signing_public_key,
+                connection: Arc::clone(&self.connection),
+            });
+            self.go_live(who);
+        } else {
+            self.stage = Stage::Pending(who);
+        }
+        responder.ok(Reply::Authenticated(Authenticated { user_id: session.user_id, state: session.state }));
+    }
+
+    fn go_live(&self, who: Requester) {
+        let (broker, connection) = (self.door.broker.clone(), Arc::clone(&self.connection));
+        actix::spawn(catch_up::run(broker.clone(), Arc::clone(&connection), who));
+        actix::spawn(async move {
+            // A session that ended between the look at it and its entry in the directory was not found there.
+            match broker.store.login_session(who.session_id).await {
+                Ok(Some(session)) if session.state == SessionState::Live => {}
+                Ok(_) => connection.close(CloseCode::SessionRevoked),
+                Err(_) => {}
+            }
+            let _ = broker.store.touch_session(who.session_id).await;
+        });
+    }
+
+    /// Ends the connection when its session's time runs out, and writes that down at once.
+    fn expire_at(&self, expired_at: Timestamp, ctx: &mut Context<Self>) {
+        let left = expired_at.get().saturating_sub(self.door.broker.store.clock().now().get());
+        // Timers reach a year; what is further off is judged by every request in any case.
+        let left = Duration::from_micros(left).min(Duration::from_secs(31_536_000));
+        ctx.run_later(left, |actor, _| {
+            let (broker, connection, who) =
+                (actor.door.broker.clone(), Arc::clone(&actor.connection), actor.connection.who());
+            actix::spawn(async move {
+                if let Some(who) = who {
+                    let _ = broker.expire(who.user_id).await;
+                }
+                connection.close(CloseCode::SessionExpired);
+            });
+        });
+    }
+
+    fn refuse_login(&mut self, responder: Responder, refusal: Refusal) {
+        let code = refusal.code;
+        self.door.broker.metrics.logins.with_label_values(&[code.as_str()]).inc();
+        responder.refuse(refusal);
+        self.connection.close(match code {
+            ErrorCode::SessionExpired => CloseCode::SessionExpired,
+            ErrorCode::SessionRevoked => CloseCode::SessionRevoked,
+            ErrorCode::StorageUnavailable | ErrorCode::Internal => CloseCode::Overloaded,
+            _ => CloseCode::LoginRefused,
+        });
+    }
+
+    fn closed(&mut self, how: &Closed, ctx: &mut Context<Self>) {
+        let metrics = &self.door.broker.metrics;
+        let was_in = self.connection.who().is_some();
+        metrics.connections.with_label_values(&[if was_in { "authenticated" } else { "new" }]).dec();
+        let reason = match how {
+            Closed::ByPeer { .. } => "by_peer",
+            Closed::Violation(violation) => violation.label(),
+            Closed::ByUs { code } => CloseCode::from_number(*code).map_or("by_us", CloseCode::as_str),
+            Closed::Lost => "lost",
+            Closed::Cut => "cut",
+        };
+        metrics.connections_closed.with_label_values(&[reason]).inc();
+        self.door.open.fetch_sub(1, Ordering::Relaxed);
+        self.stage = Stage::Closed;
+        self.connection.outbox.abort();
+        self.connection.wake.notify_one();
+        if let Some(who) = self.connection.who() {
+            self.door.broker.directory.leave(who.session_id, &self.connection);
+            for chat_id in self.connection.chats() {
+                self.door.broker.directory.unsubscribe(chat_id, &self.connection);
+            }
+        }
+        ctx.stop();
+    }
+}
+
+fn too_often(wait: Duration) -> Refusal {
+    let retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1));
+    let details = ErrorDetails { retry_after_ms, ..ErrorDetails::default() };
+    Refusal::with(ErrorCode::RateLimited, "too often", details)
+}
+
+/// 32 bytes that nobody can foresee; none when the system has no randomness to give.
+fn nonce() -> Option<Nonce> {
+    let mut bytes = [0; Nonce::LENGTH];
+    getrandom::fill(&mut bytes).ok().map(|()| Nonce(bytes))
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.mailbox);
+        self.door.open.fetch_add(1, Ordering::Relaxed);
+        self.door.broker.metrics.connections.with_label_values(&["new"]).inc();
+        self.hello();
+        ctx.run_later(Duration::from_secs(self.door.settings.server.login_timeout_s), |actor, _| {
+            if actor.connection.who().is_none() {
+                actor.connection.close(CloseCode::LoginTimeout);
+            }
+        });
+        ctx.run_interval(self.door.ping_interval(), |actor, _| actor.beat());
+    }
+}
+
+impl Handler<Frame> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, Frame(message): Frame, ctx: &mut Self::Context) {
+        self.heartbeat.heard(Instant::now());
+        self.frame(message, ctx);
+    }
+}
+
+impl Handler<Pong> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Pong, _: &mut Self::Context) {
+        self.heartbeat.heard(Instant::now());
+    }
+}
+
+impl Handler<TransportClosed> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, TransportClosed(how): TransportClosed, ctx: &mut Self::Context) {
+        self.closed(&how, ctx);
+    }
+}

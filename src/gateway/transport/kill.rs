@@ -1,0 +1,164 @@
+//! Shuts a connection's socket from outside, whatever the HTTP layer is doing.
+//!
+//! [`on_connect`] keeps a duplicate of every accepted socket. It costs a descriptor per connection and buys two things:
+//! a connection whose other end stopped reading can be cut although nothing polls it, and a finished socket can wait a
+//! moment for the other end, so that unread input does not turn into a reset which overtakes the close frame.
+//! Floor 5; it knows sockets only.
+//!
+//! Invariants:
+//! 1. The duplicate never outlives the HTTP layer's own socket, except while a reaper watches it.
+//! 2. Nothing is ever read from or written to the duplicate.
+
+use std::any::Any;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::dev::Extensions;
+
+#[derive(Debug)]
+struct Switch {
+    socket: Option<TcpStream>,
+    is_watched: bool,
+    is_killed: bool,
+    may_linger: bool,
+    body_ended: Option<Instant>,
+    socket_done: Option<Instant>,
+}
+
+/// The means to cut one connection from any thread. Clones share it.
+#[derive(Clone, Debug)]
+pub struct KillSwitch(Arc<Mutex<Switch>>);
+
+/// What is left of a connection whose body has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linger {
+    /// The duplicate is released.
+    Released,
+    /// The HTTP layer has not got rid of the last bytes, for this long.
+    Flushing(Duration),
+    /// All was written and the sending side shut; the other end may read it and say goodbye, for this long.
+    Waiting(Duration),
+}
+
+impl KillSwitch {
+    /// Makes a switch from a duplicate of the connection's socket.
+    #[must_use]
+    pub fn new(duplicate: TcpStream) -> Self {
+        Self(Arc::new(Mutex::new(Switch {
+            socket: Some(duplicate),
+            is_watched: false,
+            is_killed: false,
+            may_linger: false,
+            body_ended: None,
+            socket_done: None,
+        })))
+    }
+
+    /// Shuts the socket in both directions; true for the first call on a socket that was still there.
+    ///
+    /// The HTTP layer then sees end of file and a broken pipe and drops the connection.
+    pub fn kill(&self) -> bool {
+        let mut switch = self.lock();
+        let Some(socket) = &switch.socket else {
+            return false;
+        };
+        // The only error is that the other end has gone already, which is what was wanted.
+        let _ = socket.shutdown(Shutdown::Both);
+        !std::mem::replace(&mut switch.is_killed, true)
+    }
+
+    /// True once [`KillSwitch::kill`] found a socket.
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.lock().is_killed
+    }
+
+    /// Promises that somebody calls [`KillSwitch::linger`] from time to time and [`KillSwitch::release`] in the end.
+    pub fn keep_for_linger(&self) {
+        self.lock().is_watched = true;
+    }
+
+    /// What is left of the connection. To be asked after its body has ended.
+    #[must_use]
+    pub fn linger(&self, now: Instant) -> Linger {
+        let switch = self.lock();
+        if switch.socket.is_none() {
+            return Linger::Released;
+        }
+        match (switch.socket_done, switch.body_ended) {
+            (Some(done), _) => Linger::Waiting(now.saturating_duration_since(done)),
+            (None, Some(ended)) => Linger::Flushing(now.saturating_duration_since(ended)),
+            (None, None) => Linger::Flushing(Duration::ZERO),
+        }
+    }
+
+    /// Gives the duplicate back.
+    pub fn release(&self) {
+        self.lock().socket = None;
+    }
+
+    /// Notes that the response body is gone; `may_linger` if its end was a close that the other end has yet to see.
+    pub(super) fn body_ended(&self, may_linger: bool) {
+        let mut switch = self.lock();
+        switch.may_linger = may_linger;
+        switch.body_ended = Some(Instant::now());
+    }
+
+    /// Notes that the HTTP layer is about to drop its own socket.
+    fn connection_dropped(&self) {
+        let mut switch = self.lock();
+        if switch.is_watched && switch.may_linger && !switch.is_killed {
+            switch.socket_done = Some(Instant::now());
+        } else {
+            switch.socket = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Switch> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The HTTP layer's hold on the switch: its connection data drops together with its socket.
+#[derive(Debug)]
+pub(super) struct ConnectionData(KillSwitch);
+
+impl ConnectionData {
+    pub(super) fn switch(&self) -> &KillSwitch {
+        &self.0
+    }
+}
+
+impl Drop for ConnectionData {
+    fn drop(&mut self) {
+        self.0.connection_dropped();
+    }
+}
+
+/// Keeps a duplicate of each accepted socket; for `HttpServer::on_connect`.
+///
+/// Without it, and for a connection whose socket could not be duplicated, the upgrade is refused.
+pub fn on_connect(io: &dyn Any, data: &mut Extensions) {
+    let Some(stream) = io.downcast_ref::<actix_web::rt::net::TcpStream>() else {
+        return;
+    };
+    match duplicate(stream) {
+        Ok(socket) => {
+            data.insert(ConnectionData(KillSwitch::new(socket)));
+        }
+        Err(error) => tracing::warn!(%error, "socket not duplicated, its upgrade will be refused"),
+    }
+}
+
+#[cfg(unix)]
+fn duplicate(stream: &actix_web::rt::net::TcpStream) -> std::io::Result<TcpStream> {
+    use std::os::fd::AsFd;
+    stream.as_fd().try_clone_to_owned().map(TcpStream::from)
+}
+
+#[cfg(windows)]
+fn duplicate(stream: &actix_web::rt::net::TcpStream) -> std::io::Result<TcpStream> {
+    use std::os::windows::io::AsSocket;
+    stream.as_socket().try_clone_to_owned().map(TcpStream::from)
+}

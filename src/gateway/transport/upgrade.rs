@@ -1,0 +1,74 @@
+//! Turns a request into a connection.
+//!
+//! Puts the parts together in the order in which bytes pass them: payload, guard, codec, pump, session; outbox, body,
+//! socket. Floor 5.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web_actors::ws::{self, WebsocketContext};
+
+use super::body::Body;
+use super::guard::Guard;
+use super::handshake::{self, HandshakeError, OriginPolicy};
+use super::inbound::Inbound;
+use super::kill::{ConnectionData, KillSwitch};
+use super::link::Link;
+use super::meter::{Meter, TransportLimits};
+use super::pump::Pump;
+use crate::broker::outbox::{Outbox, OutboxLimits};
+
+/// What a route accepts.
+#[derive(Clone, Copy, Debug)]
+pub struct UpgradeOptions<'a> {
+    /// Our subprotocols. Empty: none is needed and none is answered. Otherwise one of them must be offered.
+    pub subprotocols: &'a [&'a str],
+    /// Which pages may connect.
+    pub origins: OriginPolicy<'a>,
+    /// Bounds of what comes in.
+    pub limits: TransportLimits,
+    /// Bounds of what waits to go out.
+    pub outbox: OutboxLimits,
+}
+
+/// The new connection's handles, given to the session layer before the first byte moves.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Where frames for this connection go.
+    pub outbox: Arc<Outbox>,
+    /// Cuts it from outside. The reaper should watch it together with the outbox.
+    pub kill: KillSwitch,
+    /// The agreed subprotocol, as an index into [`UpgradeOptions::subprotocols`].
+    pub subprotocol: Option<usize>,
+}
+
+/// Checks the handshake and answers 101 with a body that is the connection.
+///
+/// `make` is called once the handshake is accepted, with the connection's handles; frames may be pushed at once.
+///
+/// # Errors
+/// A [`HandshakeError`], which knows its HTTP answer; `make` was not called then.
+pub fn upgrade(
+    req: &HttpRequest,
+    payload: web::Payload,
+    options: &UpgradeOptions<'_>,
+    make: impl FnOnce(Connection) -> Box<dyn Inbound>,
+) -> Result<HttpResponse, HandshakeError> {
+    let subprotocol = handshake::check(req, options.subprotocols, options.origins)?;
+    let kill = req.conn_data::<ConnectionData>().ok_or(HandshakeError::NoKillSwitch)?.switch().clone();
+    let mut response = ws::handshake(req).map_err(|_| HandshakeError::Upgrade)?;
+    if let Some(name) = subprotocol.and_then(|index| options.subprotocols.get(index)) {
+        response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, *name));
+    }
+
+    let outbox = Outbox::new(options.outbox);
+    let inbound = make(Connection { outbox: Arc::clone(&outbox), kill: kill.clone(), subprotocol });
+    let link = Rc::new(Link::new(inbound, outbox, Meter::new(options.limits), kill));
+    let message_bytes_max = options.limits.message_bytes_max;
+    let guard = Guard::new(payload, message_bytes_max, Rc::clone(&link));
+    let pump = Pump::new(message_bytes_max, Rc::clone(&link));
+    let context = WebsocketContext::create(pump, guard);
+    Ok(response.body(Body::new(context, link)))
+}

@@ -1,0 +1,384 @@
+//! The composition root: starts the floors bottom-up, stops them top-down, drains the writer last.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, web};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::broker::chat::state::KeyLimits;
+use crate::broker::{Broker, BrokerOptions};
+use crate::config::{ConfigError, Settings};
+use crate::gateway::reaper::{Reaper, ReaperLimits};
+use crate::gateway::{Door, accounts, health, socket, transport};
+use crate::protocol::account::SOCKET_PATH;
+use crate::protocol::error::CloseCode;
+use crate::protocol::frame::{Bye, ServerFrame};
+use crate::store::batch::BatchLimits;
+use crate::store::embedded::{EmbeddedConfig, EmbeddedError, EmbeddedPostgres, is_root};
+use crate::store::migrate::migrate;
+use crate::store::pool::{PoolOptions, connection_config};
+use crate::store::users::SessionLimits;
+use crate::store::writer::{BatchWriter, WriterOptions};
+use crate::store::{Store, StoreError};
+use crate::telemetry::metrics::Metrics;
+
+/// The broker cannot start or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The private Postgres cannot be run.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A listener cannot be opened.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The process' signals cannot be heard, or stdout is closed.
+    #[error("the process cannot be set up")]
+    Process(#[from] std::io::Error),
+    /// The metrics cannot be made: a fault of this crate.
+    #[error("the metrics cannot be made")]
+    Metrics(#[from] prometheus::Error),
+    /// Open work did not end in time.
+    #[error("stopped before everything was finished")]
+    Forced,
+}
+
+/// How often a database that does not answer is asked at the start.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often due expiries are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the copies of revoked sessions are deleted, and the database's clock is read.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Bytes of the HTTP layer's write buffer of each connection.
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+
+/// A database that is ready: migrated, and run by this process if it is the private one.
+#[derive(Debug)]
+pub struct Database {
+    embedded: Option<EmbeddedPostgres>,
+    config: tokio_postgres::Config,
+}
+
+impl Database {
+    /// Starts or finds the database and migrates it. An external one that does not answer is waited for.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn open(settings: &Settings) -> Result<Self, ServerError> {
+        let deadline = Duration::from_secs(settings.database.deadline_s);
+        if settings.database.url.is_empty() {
+            let bin_dir = &settings.database.embedded.bin_dir;
+            let embedded = EmbeddedPostgres::start(EmbeddedConfig {
+                data_dir: settings.data_dir(is_root().await)?,
+                bin_dir: (!bin_dir.as_os_str().is_empty()).then(|| PathBuf::from(bin_dir)),
+                ..EmbeddedConfig::default()
+            })
+            .await?;
+            let config = connection_config(&embedded.connection_string("sealcast"), deadline)?;
+            migrate(&config).await?;
+            return Ok(Self { embedded: Some(embedded), config });
+        }
+        let config = connection_config(settings.database.url.expose(), deadline)?;
+        loop {
+            match migrate(&config).await {
+                Ok(()) => return Ok(Self { embedded: None, config }),
+                Err(error @ StoreError::Migration(_)) => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
+                    tokio::time::sleep(DATABASE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Stops the database if it is this process' own.
+    ///
+    /// # Errors
+    /// [`ServerError::Embedded`].
+    pub async fn close(self) -> Result<(), ServerError> {
+        if let Some(embedded) = self.embedded {
+            embedded.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Brings the database's schema up to date and stops.
+///
+/// # Errors
+/// [`ServerError`].
+pub fn run_migrate(settings: &Settings) -> Result<(), ServerError> {
+    System::new().block_on(async { Database::open(settings).await?.close().await })
+}
+
+/// Serves until a signal says stop.
+///
+/// # Errors
+/// [`ServerError`]; [`ServerError::Forced`] when a second signal or the grace period cut the drain short.
+pub fn run(settings: Settings) -> Result<(), ServerError> {
+    System::new().block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<(), ServerError> {
+    let mut signals = Signals::new()?;
+    let database = tokio::select! {
+        database = Database::open(&settings) => database?,
+        () = signals.wait() => return Ok(()),
+    };
+    let running = Running::start(settings, &database).await?;
+    running.announce()?;
+    signals.wait().await;
+    tracing::info!("draining");
+    let drained = tokio::select! {
+        drained = running.drain() => drained,
+        () = signals.wait() => false,
+    };
+    running.stop().await;
+    database.close().await?;
+    if drained { Ok(()) } else { Err(ServerError::Forced) }
+}
+
+/// Everything that runs above the database.
+struct Running {
+    door: Door,
+    public: ServerHandle,
+    operator: ServerHandle,
+    public_address: SocketAddr,
+    operator_address: SocketAddr,
+    upkeep: Vec<JoinHandle<()>>,
+    arbiters: Vec<Arbiter>,
+}
+
+impl Running {
+    async fn start(settings: Settings, database: &Database) -> Result<Self, ServerError> {
+        let metrics = Metrics::new()?;
+        let deadline = Duration::from_secs(settings.database.deadline_s);
+        let pool = PoolOptions { connections_max: settings.database.connections_max, deadline };
+        let store = Store::connect(database.config.clone(), &pool, metrics.clone()).await?;
+        let mut arbiters = Vec::new();
+        let writers = start_writers(&settings, database, deadline, &metrics, &mut arbiters);
+        let chat_arbiters: Vec<Arbiter> = (0..threads(settings.chat.workers)).map(|_| Arbiter::new()).collect();
+        let handles = chat_arbiters.iter().map(Arbiter::handle).collect();
+        arbiters.extend(chat_arbiters);
+        let broker = Broker::new(store, writers, handles, broker_options(&settings, deadline), metrics);
+        let reaper = Reaper::new(ReaperLimits {
+            stalled_timeout: Duration::from_secs(settings.server.stalled_timeout_s),
+            ..ReaperLimits::default()
+        });
+        let door = Door::new(broker, settings, reaper);
+        let (public, public_address) = start_public(&door)?;
+        let (operator, operator_address) = start_operator(&door)?;
+        let upkeep = vec![
+            tokio::spawn(std::sync::Arc::clone(&door.reaper).run(Duration::from_secs(1))),
+            tokio::task::spawn_local(sweep(door.clone())),
+            tokio::task::spawn_local(upkeep(door.clone())),
+        ];
+        Ok(Self { door, public, operator, public_address, operator_address, upkeep, arbiters })
+    }
+
+    /// Says where it listens, on stdout, for people and for scripts.
+    fn announce(&self) -> Result<(), ServerError> {
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "listening on http://{}", self.public_address)?;
+        writeln!(stdout, "operator on http://{}", self.operator_address)?;
+        stdout.flush()?;
+        Ok(())
+    }
+
+    /// Ends what is open: no new connection, no new message, what was taken in is committed and answered, and
+    /// sessions are told to come back (P11). Says whether all of it ended within the grace period.
+    async fn drain(&self) -> bool {
+        let door = &self.door;
+        door.broker.drain();
+        self.public.pause().await;
+        let deadline = Instant::now() + Duration::from_secs(door.settings.drain.grace_s);
+        let committed = wait_until(deadline, async || {
+            door.broker.metrics.in_flight.get() == 0 && health::writers_are_idle(door).await
+        })
+        .await;
+        let connections = door.broker.directory.connections();
+        let count = u64::try_from(connections.len()).unwrap_or(u64::MAX).max(1);
+        for (index, connection) in connections.iter().enumerate() {
+            let share = u64::try_from(index).unwrap_or(0) * door.settings.drain.retry_spread_ms / count;
+            connection.push_reply(&ServerFrame::Bye(Bye { retry_after_ms: share }));
+            connection.close(CloseCode::Restart);
+        }
+        let closed = wait_until(deadline, async || door.broker.directory.connections().is_empty()).await;
+        committed && closed
+    }
+
+    async fn stop(self) {
+        self.upkeep.iter().for_each(JoinHandle::abort);
+        self.public.stop(false).await;
+        self.operator.stop(false).await;
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+    }
+}
+
+/// Asks again and again until it is so, or the deadline has passed.
+async fn wait_until(deadline: Instant, is_so: impl AsyncFn() -> bool) -> bool {
+    while !is_so().await {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    true
+}
+
+fn start_writers(
+    settings: &Settings,
+    database: &Database,
+    deadline: Duration,
+    metrics: &Metrics,
+    arbiters: &mut Vec<Arbiter>,
+) -> Vec<Addr<BatchWriter>> {
+    let arbiter = Arbiter::new();
+    let limits = BatchLimits {
+        items_max: settings.writer.items_max,
+        bytes_max: settings.writer.bytes_max,
+        queue_max: settings.writer.queue_max,
+    };
+    let start = |index: usize| {
+        let (config, metrics) = (database.config.clone(), metrics.clone());
+        let options = WriterOptions { limits, deadline };
+        BatchWriter::start_in_arbiter(&arbiter.handle(), move |_| BatchWriter::new(index, config, options, metrics))
+    };
+    let writers = (0..settings.writer.lanes).map(start).collect();
+    arbiters.push(arbiter);
+    writers
+}
+
+fn broker_options(settings: &Settings, deadline: Duration) -> BrokerOptions {
+    BrokerOptions {
+        sessions: SessionLimits {
+            lifetime_max_s: settings.session.lifetime_max_s,
+            live_max: settings.session.live_max,
+            certificates_per_hour_max: settings.session.certificates_per_hour_max,
+            chats_max: settings.session.chats_max,
+            pending_s: settings.session.pending_s,
+        },
+        keys: KeyLimits {
+            messages_max: settings.keys.messages_max,
+            messages_max_large: settings.keys.messages_max_large,
+            recipients_large: settings.keys.recipients_large,
+            age_max_micros: settings.keys.age_max_s.saturating_mul(1_000_000),
+        },
+        members_max: settings.chat.members_max,
+        in_flight_max: settings.chat.in_flight_max,
+        chat_idle: Duration::from_secs(settings.chat.idle_s),
+        deadline,
+        catch_up_readers: settings.limits.catch_up_readers,
+    }
+}
+
+fn start_public(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError> {
+    let address = door.settings.server.listen;
+    let data = web::Data::new(door.clone());
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .configure(accounts::configure)
+            .route(SOCKET_PATH, web::get().to(socket::open))
+            .default_service(web::to(accounts::not_found))
+    })
+    .workers(threads(door.settings.server.workers))
+    .max_connections(door.settings.server.connections_max.saturating_mul(2))
+    .on_connect(transport::on_connect)
+    .tcp_nodelay(true)
+    .h1_write_buffer_size(WRITE_BUFFER_BYTES)
+    // After a WebSocket's close frame nothing is waited for; how a slow peer is cut is the reaper's business.
+    .client_disconnect_timeout(Duration::ZERO)
+    .disable_signals();
+    let server = server.bind(address).map_err(|source| ServerError::Listen { address, source })?;
+    let bound_to = server.addrs().first().copied().unwrap_or(address);
+    Ok((run_in_background(server.run()), bound_to))
+}
+
+fn start_operator(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError> {
+    let address = door.settings.operator.listen;
+    let data = web::Data::new(door.clone());
+    let server = HttpServer::new(move || App::new().app_data(data.clone()).configure(health::configure))
+        .workers(1)
+        .disable_signals();
+    let server = server.bind(address).map_err(|source| ServerError::Listen { address, source })?;
+    let bound_to = server.addrs().first().copied().unwrap_or(address);
+    Ok((run_in_background(server.run()), bound_to))
+}
+
+fn run_in_background(server: actix_web::dev::Server) -> ServerHandle {
+    let handle = server.handle();
+    actix::spawn(server);
+    handle
+}
+
+/// How many threads a setting means: 0 is one for each core.
+fn threads(setting: usize) -> usize {
+    if setting > 0 { setting } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}
+
+/// Writes down expiries that nobody has come upon.
+async fn sweep(door: Door) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        let Ok(users) = door.broker.store.users_with_due_sessions().await else { continue };
+        for user_id in users {
+            // What fails is found again by the next sweep, and logged where it failed.
+            let _ = door.broker.expire(user_id).await;
+        }
+    }
+}
+
+/// Reads the database's clock, and deletes what revoked sessions left, in small steps.
+async fn upkeep(door: Door) {
+    loop {
+        tokio::time::sleep(UPKEEP_INTERVAL).await;
+        let is_up = door.broker.store.ping().await.is_ok();
+        let metrics = &door.broker.metrics;
+        metrics.postgres_up.set(i64::from(is_up));
+        let reaped = door.reaper.counts();
+        metrics.reaped.inc_by((reaped.stalled + reaped.unfinished_close).saturating_sub(metrics.reaped.get()));
+        while is_up && door.broker.store.delete_copies_of_revoked().await.is_ok_and(|deleted| deleted > 0) {}
+    }
+}
+
+/// The signals that end the process in good order.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, ServerError> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

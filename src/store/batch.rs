@@ -1,0 +1,223 @@
+//! What goes into one commit: the pure rule of the writer's queue.
+//!
+//! Invariants: B1 items of one chat leave in the order in which they came. B2 a chat whose row was locked by
+//! somebody else waits without holding up others. B3 a batch is bounded in messages and bytes, and never empty
+//! while something may leave.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Instant;
+
+use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, Seq, SessionId};
+use crate::protocol::keys::{KeyCopy, SignedAnnouncement};
+use crate::protocol::log::LogEntry;
+
+/// What one commit does to one chat for one message.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The chat.
+    pub chat_id: ChatId,
+    /// The newest entry before this item.
+    pub previous: Seq,
+    /// The epoch in which it was judged.
+    pub epoch: Epoch,
+    /// The roster version in which it was judged.
+    pub roster_version: Seq,
+    /// The sender key.
+    pub key_id: KeyId,
+    /// The counter of the message; that of the one before when there is none.
+    pub counter: Counter,
+    /// The session that sends.
+    pub sender_session_id: SessionId,
+    /// The message; none when only a key and its copies are stored.
+    pub entry: Option<LogEntry>,
+    /// The key, when it is new.
+    pub new_key: Option<SignedAnnouncement>,
+    /// Copies of the key that come with it.
+    pub copies: Vec<KeyCopy>,
+}
+
+impl Item {
+    /// Bytes that count against the bound of a batch.
+    fn bytes(&self) -> usize {
+        let data = self.entry.as_ref().map_or(0, |entry| match &entry.body {
+            crate::protocol::log::EntryBody::Message(envelope) => envelope.data.as_ref().map_or(0, |data| data.len()),
+            _ => 0,
+        });
+        data + 400 + self.copies.len() * 150
+    }
+}
+
+/// An item that waits, with whatever its sender needs to recognise it by.
+#[derive(Debug)]
+pub struct Waiting<T> {
+    /// What is to be done.
+    pub item: Item,
+    /// When it came.
+    pub since: Instant,
+    /// Whom to tell.
+    pub reply: T,
+}
+
+/// How much goes into one commit, and how much waits.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Items of one commit.
+    pub items_max: usize,
+    /// Bytes of one commit; one item may overshoot it.
+    pub bytes_max: usize,
+    /// Items that wait.
+    pub queue_max: usize,
+}
+
+/// The queue of one lane.
+#[derive(Debug)]
+pub struct Queue<T> {
+    limits: BatchLimits,
+    waiting: VecDeque<Waiting<T>>,
+    busy: HashMap<ChatId, Instant>,
+}
+
+impl<T> Queue<T> {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(limits: BatchLimits) -> Self {
+        Self { limits, waiting: VecDeque::new(), busy: HashMap::new() }
+    }
+
+    /// Items that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Takes an item in.
+    ///
+    /// # Errors
+    /// Gives it back when the queue is full.
+    pub fn push(&mut self, waiting: Waiting<T>) -> Result<(), Waiting<T>> {
+        if self.waiting.len() >= self.limits.queue_max {
+            return Err(waiting);
+        }
+        self.waiting.push_back(waiting);
+        Ok(())
+    }
+
+    /// Puts items of chats that were locked back to where they were, to be left alone until `until`.
+    pub fn put_back(&mut self, items: Vec<Waiting<T>>, until: Instant) {
+        for waiting in items.into_iter().rev() {
+            self.busy.insert(waiting.item.chat_id, until);
+            self.waiting.push_front(waiting);
+        }
+    }
+
+    /// Takes the next batch out; empty when nothing may leave now.
+    pub fn take(&mut self, now: Instant) -> Vec<Waiting<T>> {
+        self.busy.retain(|_, until| *until > now);
+        let (mut batch, mut left) = (Vec::new(), VecDeque::new());
+        let mut bytes = 0;
+        let mut held: HashSet<ChatId> = self.busy.keys().copied().collect();
+        while let Some(waiting) = self.waiting.pop_front() {
+            let is_full = batch.len() >= self.limits.items_max || bytes >= self.limits.bytes_max;
+            if is_full {
+                left.push_back(waiting);
+                left.append(&mut self.waiting);
+                break;
+            }
+            if held.contains(&waiting.item.chat_id) {
+                held.insert(waiting.item.chat_id);
+                left.push_back(waiting);
+                continue;
+            }
+            bytes += waiting.item.bytes();
+            batch.push(waiting);
+        }
+        self.waiting = left;
+        batch
+    }
+
+    /// Takes out what has waited since before `oldest`.
+    pub fn take_older_than(&mut self, oldest: Instant) -> Vec<Waiting<T>> {
+        let mut old = Vec::new();
+        while self.waiting.front().is_some_and(|waiting| waiting.since < oldest) {
+            old.extend(self.waiting.pop_front());
+        }
+        old
+    }
+
+    /// When the first chat that waits for a lock may be tried again.
+    #[must_use]
+    pub fn next_try(&self) -> Option<Instant> {
+        self.busy.values().min().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn item(chat_id: ChatId, previous: u64) -> Waiting<u64> {
+        let item = Item {
+            chat_id,
+            previous: Seq::saturating(previous),
+            epoch: Epoch::saturating(1),
+            roster_version: Seq::saturating(1),
+            key_id: KeyId::generate(),
+            counter: Counter::saturating(1),
+            sender_session_id: SessionId::generate(),
+            entry: None,
+            new_key: None,
+            copies: Vec::new(),
+        };
+        Waiting { item, since: Instant::now(), reply: previous }
+    }
+
+    fn queue(items_max: usize) -> Queue<u64> {
+        Queue::new(BatchLimits { items_max, bytes_max: 1 << 20, queue_max: 8 })
+    }
+
+    #[test]
+    fn b1_items_of_one_chat_leave_in_order_across_batches() {
+        let chat = ChatId::generate();
+        let mut queue = queue(2);
+        (1..=5).for_each(|n| queue.push(item(chat, n)).unwrap());
+        let mut seen = Vec::new();
+        while !queue.is_empty() {
+            seen.extend(queue.take(Instant::now()).iter().map(|waiting| waiting.reply));
+        }
+        assert_eq!(seen, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn b2_a_locked_chat_holds_up_nobody_and_keeps_its_order() {
+        let (locked, free) = (ChatId::generate(), ChatId::generate());
+        let mut queue = queue(8);
+        queue.push(item(locked, 1)).unwrap();
+        queue.push(item(free, 2)).unwrap();
+        let now = Instant::now();
+        let (mut taken, later): (Vec<_>, Vec<_>) =
+            queue.take(now).into_iter().partition(|waiting| waiting.item.chat_id == locked);
+        assert_eq!(later.len(), 1);
+        queue.put_back(std::mem::take(&mut taken), now + Duration::from_secs(1));
+        queue.push(item(locked, 3)).unwrap();
+        queue.push(item(free, 4)).unwrap();
+        let replies: Vec<_> = queue.take(now).iter().map(|waiting| waiting.reply).collect();
+        assert_eq!(replies, [4]);
+        let replies: Vec<_> = queue.take(now + Duration::from_secs(2)).iter().map(|waiting| waiting.reply).collect();
+        assert_eq!(replies, [1, 3]);
+    }
+
+    #[test]
+    fn b3_the_queue_is_bounded_and_gives_back_what_it_cannot_take() {
+        let mut queue = queue(8);
+        (1..=8).for_each(|n| queue.push(item(ChatId::generate(), n)).unwrap());
+        assert_eq!(queue.push(item(ChatId::generate(), 9)).unwrap_err().reply, 9);
+    }
+}

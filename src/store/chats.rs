@@ -1,0 +1,88 @@
+//! The chats of a user, as its sessions list and resume them.
+
+use tokio_postgres::Row;
+
+use super::Store;
+use super::error::{Failure, StoreError};
+use super::members::Requester;
+use super::rows::{fixed, get, id, number};
+use crate::protocol::binary::Blob;
+use crate::protocol::frame::ChatInfo;
+use crate::protocol::ids::{ChatId, InfoKeyId, Seq, SessionId};
+use crate::protocol::keys::{InfoKeyWrap, SealedName};
+
+/// Where a chat of a user stands.
+#[derive(Debug, Clone, Copy)]
+pub struct ChatPosition {
+    /// The chat.
+    pub chat_id: ChatId,
+    /// The seq of the entry that made the user a member.
+    pub joined_seq: Seq,
+    /// The newest entry.
+    pub last_seq: Seq,
+}
+
+impl Store {
+    /// Lists a user's chats with the name's key for one session.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list_chats(&self, who: Requester) -> Result<Vec<ChatInfo>, Failure> {
+        self.read("list_chats", async |tx| {
+            let statement = "SELECT c.id, m.joined_seq, c.last_seq, coalesce(k.seq, 0) AS cursor, c.name, c.info_key_id, \
+                 v.key, v.wrapped_by_session_id, v.signature \
+                 FROM user_in_chat m JOIN chats c ON c.id = m.chat_id \
+                 LEFT JOIN session_cursors k ON k.chat_id = c.id AND k.session_id = $2 \
+                 LEFT JOIN vault_chat_info_keys v ON v.chat_id = c.id AND v.key_id = c.info_key_id AND v.session_id = $2 \
+                 WHERE m.user_id = $1 ORDER BY c.id";
+            let found = tx.query(statement, &[&who.user_id.0, &who.session_id.0]).await?;
+            Ok(found.iter().map(|row| info_of(row, who.session_id)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Where each chat of a user stands.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn positions(&self, who: Requester) -> Result<Vec<ChatPosition>, Failure> {
+        self.read("positions", async |tx| {
+            let statement = "SELECT c.id, m.joined_seq, c.last_seq FROM user_in_chat m JOIN chats c ON c.id = m.chat_id \
+                 WHERE m.user_id = $1 ORDER BY c.id";
+            let mut positions = Vec::new();
+            for row in tx.query(statement, &[&who.user_id.0]).await? {
+                positions.push(ChatPosition {
+                    chat_id: id(&row, "id", ChatId)?,
+                    joined_seq: number(&row, "joined_seq")?,
+                    last_seq: number(&row, "last_seq")?,
+                });
+            }
+            Ok(positions)
+        })
+        .await
+    }
+}
+
+fn info_of(row: &Row, session_id: SessionId) -> Result<ChatInfo, StoreError> {
+    let key_id: Option<uuid::Uuid> = get(row, "info_key_id")?;
+    let data: Option<Vec<u8>> = get(row, "name")?;
+    let wrapped_by: Option<uuid::Uuid> = get(row, "wrapped_by_session_id")?;
+    let info_key = match (key_id, wrapped_by) {
+        (Some(key_id), Some(wrapped_by)) => Some(InfoKeyWrap {
+            session_id,
+            key_id: InfoKeyId(key_id),
+            key: fixed(row, "key")?,
+            wrapped_by_session_id: SessionId(wrapped_by),
+            signature: fixed(row, "signature")?,
+        }),
+        _ => None,
+    };
+    Ok(ChatInfo {
+        chat_id: id(row, "id", ChatId)?,
+        joined_seq: number(row, "joined_seq")?,
+        last_seq: number(row, "last_seq")?,
+        cursor: number(row, "cursor")?,
+        name: key_id.zip(data).map(|(key_id, data)| SealedName { key_id: InfoKeyId(key_id), data: Blob::from(data) }),
+        info_key,
+    })
+}

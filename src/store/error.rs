@@ -1,0 +1,88 @@
+//! What can go wrong in the store, and who is told what.
+
+use tokio_postgres::error::SqlState;
+
+use crate::protocol::error::{ErrorCode, Refusal};
+
+/// The database failed, or what it holds is not what this crate wrote.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A statement or the connection failed.
+    #[error("the database failed")]
+    Postgres(#[from] tokio_postgres::Error),
+    /// No connection could be had from the pool.
+    #[error("no database connection could be had")]
+    Pool(#[from] deadpool_postgres::PoolError),
+    /// The deadline passed; the outcome is unknown.
+    #[error("the database did not answer in time")]
+    Deadline,
+    /// A stored value is not of its form: a fault of this crate, or a foreign hand in the database.
+    #[error("a stored {what} cannot be read")]
+    Corrupt {
+        /// What was read.
+        what: &'static str,
+    },
+    /// A migration failed.
+    #[error("migrating the database failed")]
+    Migration(#[from] Box<refinery::Error>),
+    /// The connection string cannot be read.
+    #[error("database.url cannot be read")]
+    Url(#[source] tokio_postgres::Error),
+    /// The pool cannot be built.
+    #[error("the pool cannot be built")]
+    Build(#[from] deadpool_postgres::BuildError),
+}
+
+impl StoreError {
+    /// Whether the same transaction may succeed at once: another one was in its way.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        let conflicts = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
+        error.code().is_some_and(|code| conflicts.contains(code))
+    }
+
+    /// Whether a row of that key was there already.
+    #[must_use]
+    pub fn is_unique_violation(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        error.code() == Some(&SqlState::UNIQUE_VIOLATION)
+    }
+}
+
+/// Why an operation of the store did not happen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The request is not allowed; nothing has changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A recipient's time has run out: expire these users' sessions, then try again.
+    #[error("a session's expiry is due")]
+    ExpiryDue,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Failure {
+    /// What the client is told.
+    #[must_use]
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::Refused(refusal) => refusal,
+            Self::ExpiryDue => Refusal::new(ErrorCode::StorageUnavailable, "a session is expiring"),
+            Self::Store(StoreError::Corrupt { .. }) => {
+                Refusal::new(ErrorCode::Internal, "a stored value cannot be read")
+            }
+            Self::Store(_) => Refusal::new(ErrorCode::StorageUnavailable, "the database cannot be reached"),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Store(StoreError::Postgres(error))
+    }
+}

@@ -1,0 +1,275 @@
+//! The head of a chat's log inside a transaction: locked, moved on by entries that are not messages, written back.
+//!
+//! Every transaction that changes a chat's log outside the writer goes through here (S2).
+
+use tokio_postgres::Row;
+
+use deadpool_postgres::Transaction;
+use uuid::Uuid;
+
+use super::error::{Failure, StoreError};
+use super::rows::{bigint, fixed, get, id, number, number_of, pack, system_time, timestamp};
+use crate::protocol::binary::{ExchangeKey, Hash};
+use crate::protocol::fold::roster_hash;
+use crate::protocol::ids::{ChangeNo, ChatId, Epoch, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::log::{EntryBody, LogEntry, SessionOut, next_entry};
+use crate::protocol::membership::Change;
+
+/// The columns of `chats` that a head is read from.
+const COLUMNS: &str = "id, owner_id, last_seq, log_hash, epoch, roster_version, roster_hash, change_no, change_hash, \
+     next_expiry IS NOT NULL AND next_expiry <= clock_timestamp() AS expiry_due, clock_timestamp() AS now";
+
+/// A chat whose row is locked.
+#[derive(Debug, Clone)]
+pub struct ChatHead {
+    /// The chat.
+    pub chat_id: ChatId,
+    /// Its owner.
+    pub owner_id: UserId,
+    /// The newest entry.
+    pub last_seq: Seq,
+    /// The log's hash with it.
+    pub log_hash: Hash,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The seq of the last entry that changed the recipients.
+    pub roster_version: Seq,
+    /// The hash of the recipients.
+    pub roster_hash: Hash,
+    /// The newest membership change.
+    pub change_no: ChangeNo,
+    /// Its hash.
+    pub change_hash: Hash,
+    /// Whether a recipient's time has run out and nobody has written it down.
+    pub expiry_due: bool,
+    /// The database's clock after the lock.
+    pub now: Timestamp,
+    entries: Vec<LogEntry>,
+}
+
+impl ChatHead {
+    /// Locks a chat's row and reads it; none if there is no such chat.
+    ///
+    /// # Errors
+    /// [`Failure::Store`].
+    pub async fn lock(tx: &Transaction<'_>, chat_id: ChatId) -> Result<Option<Self>, Failure> {
+        Ok(Self::lock_all(tx, &[chat_id]).await?.pop())
+    }
+
+    /// Locks chats' rows in order of id (S1) and reads them.
+    ///
+    /// # Errors
+    /// [`Failure::Store`].
+    pub async fn lock_all(tx: &Transaction<'_>, chat_ids: &[ChatId]) -> Result<Vec<Self>, Failure> {
+        let ids: Vec<Uuid> = chat_ids.iter().map(|chat_id| chat_id.0).collect();
+        // The lock and the read are two statements: the second sees what was committed while the first waited.
+        let lock = "SELECT 1 FROM chats WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+        tx.query(lock, &[&ids]).await?;
+        let read = format!("SELECT {COLUMNS} FROM chats WHERE id = ANY($1) ORDER BY id");
+        let found = tx.query(&read, &[&ids]).await?;
+        Ok(found.iter().map(Self::read).collect::<Result<_, _>>()?)
+    }
+
+    /// The head of a chat that is being made: before its first entry.
+    #[must_use]
+    pub fn new(chat_id: ChatId, owner_id: UserId, log_start: Hash, now: Timestamp) -> Self {
+        Self {
+            chat_id,
+            owner_id,
+            last_seq: Seq::default(),
+            log_hash: log_start,
+            epoch: Epoch::saturating(1),
+            roster_version: Seq::default(),
+            roster_hash: roster_hash(std::iter::empty::<(SessionId, ExchangeKey)>()),
+            change_no: ChangeNo::default(),
+            change_hash: crate::protocol::membership::chain_start(chat_id),
+            expiry_due: false,
+            now,
+            entries: Vec::new(),
+        }
+    }
+
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            chat_id: id(row, "id", ChatId)?,
+            owner_id: id(row, "owner_id", UserId)?,
+            last_seq: number(row, "last_seq")?,
+            log_hash: fixed(row, "log_hash")?,
+            epoch: number(row, "epoch")?,
+            roster_version: number(row, "roster_version")?,
+            roster_hash: fixed(row, "roster_hash")?,
+            change_no: number(row, "change_no")?,
+            change_hash: fixed(row, "change_hash")?,
+            expiry_due: get(row, "expiry_due")?,
+            now: timestamp(row, "now")?,
+            entries: Vec::new(),
+        })
+    }
+
+    /// Appends an entry that is not a message; each of them may change the recipients. Moves epoch and roster version as the log's fold does.
+    pub fn append(&mut self, body: EntryBody) -> Seq {
+        let raises_epoch = match &body {
+            EntryBody::Membership(signed) => {
+                self.change_no = signed.change.n;
+                self.change_hash = signed.chain_hash(self.chat_id);
+                matches!(signed.change.change, Change::Add { .. } | Change::Remove | Change::Leave)
+            }
+            EntryBody::SessionOut(_) => true,
+            EntryBody::SessionIn(_) | EntryBody::Message(_) => false,
+        };
+        let entry = next_entry(self.chat_id, self.last_seq, &self.log_hash, self.now, body);
+        self.last_seq = entry.seq;
+        self.log_hash = entry.log_hash;
+        self.roster_version = entry.seq;
+        if raises_epoch {
+            self.epoch = self.epoch.next();
+        }
+        self.entries.push(entry);
+        self.last_seq
+    }
+}
+
+/// Writes the new entries and heads of locked chats. Set-based: a few statements however many chats there are.
+///
+/// Members and sessions must have been written before: roster hash and next expiry are read from them.
+///
+/// # Errors
+/// [`Failure::Store`].
+pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), Failure> {
+    insert_entries(tx, heads).await?;
+    let changed: Vec<Uuid> = heads.iter().filter(|head| !head.entries.is_empty()).map(|head| head.chat_id.0).collect();
+    let rosters = rosters(tx, &changed).await?;
+    let (mut chats, mut seqs, mut hashes) = (Vec::new(), Vec::new(), Vec::<&[u8]>::new());
+    let (mut epochs, mut versions, mut roster_hashes) = (Vec::new(), Vec::new(), Vec::<Vec<u8>>::new());
+    let (mut expiries, mut change_nos, mut change_hashes) = (Vec::new(), Vec::new(), Vec::<&[u8]>::new());
+    for head in heads.iter().filter(|head| !head.entries.is_empty()) {
+        let roster = rosters.iter().find(|roster| roster.chat_id == head.chat_id);
+        chats.push(head.chat_id.0);
+        seqs.push(bigint(head.last_seq));
+        hashes.push(head.log_hash.as_ref());
+        epochs.push(bigint(head.epoch));
+        versions.push(bigint(head.roster_version));
+        roster_hashes.push(roster.map_or(head.roster_hash, Roster::hash).as_ref().to_vec());
+        expiries.push(roster.and_then(Roster::next_expiry).map(system_time));
+        change_nos.push(bigint(head.change_no));
+        change_hashes.push(head.change_hash.as_ref());
+    }
+    let statement = "UPDATE chats SET last_seq = new.last_seq, log_hash = new.log_hash, epoch = new.epoch, \
+             roster_version = new.roster_version, roster_hash = new.roster_hash, next_expiry = new.next_expiry, \
+             change_no = new.change_no, change_hash = new.change_hash \
+         FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bytea[], \
+             $7::timestamptz[], $8::bigint[], $9::bytea[]) \
+             AS new (id, last_seq, log_hash, epoch, roster_version, roster_hash, next_expiry, change_no, change_hash) \
+         WHERE chats.id = new.id";
+    tx.execute(
+        statement,
+        &[&chats, &seqs, &hashes, &epochs, &versions, &roster_hashes, &expiries, &change_nos, &change_hashes],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn insert_entries(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), Failure> {
+    let (mut chats, mut seqs, mut kinds, mut change_nos) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut times, mut bodies, mut hashes) = (Vec::new(), Vec::new(), Vec::<&[u8]>::new());
+    for head in heads {
+        for entry in &head.entries {
+            let (kind, change_no) = match &entry.body {
+                EntryBody::Membership(signed) => ("membership", Some(bigint(signed.change.n))),
+                EntryBody::SessionIn(_) => ("session_in", None),
+                EntryBody::SessionOut(SessionOut::Revoked(_) | SessionOut::Expired { .. }) => ("session_out", None),
+                // Messages go through the writer alone.
+                EntryBody::Message(_) => continue,
+            };
+            chats.push(head.chat_id.0);
+            seqs.push(bigint(entry.seq));
+            kinds.push(kind);
+            change_nos.push(change_no);
+            times.push(system_time(entry.created_at));
+            bodies.push(pack(&entry.body, "chat_events.body")?);
+            hashes.push(entry.log_hash.as_ref());
+        }
+    }
+    let statement = "INSERT INTO chat_events (chat_id, seq, kind, change_no, created_at, body, log_hash) \
+         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::timestamptz[], $6::bytea[], \
+             $7::bytea[])";
+    tx.execute(statement, &[&chats, &seqs, &kinds, &change_nos, &times, &bodies, &hashes]).await?;
+    Ok(())
+}
+
+/// The recipients of a chat as the tables of members and sessions give them.
+struct Roster {
+    chat_id: ChatId,
+    /// In order of session id.
+    sessions: Vec<(SessionId, ExchangeKey, Timestamp)>,
+}
+
+impl Roster {
+    fn hash(&self) -> Hash {
+        roster_hash(self.sessions.iter().map(|(session_id, public_key, _)| (*session_id, *public_key)))
+    }
+
+    fn next_expiry(&self) -> Option<Timestamp> {
+        self.sessions.iter().map(|(_, _, expired_at)| *expired_at).min()
+    }
+}
+
+async fn rosters(tx: &Transaction<'_>, chat_ids: &[Uuid]) -> Result<Vec<Roster>, Failure> {
+    let statement = "SELECT m.chat_id, s.id, s.public_key, s.expired_at \
+         FROM user_in_chat m JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
+         WHERE m.chat_id = ANY($1) ORDER BY m.chat_id, s.id";
+    let mut rosters: Vec<Roster> =
+        chat_ids.iter().map(|chat_id| Roster { chat_id: ChatId(*chat_id), sessions: Vec::new() }).collect();
+    rosters.sort_by_key(|roster| roster.chat_id);
+    for row in tx.query(statement, &[&chat_ids]).await? {
+        let chat_id = id(&row, "chat_id", ChatId)?;
+        let session = (id(&row, "id", SessionId)?, fixed(&row, "public_key")?, timestamp(&row, "expired_at")?);
+        if let Ok(index) = rosters.binary_search_by_key(&chat_id, |roster| roster.chat_id)
+            && let Some(roster) = rosters.get_mut(index)
+        {
+            roster.sessions.push(session);
+        }
+    }
+    Ok(rosters)
+}
+
+/// The chats of a user, in order of id.
+///
+/// # Errors
+/// [`Failure::Store`].
+pub async fn chats_of_user(tx: &Transaction<'_>, user_id: UserId) -> Result<Vec<ChatId>, Failure> {
+    let statement = "SELECT chat_id FROM user_in_chat WHERE user_id = $1 ORDER BY chat_id";
+    let found = tx.query(statement, &[&user_id.0]).await?;
+    Ok(found.iter().map(|row| id(row, "chat_id", ChatId)).collect::<Result<_, _>>()?)
+}
+
+/// Locks a user's row, the first lock of whatever changes the user's sessions or chats (S1), and reads its chain's
+/// head and the database's clock.
+///
+/// # Errors
+/// [`Failure::Store`].
+pub async fn lock_user(tx: &Transaction<'_>, user_id: UserId) -> Result<Option<LockedUser>, Failure> {
+    tx.query("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE", &[&user_id.0]).await?;
+    let statement =
+        "SELECT identity_public_key, chain_place, chain_hash, clock_timestamp() AS now FROM users WHERE id = $1";
+    let Some(row) = tx.query_opt(statement, &[&user_id.0]).await? else { return Ok(None) };
+    Ok(Some(LockedUser {
+        identity_key: fixed(&row, "identity_public_key")?,
+        place: number_of(get(&row, "chain_place")?, "chain_place")?,
+        hash: fixed(&row, "chain_hash")?,
+        now: timestamp(&row, "now")?,
+    }))
+}
+
+/// A user whose row is locked.
+#[derive(Debug, Clone, Copy)]
+pub struct LockedUser {
+    /// The identity key.
+    pub identity_key: crate::protocol::binary::IdentityKey,
+    /// The newest entry of the chain.
+    pub place: crate::protocol::ids::Place,
+    /// Its hash.
+    pub hash: Hash,
+    /// The database's clock after the lock.
+    pub now: Timestamp,
+}

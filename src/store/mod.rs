@@ -1,0 +1,29 @@
+//! The store: Postgres and nothing else.
+//!
+//! Lives here: the private Postgres, the pool and its named transactions, migrations, one file for each family
+//! of tables, and the writer that commits messages in batches. Floor 2: imports protocol, config and telemetry.
+//! Invariants: S1 whatever changes a user's sessions, or adds or removes the user in a chat, locks the user's
+//! row, then the chats' rows in order of id, and reads after the locks. S2 every entry of a log is written in
+//! the transaction that moves the chat's head. S3 callers never see an SQLSTATE.
+
+pub mod batch;
+pub mod chats;
+pub mod clock;
+pub mod commit;
+pub mod cursors;
+pub mod embedded;
+pub mod error;
+pub mod head;
+pub mod keys;
+pub mod loaded;
+pub mod members;
+pub mod messages;
+pub mod migrate;
+pub mod pool;
+pub mod rows;
+pub mod sessions;
+pub mod users;
+pub mod writer;
+
+pub use error::{Failure, StoreError};
+pub use pool::Store;

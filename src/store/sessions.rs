@@ -1,0 +1,507 @@
+//! Sessions: linked, approved, revoked, expired, listed, and what a login needs.
+//!
+//! A session that becomes live or ceases to be is an entry in each of its user's chats, in the same transaction.
+
+use std::time::SystemTime;
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
+
+use super::Store;
+use super::error::{Failure, StoreError};
+use super::head::{self, ChatHead, LockedUser, lock_user};
+use super::rows::{bigint, fixed, fixed_or_null, get, id, number_of, pack, system_time, timestamp, timestamp_of};
+use super::users::{SessionLimits, certificate_of, check_lifetime};
+use crate::protocol::account::{Link, Linked};
+use crate::protocol::binary::{Blob, SigningKey};
+use crate::protocol::certificate::{Revoker, SignedRevocation};
+use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
+use crate::protocol::frame::{ApproveSession, Handover, PendingSession, SessionInfo, SessionState, Sessions};
+use crate::protocol::ids::{ChatId, Place, SessionId, Timestamp, UserId};
+use crate::protocol::limits::HANDOVER_BYTES_MAX;
+use crate::protocol::log::{EntryBody, SessionOut};
+use crate::protocol::verify::Verifier;
+
+/// How many sessions one sweep expires at most.
+const SWEEP_MAX: i64 = 200;
+
+/// Sessions of one user that may be pending at once.
+const PENDING_MAX: i64 = 5;
+
+/// What a login is judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct LoginSession {
+    /// Its user.
+    pub user_id: UserId,
+    /// Its state; `Expired` as soon as its time has run out, written down or not.
+    pub state: SessionState,
+    /// When it expires.
+    pub expired_at: Timestamp,
+    /// What it signs with.
+    pub signing_public_key: SigningKey,
+}
+
+/// What changed by a change of sessions: whose chats have new entries.
+#[derive(Debug, Clone, Default)]
+pub struct SessionsChanged {
+    /// The chats.
+    pub chats: Vec<ChatId>,
+    /// The sessions that are live no longer.
+    pub gone: Vec<SessionId>,
+}
+
+impl Store {
+    /// Reads what a login is judged by; none if there is no such session.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn login_session(&self, session_id: SessionId) -> Result<Option<LoginSession>, Failure> {
+        self.read("login", async |tx| {
+            let statement = "SELECT user_id, state, expired_at, signing_public_key, expired_at <= clock_timestamp() AS is_over \
+                 FROM user_sessions WHERE id = $1";
+            let Some(row) = tx.query_opt(statement, &[&session_id.0]).await? else { return Ok(None) };
+            let is_over: bool = get(&row, "is_over")?;
+            let state = match state_of(&row)? {
+                SessionState::Live | SessionState::Pending if is_over => SessionState::Expired,
+                state => state,
+            };
+            Ok(Some(LoginSession {
+                user_id: id(&row, "user_id", UserId)?,
+                state,
+                expired_at: timestamp(&row, "expired_at")?,
+                signing_public_key: fixed(&row, "signing_public_key")?,
+            }))
+        })
+        .await
+    }
+
+    /// Notes when sessions were last connected. Set-based; loses nothing that matters if it fails.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn touch_session(&self, session_id: SessionId) -> Result<(), Failure> {
+        self.write("touch_session", async |tx| {
+            let statement = "UPDATE user_sessions SET last_seen_at = clock_timestamp() WHERE id = $1";
+            tx.execute(statement, &[&session_id.0]).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes a pending session. The same request again gets the same answer.
+    ///
+    /// # Errors
+    /// `unknown_user`, `bad_certificate` for unsound keys, `limit_reached`, `unknown_session` when the id is
+    /// another session's, or [`StoreError`].
+    pub async fn link(&self, link: &Link, limits: &SessionLimits) -> Result<Linked, Failure> {
+        if !link.public_key.is_sound() || !link.signing_public_key.is_sound() {
+            return Err(
+                Refusal::new(ErrorCode::BadCertificate, "a public key is not canonical or of small order").into()
+            );
+        }
+        self.write("link", async |tx| {
+            let Some(user) = lock_user(tx, link.user_id).await? else {
+                return Err(Refusal::new(ErrorCode::UnknownUser, "no such user").into());
+            };
+            // A pending session that nobody approved in time holds nothing that is worth keeping.
+            let forget = "DELETE FROM user_sessions WHERE user_id = $1 AND state = 'pending' AND expired_at <= clock_timestamp()";
+            tx.execute(forget, &[&link.user_id.0]).await?;
+            let found = "SELECT public_key, signing_public_key, state, expired_at, user_id FROM user_sessions WHERE id = $1";
+            if let Some(row) = tx.query_opt(found, &[&link.session_id.0]).await? {
+                let is_same = state_of(&row)? == SessionState::Pending
+                    && id(&row, "user_id", UserId)? == link.user_id
+                    && get::<&[u8]>(&row, "public_key")? == link.public_key.as_ref()
+                    && get::<&[u8]>(&row, "signing_public_key")? == link.signing_public_key.as_ref();
+                if !is_same {
+                    return Err(Refusal::new(ErrorCode::UnknownSession, "the session id is not free").into());
+                }
+                return Ok(Linked { expires_at: timestamp(&row, "expired_at")? });
+            }
+            let pending = "SELECT count(*) AS count FROM user_sessions WHERE user_id = $1 AND state = 'pending'";
+            let count: i64 = get(&tx.query_one(pending, &[&link.user_id.0]).await?, "count")?;
+            if count >= PENDING_MAX {
+                let message = "too many sessions wait for approval";
+                return Err(Refusal::limit(ErrorCode::LimitReached, message, PENDING_MAX.unsigned_abs()).into());
+            }
+            let expires_at = user.now.plus_micros(limits.pending_s.saturating_mul(1_000_000));
+            let insert = "INSERT INTO user_sessions (id, user_id, expired_at, public_key, signing_public_key, state, link_proof) \
+                 VALUES ($1, $2, $3, $4, $5, 'pending', $6)";
+            tx.execute(insert, &[
+                &link.session_id.0,
+                &link.user_id.0,
+                &system_time(expires_at),
+                &link.public_key.as_ref(),
+                &link.signing_public_key.as_ref(),
+                &link.proof.as_ref(),
+            ])
+            .await?;
+            Ok(Linked { expires_at })
+        })
+        .await
+    }
+
+    /// Makes a pending session live, by a live session of the same user.
+    ///
+    /// # Errors
+    /// `unknown_session`, `bad_certificate`, `event_conflict`, `limit_reached`, `too_large`, or [`StoreError`].
+    pub async fn approve_session(
+        &self,
+        user_id: UserId,
+        approver: SessionId,
+        request: &ApproveSession,
+        limits: &SessionLimits,
+    ) -> Result<SessionsChanged, Failure> {
+        if request.handover.len() > HANDOVER_BYTES_MAX {
+            let message = "the hand-over is too large";
+            return Err(Refusal::limit(ErrorCode::TooLarge, message, HANDOVER_BYTES_MAX as u64).into());
+        }
+        self.write("approve_session", async |tx| {
+            let user = locked(tx, user_id).await?;
+            require_live(tx, user_id, approver).await?;
+            let certificate = &request.certificate.certificate;
+            let statement = "SELECT public_key, signing_public_key, state, expired_at <= clock_timestamp() AS is_over, certificate \
+                 FROM user_sessions WHERE id = $1 AND user_id = $2";
+            let unknown = || Refusal::new(ErrorCode::UnknownSession, "no such session waits for approval");
+            let Some(row) = tx.query_opt(statement, &[&certificate.session_id.0, &user_id.0]).await? else {
+                return Err(unknown().into());
+            };
+            if state_of(&row)? == SessionState::Live && certificate_of(get(&row, "certificate")?)? == request.certificate {
+                return Ok(SessionsChanged::default());
+            }
+            if state_of(&row)? != SessionState::Pending || get(&row, "is_over")? {
+                return Err(unknown().into());
+            }
+            let names_its_keys = certificate.user_id == user_id
+                && get::<&[u8]>(&row, "public_key")? == certificate.public_key.as_ref()
+                && get::<&[u8]>(&row, "signing_public_key")? == certificate.signing_public_key.as_ref();
+            if !names_its_keys || request.certificate.verify(&user.identity_key).is_err() {
+                return Err(Refusal::new(ErrorCode::BadCertificate, "the certificate does not verify").into());
+            }
+            check_lifetime(&request.certificate, user.now, limits)?;
+            check_chain(&user, certificate.place, &certificate.previous)?;
+            check_counts(tx, user_id, limits).await?;
+            let body = pack(&request.certificate, "user_sessions.certificate")?;
+            let update = "UPDATE user_sessions SET state = 'live', certificate = $2, expired_at = $3, handover = $4, \
+                 created_at = clock_timestamp() WHERE id = $1";
+            let expired_at = system_time(certificate.expired_at);
+            tx.execute(update, &[&certificate.session_id.0, &body, &expired_at, &request.handover.as_ref()]).await?;
+            let hash = request.certificate.chain_hash();
+            append_user_event(tx, user_id, certificate.place, "certificate", certificate.session_id, &body, hash.as_ref()).await?;
+            let chats = for_each_chat(tx, user_id, |head| {
+                head.append(EntryBody::SessionIn(request.certificate.clone()));
+            })
+            .await?;
+            Ok(SessionsChanged { chats, gone: Vec::new() })
+        })
+        .await
+    }
+
+    /// Hands over what the approving session left for this one.
+    ///
+    /// # Errors
+    /// `session_pending` before the approval, `unknown_session` when there is nothing, or [`StoreError`].
+    pub async fn handover(&self, session_id: SessionId) -> Result<Handover, Failure> {
+        self.read("handover", async |tx| {
+            let statement = "SELECT state, certificate, handover FROM user_sessions WHERE id = $1";
+            let nothing = || Refusal::new(ErrorCode::UnknownSession, "nothing was handed over to this session");
+            let Some(row) = tx.query_opt(statement, &[&session_id.0]).await? else { return Err(nothing().into()) };
+            if state_of(&row)? == SessionState::Pending {
+                return Err(Refusal::new(ErrorCode::SessionPending, "the session waits for approval").into());
+            }
+            let handover: Option<Vec<u8>> = get(&row, "handover")?;
+            let handover = Blob::from(handover.ok_or_else(nothing)?);
+            Ok(Handover { certificate: certificate_of(get(&row, "certificate")?)?, handover })
+        })
+        .await
+    }
+
+    /// Ends a session by its user's will.
+    ///
+    /// # Errors
+    /// `unknown_session`, `bad_signature`, `event_conflict`, or [`StoreError`].
+    pub async fn revoke_session(
+        &self,
+        user_id: UserId,
+        revoker: SessionId,
+        signed: &SignedRevocation,
+    ) -> Result<SessionsChanged, Failure> {
+        let revocation = &signed.revocation;
+        self.write("revoke_session", async |tx| {
+            let user = locked(tx, user_id).await?;
+            require_live(tx, user_id, revoker).await?;
+            let unknown = || Refusal::new(ErrorCode::UnknownSession, "no such session");
+            if revocation.user_id != user_id {
+                return Err(unknown().into());
+            }
+            let statement = "SELECT state FROM user_sessions WHERE id = $1 AND user_id = $2";
+            let Some(row) = tx.query_opt(statement, &[&revocation.session_id.0, &user_id.0]).await? else {
+                return Err(unknown().into());
+            };
+            let state = state_of(&row)?;
+            if state == SessionState::Revoked {
+                return is_stored(tx, user_id, signed)
+                    .await
+                    .and_then(|same| if same { Ok(SessionsChanged::default()) } else { Err(unknown().into()) });
+            }
+            if state == SessionState::Pending {
+                return Err(unknown().into());
+            }
+            let bytes = revocation.signed_bytes();
+            let verifies = match revocation.revoker {
+                Revoker::Identity => user.identity_key.verifies(&bytes, &signed.signature),
+                Revoker::Session(session_id) => {
+                    let signer = require_live(tx, user_id, session_id).await?;
+                    signer.verifies(&bytes, &signed.signature)
+                }
+            };
+            if !verifies {
+                return Err(Refusal::new(ErrorCode::BadSignature, "the revocation's signature does not verify").into());
+            }
+            check_chain(&user, revocation.place, &revocation.previous)?;
+            let update = "UPDATE user_sessions SET state = 'revoked', handover = NULL WHERE id = $1";
+            tx.execute(update, &[&revocation.session_id.0]).await?;
+            let body = pack(signed, "user_events.body")?;
+            let hash = signed.chain_hash();
+            append_user_event(tx, user_id, revocation.place, "revocation", revocation.session_id, &body, hash.as_ref())
+                .await?;
+            if state != SessionState::Live {
+                return Ok(SessionsChanged::default());
+            }
+            let chats = for_each_chat(tx, user_id, |head| {
+                head.append(EntryBody::SessionOut(SessionOut::Revoked(signed.clone())));
+            })
+            .await?;
+            Ok(SessionsChanged { chats, gone: vec![revocation.session_id] })
+        })
+        .await
+    }
+
+    /// Users who have a live session whose time has run out, a bounded number of them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn users_with_due_sessions(&self) -> Result<Vec<UserId>, Failure> {
+        self.read("due_sessions", async |tx| {
+            let statement = "SELECT DISTINCT user_id FROM (SELECT user_id FROM user_sessions \
+                 WHERE state = 'live' AND expired_at <= clock_timestamp() ORDER BY expired_at LIMIT $1) due";
+            let found = tx.query(statement, &[&SWEEP_MAX]).await?;
+            Ok(found.iter().map(|row| id(row, "user_id", UserId)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Users of a chat who have a live session whose time has run out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn due_users_of_chat(&self, chat_id: ChatId) -> Result<Vec<UserId>, Failure> {
+        self.read("due_users", async |tx| {
+            let statement = "SELECT DISTINCT s.user_id FROM user_in_chat m JOIN user_sessions s ON s.user_id = m.user_id \
+                 WHERE m.chat_id = $1 AND s.state = 'live' AND s.expired_at <= clock_timestamp()";
+            let found = tx.query(statement, &[&chat_id.0]).await?;
+            Ok(found.iter().map(|row| id(row, "user_id", UserId)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Writes down the expiry of a user's sessions whose time has run out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn expire_sessions(&self, user_id: UserId) -> Result<SessionsChanged, Failure> {
+        let changed = self.write("expire_sessions", async |tx| {
+            if lock_user(tx, user_id).await?.is_none() {
+                return Ok(SessionsChanged::default());
+            }
+            let update = "UPDATE user_sessions SET state = 'expired', handover = NULL \
+                 WHERE user_id = $1 AND state = 'live' AND expired_at <= clock_timestamp() RETURNING id";
+            let found = tx.query(update, &[&user_id.0]).await?;
+            let gone: Vec<SessionId> = found.iter().map(|row| id(row, "id", SessionId)).collect::<Result<_, _>>()?;
+            if gone.is_empty() {
+                return Ok(SessionsChanged::default());
+            }
+            let chats = for_each_chat(tx, user_id, |head| {
+                for session_id in &gone {
+                    let out = SessionOut::Expired { user_id, session_id: *session_id };
+                    head.append(EntryBody::SessionOut(out));
+                }
+            })
+            .await?;
+            Ok(SessionsChanged { chats, gone })
+        });
+        let changed = changed.await?;
+        self.metrics().sessions_expired.inc_by(changed.gone.len() as u64);
+        Ok(changed)
+    }
+
+    /// Lists a user's sessions and the head of the user's chain.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list_sessions(&self, user_id: UserId) -> Result<Sessions, Failure> {
+        self.read("list_sessions", async |tx| {
+            let statement = "SELECT id, state, certificate, last_seen_at, public_key, signing_public_key, link_proof, created_at, \
+                 expired_at <= clock_timestamp() AS is_over FROM user_sessions WHERE user_id = $1 ORDER BY created_at, id";
+            let (mut sessions, mut pending) = (Vec::new(), Vec::new());
+            for row in tx.query(statement, &[&user_id.0]).await? {
+                let is_over: bool = get(&row, "is_over")?;
+                match state_of(&row)? {
+                    SessionState::Pending if is_over => {}
+                    SessionState::Pending => pending.push(pending_of(&row)?),
+                    state => sessions.push(SessionInfo {
+                        certificate: certificate_of(get(&row, "certificate")?)?,
+                        state: if is_over && state == SessionState::Live { SessionState::Expired } else { state },
+                        last_seen_at: seen_at(&row)?,
+                    }),
+                }
+            }
+            let statement = "SELECT chain_place, chain_hash FROM users WHERE id = $1";
+            let user = tx.query_one(statement, &[&user_id.0]).await?;
+            let place = number_of(get(&user, "chain_place")?, "chain_place")?;
+            Ok(Sessions { sessions, pending, place, hash: fixed(&user, "chain_hash")? })
+        })
+        .await
+    }
+
+    /// The live sessions of a user.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn live_sessions(&self, user_id: UserId) -> Result<Vec<SessionId>, Failure> {
+        self.read("live_sessions", async |tx| {
+            let statement = "SELECT id FROM user_sessions WHERE user_id = $1 AND state = 'live'";
+            let found = tx.query(statement, &[&user_id.0]).await?;
+            Ok(found.iter().map(|row| id(row, "id", SessionId)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Deletes what revoked sessions may no longer read, a bounded number of rows; says how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete_copies_of_revoked(&self) -> Result<u64, Failure> {
+        self.write("delete_copies_of_revoked", async |tx| {
+            let statement = "DELETE FROM vault_chat_sender_keys WHERE (chat_id, sender_key_id, session_id) IN ( \
+                 SELECT v.chat_id, v.sender_key_id, v.session_id FROM user_sessions s \
+                 JOIN vault_chat_sender_keys v ON v.session_id = s.id WHERE s.state = 'revoked' LIMIT 1000)";
+            let copies = tx.execute(statement, &[]).await?;
+            let statement = "DELETE FROM vault_chat_info_keys v USING user_sessions s \
+                 WHERE s.id = v.session_id AND s.state = 'revoked'";
+            Ok(copies + tx.execute(statement, &[]).await?)
+        })
+        .await
+    }
+}
+
+async fn locked(tx: &Transaction<'_>, user_id: UserId) -> Result<LockedUser, Failure> {
+    let user = lock_user(tx, user_id).await?;
+    user.ok_or_else(|| Refusal::new(ErrorCode::UnknownUser, "no such user").into())
+}
+
+/// Checks under the lock that the acting session is live still, and gives its key.
+pub(super) async fn require_live(
+    tx: &Transaction<'_>,
+    user_id: UserId,
+    session_id: SessionId,
+) -> Result<SigningKey, Failure> {
+    let statement = "SELECT signing_public_key, state, expired_at <= clock_timestamp() AS is_over \
+         FROM user_sessions WHERE id = $1 AND user_id = $2";
+    let Some(row) = tx.query_opt(statement, &[&session_id.0, &user_id.0]).await? else {
+        return Err(Refusal::new(ErrorCode::UnknownSession, "no such session").into());
+    };
+    match state_of(&row)? {
+        SessionState::Live if !get::<bool>(&row, "is_over")? => Ok(fixed(&row, "signing_public_key")?),
+        SessionState::Live | SessionState::Expired => {
+            Err(Refusal::new(ErrorCode::SessionExpired, "the session's time ran out").into())
+        }
+        SessionState::Revoked => Err(Refusal::new(ErrorCode::SessionRevoked, "the session was revoked").into()),
+        SessionState::Pending => Err(Refusal::new(ErrorCode::SessionPending, "the session waits for approval").into()),
+    }
+}
+
+fn check_chain(user: &LockedUser, place: Place, previous: &crate::protocol::binary::Hash) -> Result<(), Refusal> {
+    if place == user.place.next() && *previous == user.hash {
+        return Ok(());
+    }
+    let details = ErrorDetails { place: Some(user.place), hash: Some(user.hash), ..ErrorDetails::default() };
+    Err(Refusal::with(ErrorCode::EventConflict, "another entry of the user's chain came first", details))
+}
+
+async fn check_counts(tx: &Transaction<'_>, user_id: UserId, limits: &SessionLimits) -> Result<(), Failure> {
+    let live = "SELECT count(*) AS count FROM user_sessions WHERE user_id = $1 AND state = 'live'";
+    let count: i64 = get(&tx.query_one(live, &[&user_id.0]).await?, "count")?;
+    if count.unsigned_abs() >= limits.live_max {
+        return Err(Refusal::limit(ErrorCode::LimitReached, "too many live sessions", limits.live_max).into());
+    }
+    let recent = "SELECT count(*) AS count FROM user_events WHERE user_id = $1 AND kind = 'certificate' \
+         AND created_at > clock_timestamp() - interval '1 hour'";
+    let count: i64 = get(&tx.query_one(recent, &[&user_id.0]).await?, "count")?;
+    if count.unsigned_abs() >= limits.certificates_per_hour_max {
+        let limit = limits.certificates_per_hour_max;
+        return Err(Refusal::limit(ErrorCode::LimitReached, "too many certificates in an hour", limit).into());
+    }
+    Ok(())
+}
+
+async fn append_user_event(
+    tx: &Transaction<'_>,
+    user_id: UserId,
+    place: Place,
+    kind: &str,
+    session_id: SessionId,
+    body: &[u8],
+    hash: &[u8],
+) -> Result<(), Failure> {
+    let insert =
+        "INSERT INTO user_events (user_id, place, kind, session_id, body, hash) VALUES ($1, $2, $3, $4, $5, $6)";
+    tx.execute(insert, &[&user_id.0, &bigint(place), &kind, &session_id.0, &body, &hash]).await?;
+    let update = "UPDATE users SET chain_place = $2, chain_hash = $3 WHERE id = $1";
+    tx.execute(update, &[&user_id.0, &bigint(place), &hash]).await?;
+    Ok(())
+}
+
+async fn is_stored(tx: &Transaction<'_>, user_id: UserId, signed: &SignedRevocation) -> Result<bool, Failure> {
+    let statement = "SELECT 1 FROM user_events WHERE user_id = $1 AND place = $2 AND hash = $3";
+    let hash = signed.chain_hash();
+    let place = bigint(signed.revocation.place);
+    Ok(tx.query_opt(statement, &[&user_id.0, &place, &hash.as_ref()]).await?.is_some())
+}
+
+/// Appends to the log of each of a user's chats, under the user's lock, and gives the chats.
+async fn for_each_chat(
+    tx: &Transaction<'_>,
+    user_id: UserId,
+    append: impl Fn(&mut ChatHead),
+) -> Result<Vec<ChatId>, Failure> {
+    let chats = head::chats_of_user(tx, user_id).await?;
+    let mut heads = ChatHead::lock_all(tx, &chats).await?;
+    heads.iter_mut().for_each(append);
+    head::write_back(tx, &heads).await?;
+    Ok(chats)
+}
+
+fn state_of(row: &Row) -> Result<SessionState, StoreError> {
+    match get::<&str>(row, "state")? {
+        "pending" => Ok(SessionState::Pending),
+        "live" => Ok(SessionState::Live),
+        "expired" => Ok(SessionState::Expired),
+        "revoked" => Ok(SessionState::Revoked),
+        _ => Err(StoreError::Corrupt { what: "user_sessions.state" }),
+    }
+}
+
+fn seen_at(row: &Row) -> Result<Option<Timestamp>, StoreError> {
+    let time: Option<SystemTime> = get(row, "last_seen_at")?;
+    time.map(|time| timestamp_of(time, "last_seen_at")).transpose()
+}
+
+fn pending_of(row: &Row) -> Result<PendingSession, StoreError> {
+    Ok(PendingSession {
+        session_id: id(row, "id", SessionId)?,
+        public_key: fixed(row, "public_key")?,
+        signing_public_key: fixed(row, "signing_public_key")?,
+        proof: fixed_or_null(row, "link_proof")?.ok_or(StoreError::Corrupt { what: "link_proof" })?,
+        created_at: timestamp(row, "created_at")?,
+    })
+}

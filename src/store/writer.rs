@@ -1,0 +1,209 @@
+//! The writer: an actor that commits messages of many chats in one transaction.
+//!
+//! Each lane has one connection and one transaction in flight. While one commits the next gathers, and no timer
+//! stands between a lonely message and its commit. The transaction judges epoch, roster version, expiry and
+//! coverage again under the lock of each chat's row (P4, P5), so that what chat actors hold is only a cache.
+//! Messages in: [`Append`]. Messages out: [`Appended`], one for each item, in order for each chat.
+
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+
+use super::batch::{BatchLimits, Item, Queue, Waiting};
+use super::commit::{Lane, Verdict};
+use crate::telemetry::metrics::Metrics;
+
+/// An item for the next commit.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Append {
+    /// What is to be done.
+    pub item: Item,
+    /// Comes back with the outcome.
+    pub ticket: u64,
+    /// Whom to tell.
+    pub reply: Recipient<Appended>,
+}
+
+/// What became of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable.
+    Committed,
+    /// It was not committed: what it was judged by is no longer so.
+    Conflict,
+    /// It was not committed: a message of that id and revision is there.
+    IdTaken,
+    /// It was not committed: a key of that id is there.
+    KeyTaken,
+    /// It was not committed: the writer has too much to do.
+    Overloaded,
+    /// The database did not answer: it may have been committed or not.
+    Unknown,
+}
+
+/// The outcome of one item.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Appended {
+    /// The item.
+    pub ticket: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// How a lane behaves.
+#[derive(Debug, Clone)]
+pub struct WriterOptions {
+    /// What goes into one commit.
+    pub limits: BatchLimits,
+    /// How long an item may wait for its outcome.
+    pub deadline: Duration,
+}
+
+/// How long a chat whose row is locked is left alone.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long a lane that cannot reach the database waits before it tries again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// One lane of the writer.
+#[derive(Debug)]
+pub struct BatchWriter {
+    queue: Queue<(u64, Recipient<Appended>)>,
+    /// Away while a transaction is in flight.
+    lane: Option<Lane>,
+    options: WriterOptions,
+    metrics: Metrics,
+    name: String,
+}
+
+impl BatchWriter {
+    /// A lane that connects when the first item comes.
+    #[must_use]
+    pub fn new(index: usize, config: tokio_postgres::Config, options: WriterOptions, metrics: Metrics) -> Self {
+        let name = format!("writer_{index}");
+        let bound = i64::try_from(options.limits.queue_max).unwrap_or(i64::MAX);
+        metrics.queue_bound.with_label_values(&[name.as_str()]).set(bound);
+        let lane = Lane::new(config, options.deadline);
+        Self { queue: Queue::new(options.limits), lane: Some(lane), options, metrics, name }
+    }
+
+    fn commit_next(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        if let Some(oldest) = now.checked_sub(self.options.deadline) {
+            for waiting in self.queue.take_older_than(oldest) {
+                tell(&waiting.reply, Outcome::Conflict);
+            }
+        }
+        let Some(mut lane) = self.lane.take() else { return };
+        let batch = self.queue.take(now);
+        self.metrics
+            .queue_depth
+            .with_label_values(&[self.name.as_str()])
+            .set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        if batch.is_empty() {
+            self.lane = Some(lane);
+            if let Some(next_try) = self.queue.next_try() {
+                ctx.run_later(next_try.saturating_duration_since(now), Self::commit_next);
+            }
+            return;
+        }
+        let (items, replies): (Vec<Item>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.item, (waiting.since, waiting.reply))).unzip();
+        let started = Instant::now();
+        let commit = async move {
+            let verdicts = lane.commit(&items).await;
+            (lane, items, verdicts)
+        };
+        let finish = commit.into_actor(self).map(move |(lane, items, verdicts), actor, ctx| {
+            actor.metrics.batch_seconds.with_label_values::<&str>(&[]).observe(started.elapsed().as_secs_f64());
+            let is_reachable = actor.answer(items, replies, verdicts);
+            actor.lane = Some(lane);
+            if is_reachable {
+                actor.commit_next(ctx);
+            } else {
+                ctx.run_later(RECONNECT_PAUSE, Self::commit_next);
+            }
+        });
+        ctx.spawn(finish);
+    }
+
+    /// Tells each sender; says whether the database answered.
+    fn answer(
+        &mut self,
+        items: Vec<Item>,
+        replies: Vec<(Instant, (u64, Recipient<Appended>))>,
+        verdicts: Result<Vec<Verdict>, super::StoreError>,
+    ) -> bool {
+        let verdicts = match verdicts {
+            Ok(verdicts) => verdicts,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, items = items.len(), "commit failed");
+                self.metrics.batch_failures.with_label_values(&["unknown"]).inc();
+                for (_, reply) in &replies {
+                    tell(reply, Outcome::Unknown);
+                }
+                return false;
+            }
+        };
+        let committed = verdicts.iter().filter(|verdict| **verdict == Verdict::Done(Outcome::Committed)).count();
+        #[expect(clippy::cast_precision_loss, reason = "a batch has at most thousands of items")]
+        self.metrics.batch_messages.with_label_values::<&str>(&[]).observe(committed as f64);
+        let mut busy = Vec::new();
+        for ((item, (since, reply)), verdict) in items.into_iter().zip(replies).zip(verdicts) {
+            match verdict {
+                Verdict::Done(outcome) => tell(&reply, outcome),
+                Verdict::Busy => busy.push(Waiting { item, since, reply }),
+            }
+        }
+        self.queue.put_back(busy, Instant::now() + BUSY_PAUSE);
+        true
+    }
+}
+
+impl Actor for BatchWriter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.options.limits.queue_max);
+    }
+}
+
+impl Handler<Append> for BatchWriter {
+    type Result = ();
+
+    fn handle(&mut self, append: Append, ctx: &mut Self::Context) {
+        let waiting = Waiting { item: append.item, since: Instant::now(), reply: (append.ticket, append.reply) };
+        if let Err(refused) = self.queue.push(waiting) {
+            self.metrics.queue_full.with_label_values(&[self.name.as_str()]).inc();
+            tell(&refused.reply, Outcome::Overloaded);
+            return;
+        }
+        if self.lane.is_some() {
+            // Whatever else is in the mailbox comes along: the batch starts when this turn of the loop ends.
+            ctx.run_later(Duration::ZERO, Self::commit_next);
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "outcomes are bounded by the appends in flight and must never be dropped"
+)]
+fn tell((ticket, reply): &(u64, Recipient<Appended>), outcome: Outcome) {
+    reply.do_send(Appended { ticket: *ticket, outcome });
+}
+
+/// Asks a lane whether it has nothing left to commit.
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct IsIdle;
+
+impl Handler<IsIdle> for BatchWriter {
+    type Result = bool;
+
+    fn handle(&mut self, _: IsIdle, _: &mut Self::Context) -> bool {
+        self.queue.is_empty() && self.lane.is_some()
+    }
+}

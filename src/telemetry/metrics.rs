@@ -1,0 +1,175 @@
+//! Every metric of the broker, in one struct with a registry of its own.
+//!
+//! Names follow the Prometheus conventions: `sealcast_`, base units, `_total` on counters. Labels are bounded:
+//! codes, kinds and names of this crate, never an identity. Identity kept between counters:
+//! submitted = committed + refused + in flight.
+
+use std::sync::Arc;
+
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// The metrics; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<Inner>);
+
+impl std::ops::Deref for Metrics {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+macro_rules! metrics {
+    ($(#[doc = $help:literal] $field:ident: $kind:ident = $name:literal [$($label:literal),*];)*) => {
+        /// What is counted and measured.
+        #[derive(Debug)]
+        pub struct Inner {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $kind,)*
+        }
+
+        impl Inner {
+            fn new() -> Result<Self, prometheus::Error> {
+                let registry = Registry::new_custom(Some("sealcast".to_owned()), None)?;
+                $(
+                    let $field = <$kind as Metric>::make($name, $help.trim(), &[$($label),*])?;
+                    registry.register(Box::new($field.clone()))?;
+                )*
+                Ok(Self { registry, $($field,)* })
+            }
+        }
+    };
+}
+
+trait Metric: Sized {
+    fn make(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error>;
+}
+
+impl Metric for IntCounter {
+    fn make(name: &str, help: &str, _: &[&str]) -> Result<Self, prometheus::Error> {
+        Self::new(name, help)
+    }
+}
+
+impl Metric for IntGauge {
+    fn make(name: &str, help: &str, _: &[&str]) -> Result<Self, prometheus::Error> {
+        Self::new(name, help)
+    }
+}
+
+impl Metric for IntCounterVec {
+    fn make(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error> {
+        Self::new(Opts::new(name, help), labels)
+    }
+}
+
+impl Metric for IntGaugeVec {
+    fn make(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error> {
+        Self::new(Opts::new(name, help), labels)
+    }
+}
+
+/// Seconds: from a lonely commit on a quiet machine to a database that hardly answers.
+const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// Counts of things in one batch.
+const COUNTS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0];
+
+impl Metric for HistogramVec {
+    fn make(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error> {
+        let buckets: &[f64] = if name.ends_with("_seconds") { &SECONDS } else { &COUNTS };
+        Self::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)
+    }
+}
+
+metrics! {
+    /// Connections that are open, by whether they have logged in.
+    connections: IntGaugeVec = "connections" ["state"];
+    /// Connections that were closed, by why.
+    connections_closed: IntCounterVec = "connections_closed_total" ["reason"];
+    /// Handshakes, by result.
+    handshakes: IntCounterVec = "handshakes_total" ["result"];
+    /// Logins, by result.
+    logins: IntCounterVec = "logins_total" ["result"];
+    /// Requests, by type.
+    requests: IntCounterVec = "requests_total" ["type"];
+    /// Requests that were refused, by code.
+    refusals: IntCounterVec = "refusals_total" ["code"];
+    /// Messages that a chat took in.
+    submitted: IntCounter = "messages_submitted_total" [];
+    /// Messages that were committed.
+    committed: IntCounter = "messages_committed_total" [];
+    /// Messages that were refused, repeats that were answered included.
+    refused: IntCounter = "messages_refused_total" [];
+    /// Messages between being taken in and their answer.
+    in_flight: IntGauge = "messages_in_flight" [];
+    /// Entries put into outboxes.
+    delivered: IntCounter = "entries_delivered_total" [];
+    /// Times that a connection's outbox was full and it fell back to catching up from the store.
+    lagged: IntCounter = "connections_lagged_total" [];
+    /// Pages of the log sent on catch-up.
+    catch_up_pages: IntCounter = "catch_up_pages_total" [];
+    /// Connections cut for making no progress.
+    reaped: IntCounter = "connections_reaped_total" [];
+    /// Chats that are loaded.
+    chats_loaded: IntGauge = "chats_loaded" [];
+    /// Chats that were unloaded for being idle.
+    chats_passivated: IntCounter = "chats_passivated_total" [];
+    /// Entries that wait in a queue, by queue; the bounds are in sealcast_queue_bound.
+    queue_depth: IntGaugeVec = "queue_depth" ["queue"];
+    /// The bound of each queue.
+    queue_bound: IntGaugeVec = "queue_bound" ["queue"];
+    /// Times that a queue was full, by queue.
+    queue_full: IntCounterVec = "queue_full_total" ["queue"];
+    /// Messages in one commit of the writer.
+    batch_messages: HistogramVec = "batch_messages" [];
+    /// Time of one commit of the writer, begin to end.
+    batch_seconds: HistogramVec = "batch_seconds" [];
+    /// Batches that failed, by why.
+    batch_failures: IntCounterVec = "batch_failures_total" ["reason"];
+    /// Transactions outside the writer, by name and outcome.
+    transactions: IntCounterVec = "transactions_total" ["name", "outcome"];
+    /// Time of transactions outside the writer, waiting for a connection included.
+    transaction_seconds: HistogramVec = "transaction_seconds" ["name"];
+    /// Sessions whose expiry was written down.
+    sessions_expired: IntCounter = "sessions_expired_total" [];
+    /// Whether the database could be reached at the last look.
+    postgres_up: IntGauge = "postgres_up" [];
+}
+
+impl Metrics {
+    /// Makes the metrics of one broker.
+    ///
+    /// # Errors
+    /// A name that is not allowed or used twice: a fault of this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        Inner::new().map(|inner| Self(Arc::new(inner)))
+    }
+
+    /// Everything in the Prometheus text format.
+    ///
+    /// # Errors
+    /// A metric that cannot be written: a fault of this file.
+    pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.0.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_registers_and_prints_its_help() {
+        let metrics = Metrics::new().unwrap();
+        metrics.submitted.inc();
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        assert!(text.contains("# HELP sealcast_messages_submitted_total Messages that a chat took in."));
+        assert!(text.contains("sealcast_messages_submitted_total 1"));
+    }
+}
