@@ -2,6 +2,13 @@
 
 pub mod protocol;
 
+#[cfg(feature = "client")]
+pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "client")]
+pub mod crypto;
+
 #[cfg(feature = "server")]
 pub mod broker;
 #[cfg(feature = "server")]

@@ -1,5 +1,6 @@
 //! The command `sealcast`: arguments, settings, one call for each subcommand.
 
+#[cfg(feature = "server")]
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -25,6 +26,9 @@ enum Command {
     /// Bring the database's schema up to date, and stop.
     #[cfg(feature = "server")]
     Migrate,
+    /// Chat from the terminal.
+    #[cfg(feature = "client")]
+    Client(Box<sealcast::cli::ClientArgs>),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +54,17 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Migrate) => {
             sealcast::server::run_migrate(&settings(arguments.config)?)?;
             Ok(ExitCode::SUCCESS)
+        }
+        #[cfg(feature = "client")]
+        Some(Command::Client(args)) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            Ok(runtime.block_on(sealcast::cli::run(*args)))
+        }
+        #[cfg(not(feature = "server"))]
+        None => {
+            use clap::CommandFactory;
+            Arguments::command().print_help()?;
+            Ok(ExitCode::FAILURE)
         }
     }
 }

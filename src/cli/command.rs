@@ -1,0 +1,390 @@
+//! Runs one command: opens the profile, catches up, acts, keeps the state, and says how it ended.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+use super::args::{ChatCommand, ClientArgs, Command, SessionCommand};
+use super::error::CliError;
+use super::print::{Printer, complain, escape, time};
+use crate::client::{
+    Alarm, Body, Client, ClientConfig, ClientError, Connector, Event, EventStream, HistoryPage, NewAccount,
+    PendingLink, Profile, SendError, Sent, Storage, StorageError,
+};
+use crate::protocol::codec::Encoding;
+use crate::protocol::ids::{ChatId, MessageId, Seq};
+
+/// The variable that holds a passphrase.
+const PASSPHRASE_VARIABLE: &str = "SEALCAST_PASSPHRASE";
+
+/// Kept of a command's time for its end.
+const RESERVE: Duration = Duration::from_secs(1);
+
+/// Entries of one page of history.
+const PAGE_ENTRIES: u32 = 200;
+
+/// For a command without a limit: far away.
+const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+
+/// Runs a command of the terminal client; a failure is one line of standard error and exit code 1.
+///
+/// # Cancel safety
+/// What was kept is kept; what was on its way may have happened.
+pub async fn run(args: ClientArgs) -> ExitCode {
+    match Runner::new(args).run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            match error.advice() {
+                Some(advice) => complain(&format!("sealcast: {error}; {advice}")),
+                None => complain(&format!("sealcast: {error}")),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Runner {
+    args: ClientArgs,
+    printer: Printer,
+    limit: Option<Duration>,
+    deadline: Instant,
+}
+
+impl Runner {
+    fn new(args: ClientArgs) -> Self {
+        let printer = Printer::new(args.json);
+        let limit = args.limit();
+        let usable = limit.map_or(FAR, |limit| limit - RESERVE.min(limit / 4));
+        Self { printer, limit, deadline: Instant::now() + usable, args }
+    }
+
+    async fn run(&self) -> Result<(), CliError> {
+        match &self.args.command {
+            Command::Register { server, username, session_ttl } => self.register(server, username, *session_ttl).await,
+            Command::Session { command: SessionCommand::Link { server, username } } => {
+                self.link(server, username).await
+            }
+            Command::Session { command } => {
+                let client = self.open().await?;
+                self.finish(&client, self.session(&client, command)).await
+            }
+            Command::Chat { command } => {
+                let client = self.open().await?;
+                self.finish(&client, self.chat(&client, command)).await
+            }
+            Command::Send { chat, text, id } => {
+                let client = self.open().await?;
+                let message_id = id.unwrap_or_else(MessageId::generate);
+                let sent = timeout_at(self.deadline, client.send_body(*chat, message_id, &Body::text(text))).await;
+                let result = match sent {
+                    Ok(sent) => sent.map_err(CliError::from).and_then(|sent| self.sent(*chat, &sent)),
+                    Err(_) => Err(self.unsent(&client, *chat, message_id)),
+                };
+                self.end(&client).await;
+                result
+            }
+            Command::Read { chat, since, follow } => {
+                let client = self.open().await?;
+                self.finish(&client, self.read(&client, *chat, *since, *follow)).await
+            }
+        }
+    }
+
+    /// Runs the body of a command within its time, and keeps the state whatever came of it.
+    async fn finish(&self, client: &Client, body: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+        let mut events = client.events();
+        let result = match timeout_at(self.deadline, body).await {
+            Ok(result) => result,
+            Err(_) => Err(CliError::Timeout { limit: self.limit.unwrap_or(FAR), failure: client.last_failure() }),
+        };
+        self.end(client).await;
+        warn_of_alarms(&mut events).await;
+        result
+    }
+
+    async fn end(&self, client: &Client) {
+        if let Ok(Err(error)) = tokio::time::timeout(RESERVE, client.close()).await {
+            tracing::error!(%error, "state cannot be kept");
+        }
+    }
+
+    fn config(&self) -> Result<ClientConfig, CliError> {
+        let mut config = ClientConfig::new(Connector::new(self.args.ca.as_deref())?);
+        if self.args.wire_json {
+            config.encoding = Encoding::Json;
+        }
+        Ok(config)
+    }
+
+    fn passphrase(&self) -> Result<Option<Zeroizing<Vec<u8>>>, CliError> {
+        if let Some(path) = &self.args.passphrase_file {
+            let read = std::fs::read(path).map_err(|source| CliError::Passphrase { path: path.clone(), source })?;
+            let mut phrase = Zeroizing::new(read);
+            while matches!(phrase.last(), Some(b'\n' | b'\r')) {
+                phrase.pop();
+            }
+            return Ok(Some(phrase));
+        }
+        let variable = std::env::var_os(PASSPHRASE_VARIABLE).filter(|phrase| !phrase.is_empty());
+        Ok(variable.map(|phrase| Zeroizing::new(phrase.into_encoded_bytes())))
+    }
+
+    async fn profile(&self, may_create: bool) -> Result<Arc<dyn Storage>, CliError> {
+        let passphrase = self.passphrase()?;
+        let folder = self.args.profile.clone();
+        let wait = self.deadline.saturating_duration_since(Instant::now());
+        let opened = tokio::task::spawn_blocking(move || open_profile(&folder, passphrase, wait, may_create)).await;
+        let (profile, is_new) = opened.map_err(|error| ClientError::Profile(Box::new(error)))??;
+        if is_new && !profile.is_sealed() {
+            complain(&format!(
+                "note: the keys in {} are kept unencrypted, readable by you alone; {PASSPHRASE_VARIABLE} would seal them",
+                self.args.profile.display(),
+            ));
+        }
+        Ok(Arc::new(profile))
+    }
+
+    async fn open(&self) -> Result<Client, CliError> {
+        let storage = self.profile(false).await?;
+        Ok(Client::open(self.config()?, storage).await?)
+    }
+
+    async fn register(&self, server: &str, username: &str, ttl: Option<u64>) -> Result<(), CliError> {
+        let storage = self.profile(true).await?;
+        let ttl = ttl.map(Duration::from_secs);
+        let account = NewAccount { server: server.to_owned(), username: username.to_owned(), ttl };
+        let registering = Client::register(self.config()?, account, storage);
+        let client = timeout_at(self.deadline, registering).await.map_err(|_| self.timeout(None))??;
+        let (user_id, name) = (client.user_id(), client.username());
+        self.end(&client).await;
+        let object = json!({ "user_id": user_id, "username": name, "session_id": client.session_id() });
+        Ok(self.printer.line(&format!("{user_id} {name}"), &object)?)
+    }
+
+    async fn link(&self, server: &str, username: &str) -> Result<(), CliError> {
+        let storage = self.profile(true).await?;
+        let account = NewAccount { server: server.to_owned(), username: username.to_owned(), ttl: None };
+        let link = PendingLink::begin(self.config()?, account, storage);
+        let link = timeout_at(self.deadline, link).await.map_err(|_| self.timeout(None))??;
+        self.printer.line(&link.code(), &json!({ "code": link.code() }))?;
+        let client = timeout_at(self.deadline, link.wait()).await.map_err(|_| self.timeout(None))??;
+        self.finish(&client, async { Ok(client.live().await?) }).await
+    }
+
+    async fn session(&self, client: &Client, command: &SessionCommand) -> Result<(), CliError> {
+        client.live().await?;
+        match command {
+            SessionCommand::Link { .. } => {}
+            SessionCommand::Approve { code, session_ttl } => {
+                let code = code.parse()?;
+                let id = client.approve_session(&code, session_ttl.map(Duration::from_secs)).await?;
+                self.printer.line(&id.to_string(), &json!({ "session_id": id }))?;
+            }
+            SessionCommand::Revoke { id } => {
+                client.revoke_session(*id).await?;
+                self.printer.line(&id.to_string(), &json!({ "session_id": id, "state": "revoked" }))?;
+            }
+            SessionCommand::List => {
+                let listed = client.sessions().await?;
+                for session in &listed.sessions {
+                    let certificate = &session.certificate.certificate;
+                    let (id, expires) = (certificate.session_id, time(certificate.expired_at));
+                    let state = json!(session.state);
+                    let seen = session.last_seen_at.map(time);
+                    let is_this = id == client.session_id();
+                    let plain = format!(
+                        "{id}\t{}\t{expires}\t{}{}",
+                        state.as_str().unwrap_or_default(),
+                        seen.as_deref().unwrap_or("never"),
+                        if is_this { "\tthis" } else { "" },
+                    );
+                    let object = json!({
+                        "session_id": id, "state": state, "expired_at": expires, "last_seen_at": seen, "this": is_this,
+                    });
+                    self.printer.line(&plain, &object)?;
+                }
+                for pending in &listed.pending {
+                    let (id, asked) = (pending.session_id, time(pending.created_at));
+                    let object = json!({ "session_id": id, "state": "pending", "created_at": asked });
+                    self.printer.line(&format!("{id}\tpending\t{asked}"), &object)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn chat(&self, client: &Client, command: &ChatCommand) -> Result<(), CliError> {
+        client.live().await?;
+        match command {
+            ChatCommand::Create { title } => {
+                let chat = client.create_chat(title).await?;
+                self.printer.line(&chat.to_string(), &json!({ "chat_id": chat }))?;
+            }
+            ChatCommand::List => {
+                for chat in client.list_chats().await? {
+                    let title = chat.title.as_deref().map(escape).unwrap_or_default();
+                    let plain = format!("{}\t{}\t{title}", chat.chat_id, chat.last_seq);
+                    let object = json!({
+                        "chat_id": chat.chat_id, "last_seq": chat.last_seq, "joined_seq": chat.joined_seq,
+                        "title": chat.title,
+                    });
+                    self.printer.line(&plain, &object)?;
+                }
+            }
+            ChatCommand::Show { chat } => self.show(client, *chat).await?,
+            ChatCommand::Add { chat, username, read_only, manager } => {
+                let seq = client.add_member(*chat, username, !read_only, *manager).await?;
+                self.printer.line(&format!("{chat} {seq}"), &json!({ "chat_id": chat, "seq": seq }))?;
+            }
+            ChatCommand::Remove { chat, username } => {
+                let seq = client.remove_member(*chat, username).await?;
+                self.printer.line(&format!("{chat} {seq}"), &json!({ "chat_id": chat, "seq": seq }))?;
+            }
+            ChatCommand::Leave { chat } => {
+                client.leave_chat(*chat).await?;
+                self.printer.line(&chat.to_string(), &json!({ "chat_id": chat, "left": true }))?;
+            }
+            ChatCommand::Delete { chat } => {
+                client.delete_chat(*chat).await?;
+                self.printer.line(&chat.to_string(), &json!({ "chat_id": chat, "deleted": true }))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn show(&self, client: &Client, chat: ChatId) -> Result<(), CliError> {
+        let members = client.members(chat).await?;
+        let listed = client.list_chats().await?;
+        let title = listed.into_iter().find(|listed| listed.chat_id == chat).and_then(|listed| listed.title);
+        let plain = format!("{chat}\t{}", title.as_deref().map(escape).unwrap_or_default());
+        self.printer.line(&plain, &json!({ "chat_id": chat, "title": title }))?;
+        for member in members {
+            let mut rights = Vec::new();
+            rights.extend(member.is_owner.then_some("owner"));
+            rights.extend(member.can_manage.then_some("manager"));
+            rights.push(if member.can_write { "writer" } else { "reader" });
+            let name = member.username.as_ref().map_or("?", |name| name.as_str());
+            let sessions = member.sessions.len();
+            let plain = format!("{}\t{name}\t{}\t{sessions} sessions", member.user_id, rights.join(","));
+            let object = json!({
+                "user_id": member.user_id, "username": member.username, "owner": member.is_owner,
+                "can_manage": member.can_manage, "can_write": member.can_write, "joined_seq": member.joined_seq,
+                "sessions": member.sessions,
+            });
+            self.printer.line(&plain, &object)?;
+        }
+        Ok(())
+    }
+
+    fn sent(&self, chat: ChatId, sent: &Sent) -> Result<(), CliError> {
+        let object = json!({
+            "chat_id": chat, "message_id": sent.message_id, "seq": sent.seq, "created_at": time(sent.created_at),
+        });
+        Ok(self.printer.line(&format!("{} {}", sent.message_id, sent.seq), &object)?)
+    }
+
+    /// What to say of a message that has no answer: whether it may be on its way.
+    fn unsent(&self, client: &Client, chat: ChatId, message_id: MessageId) -> CliError {
+        let (limit, failure) = (self.limit.unwrap_or(FAR), client.last_failure());
+        if client.withdraw(chat, message_id) {
+            CliError::NotSent { limit, failure }
+        } else {
+            CliError::Unknown { limit, failure, message_id }
+        }
+    }
+
+    fn timeout(&self, failure: Option<String>) -> CliError {
+        CliError::Timeout { limit: self.limit.unwrap_or(FAR), failure }
+    }
+
+    async fn read(&self, client: &Client, chat: ChatId, since: Option<u64>, follow: bool) -> Result<(), CliError> {
+        let mut events = client.events();
+        client.live().await?;
+        let mut history = client.history(chat).await?;
+        let mut from = since.map_or(history.start(), Seq::saturating).max(history.start());
+        let mut alarms = Vec::new();
+        loop {
+            let page: HistoryPage = history.after(from, PAGE_ENTRIES).await?;
+            for message in &page.messages {
+                self.printer.message(message)?;
+            }
+            alarms.extend(page.alarms);
+            let has_moved = page.up_to > from;
+            from = from.max(page.up_to);
+            if page.more && has_moved {
+                continue;
+            }
+            if !follow {
+                break;
+            }
+            // Read from the log rather than from the event, so that what is printed is one verified chain.
+            something_new(&mut events, chat, from).await?;
+        }
+        match alarms.first() {
+            None => Ok(()),
+            Some(Alarm { seq, failure, .. }) => Err(CliError::Unverified {
+                count: alarms.len(),
+                seq: seq.unwrap_or_default().get(),
+                failure: failure.to_string(),
+            }),
+        }
+    }
+}
+
+fn open_profile(
+    folder: &Path,
+    passphrase: Option<Zeroizing<Vec<u8>>>,
+    wait: Duration,
+    may_create: bool,
+) -> Result<(Profile, bool), StorageError> {
+    let passphrase = passphrase.as_ref().map(|phrase| phrase.as_slice());
+    if may_create {
+        Profile::open_or_create(folder, passphrase, wait)
+    } else {
+        Ok((Profile::open(folder, passphrase, wait)?, false))
+    }
+}
+
+/// Waits until a chat has a message above a place, or may have, since events were dropped.
+async fn something_new(events: &mut EventStream, chat: ChatId, above: Seq) -> Result<(), CliError> {
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                return Err(CliError::Closed(crate::client::CloseReason::ByUser));
+            }
+        };
+        let event = match event {
+            Err(_) => return Ok(()),
+            Ok(None) => return Err(CliError::Send(SendError::Closed(crate::client::CloseReason::ByUser))),
+            Ok(Some(event)) => event,
+        };
+        match &*event {
+            Event::Message(message) if message.chat_id == chat && message.seq > above => return Ok(()),
+            Event::Removed { chat_id } | Event::ChatDeleted { chat_id } if *chat_id == chat => {
+                return Err(CliError::Gone);
+            }
+            Event::Closed(reason) => return Err(CliError::Closed(*reason)),
+            Event::Alarm(alarm) if alarm.chat_id == Some(chat) => complain(&format!("alarm: {}", alarm.failure)),
+            _ => {}
+        }
+    }
+}
+
+/// Says what did not verify while the command ran.
+async fn warn_of_alarms(events: &mut EventStream) {
+    // The client has closed, so the stream comes to its end.
+    while let Ok(Some(event)) = events.next().await {
+        match &*event {
+            Event::Alarm(alarm) => complain(&format!("alarm: {}", alarm.failure)),
+            Event::Closed(_) => return,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Follows a chat's log entry by entry and judges each: chain, fold, signatures, keys.
+//!
+//! What the server shows is believed only as far as it verifies here. An entry that does not verify keeps its
+//! place in the chain, changes nothing and stops nobody; only a broken chain stops the chat.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::received_keys::{ReceivedKeys, Use};
+use super::recent::Recent;
+use crate::client::body::Body;
+use crate::client::failure::VerificationFailure;
+use crate::client::keyring::Me;
+use crate::crypto::message;
+use crate::protocol::binary::{Hash, SigningKey};
+use crate::protocol::envelope::{Envelope, MessageKind, Seen};
+use crate::protocol::fold::{ChatFold, FoldError};
+use crate::protocol::ids::{ChatId, Epoch, KeyId, MessageId, Seq, SessionId, UserId};
+use crate::protocol::log::{EntryBody, LogEntry, SessionOut, log_hash, log_start};
+use crate::protocol::membership::Change;
+use crate::protocol::verify::Verifier;
+
+/// A verified place in a chat's log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ChatLog {
+    fold: ChatFold,
+    recent: Recent,
+    /// Where this log begins for this session.
+    start: Seen,
+    /// Keys of this epoch and older may have been used before the start.
+    start_epoch: Epoch,
+    /// The newest entry that each session's messages named as seen.
+    seen: BTreeMap<SessionId, Seen>,
+    /// Sessions that were recipients and are no longer: what they wrapped before stays theirs.
+    departed: BTreeMap<SessionId, SigningKey>,
+    /// The roster hash of a roster version.
+    #[serde(skip)]
+    roster: Option<(Seq, Hash)>,
+    /// The hash before the next entry is not known: that entry's own hash is believed for now.
+    #[serde(skip)]
+    is_adrift: bool,
+}
+
+/// What an entry turned out to be.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// Known already.
+    Duplicate,
+    /// A message, good or refused.
+    Message(MessageTaken),
+    /// A change of members that is now folded.
+    Member { actor: UserId, target: UserId, change: Change },
+    /// A change of sessions that is now folded.
+    Session { user_id: UserId, session_id: SessionId, is_in: bool },
+    /// An entry that does not verify and changed nothing.
+    Refused(VerificationFailure),
+}
+
+/// A message as it came out.
+#[derive(Debug)]
+pub(crate) struct MessageTaken {
+    pub(crate) message_id: MessageId,
+    pub(crate) sender_id: UserId,
+    pub(crate) sender_session_id: SessionId,
+    pub(crate) content: Result<Content, VerificationFailure>,
+}
+
+/// What a good message carries for this session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Content {
+    Body(Body),
+    /// This session was no recipient.
+    NotForUs,
+    /// A deletion, or data that is gone.
+    Gone,
+}
+
+impl ChatLog {
+    /// Begins with the `create` of one's own chat.
+    pub(crate) fn found(chat_id: ChatId, entry: &LogEntry) -> Result<Self, VerificationFailure> {
+        let start = Seen { seq: Seq::default(), log_hash: log_start(chat_id) };
+        let digest = entry.body.digest(chat_id);
+        let expected = log_hash(chat_id, &start.log_hash, entry.seq, entry.created_at, &digest);
+        if entry.seq.get() != 1 || expected != entry.log_hash {
+            return Err(VerificationFailure::LogHash);
+        }
+        let fold = ChatFold::begin(chat_id, &entry.body).map_err(VerificationFailure::Fold)?;
+        let mut log = Self::begin(fold, start, Epoch::default());
+        log.recent.push(entry.log_hash);
+        Ok(log)
+    }
+
+    /// Begins with one's own `add`, on the fold of the entries before it.
+    ///
+    /// The `add` signs roster hash and epoch of its place, so a fold that lacks anything does not take it.
+    pub(crate) fn join(mut fold: ChatFold, entry: &LogEntry) -> Result<Self, VerificationFailure> {
+        fold.apply(entry.seq, entry.created_at, &entry.body).map_err(VerificationFailure::Fold)?;
+        let start = Seen { seq: entry.seq, log_hash: entry.log_hash };
+        Ok(Self::begin(fold, start, Epoch::default()))
+    }
+
+    /// Begins at a place that is known by other means, on the fold up to and with it.
+    pub(crate) fn anchored(fold: ChatFold, place: Seen) -> Self {
+        let epoch = fold.epoch();
+        Self::begin(fold, place, epoch)
+    }
+
+    /// Begins at a place whose hash is not known, on the fold up to and with it. Whoever reads on must compare
+    /// a later hash with one that is known.
+    pub(crate) fn adrift(fold: ChatFold, seq: Seq) -> Self {
+        let unknown = Seen { seq, log_hash: Hash([0; Hash::LENGTH]) };
+        Self { is_adrift: true, ..Self::anchored(fold, unknown) }
+    }
+
+    fn begin(fold: ChatFold, start: Seen, start_epoch: Epoch) -> Self {
+        Self {
+            fold,
+            recent: Recent::begin(start),
+            start,
+            start_epoch,
+            seen: BTreeMap::new(),
+            departed: BTreeMap::new(),
+            roster: None,
+            is_adrift: false,
+        }
+    }
+
+    /// Whether the hash of the head is not known.
+    pub(crate) const fn is_adrift(&self) -> bool {
+        self.is_adrift
+    }
+
+    pub(crate) const fn fold(&self) -> &ChatFold {
+        &self.fold
+    }
+
+    /// The newest entry taken.
+    pub(crate) const fn head(&self) -> Seen {
+        self.recent.head()
+    }
+
+    /// Where this log begins for this session.
+    pub(crate) const fn start(&self) -> Seen {
+        self.start
+    }
+
+    /// The log's hash at a place, while it is kept.
+    pub(crate) fn hash_at(&self, seq: Seq) -> Option<Hash> {
+        self.recent.get(seq)
+    }
+
+    /// The fold's roster hash.
+    pub(crate) fn roster_hash(&mut self) -> Hash {
+        let version = self.fold.roster_version();
+        if let Some((known, hash)) = self.roster
+            && known == version
+        {
+            return hash;
+        }
+        let hash = self.fold.roster_hash();
+        self.roster = Some((version, hash));
+        hash
+    }
+
+    /// What a session signs with, if it is or was a recipient since this log began.
+    pub(crate) fn signing_key(&self, session_id: SessionId) -> Option<SigningKey> {
+        let present = self.fold.recipients().get(&session_id).map(|recipient| recipient.signing_public_key);
+        present.or_else(|| self.departed.get(&session_id).copied())
+    }
+
+    /// The key that this entry needs and this session should have a copy of.
+    pub(crate) fn needs_key(&self, entry: &LogEntry, me: &Me) -> Option<KeyId> {
+        let EntryBody::Message(envelope) = &entry.body else { return None };
+        if entry.seq != self.head().seq.next() {
+            return None;
+        }
+        let is_recipient = self.fold.recipients().contains_key(&me.session_id);
+        envelope.key_id.filter(|_| is_recipient && envelope.data.is_some())
+    }
+
+    /// Takes the next entry.
+    ///
+    /// # Errors
+    /// A failure that breaks the chain; then nothing has changed and the log must be shown again.
+    pub(crate) fn take(
+        &mut self,
+        entry: &LogEntry,
+        keys: &mut ReceivedKeys,
+        me: &Me,
+    ) -> Result<Taken, VerificationFailure> {
+        let head = self.head();
+        if entry.seq <= head.seq {
+            return Ok(Taken::Duplicate);
+        }
+        if entry.seq != head.seq.next() {
+            return Err(VerificationFailure::Gap { expected: head.seq.next(), found: entry.seq });
+        }
+        let chat_id = self.fold.chat_id();
+        let digest = entry.body.digest(chat_id);
+        let expected = log_hash(chat_id, &head.log_hash, entry.seq, entry.created_at, &digest);
+        if !self.is_adrift && expected != entry.log_hash {
+            return Err(VerificationFailure::LogHash);
+        }
+        let taken = match &entry.body {
+            EntryBody::Message(envelope) => Taken::Message(self.take_message(entry.seq, envelope, keys, me)),
+            body => self.take_event(entry, body),
+        };
+        if self.is_adrift {
+            self.is_adrift = false;
+            self.recent = Recent::begin(Seen { seq: entry.seq, log_hash: entry.log_hash });
+        } else {
+            self.recent.push(entry.log_hash);
+        }
+        Ok(taken)
+    }
+
+    fn take_event(&mut self, entry: &LogEntry, body: &EntryBody) -> Taken {
+        let leaving: Vec<(SessionId, SigningKey)> = match body {
+            EntryBody::SessionOut(out) => self.leaving(|session_id, _| session_id == out.session_id()),
+            EntryBody::Membership(signed) if matches!(signed.change.change, Change::Remove | Change::Leave) => {
+                self.leaving(|_, user_id| user_id == signed.change.target.user_id)
+            }
+            _ => Vec::new(),
+        };
+        let forked = match body {
+            EntryBody::Membership(signed) => self.compare(entry.seq, &signed.change.seen).err(),
+            _ => None,
+        };
+        if let Err(error) = self.fold.apply(entry.seq, entry.created_at, body) {
+            return Taken::Refused(VerificationFailure::Fold(error));
+        }
+        for (session_id, key) in leaving {
+            self.seen.remove(&session_id);
+            self.departed.insert(session_id, key);
+        }
+        if let Some(failure) = forked {
+            return Taken::Refused(failure);
+        }
+        match body {
+            EntryBody::Membership(signed) => Taken::Member {
+                actor: signed.change.actor.user_id,
+                target: signed.change.target.user_id,
+                change: signed.change.change.clone(),
+            },
+            EntryBody::SessionIn(signed) => Taken::Session {
+                user_id: signed.certificate.user_id,
+                session_id: signed.certificate.session_id,
+                is_in: true,
+            },
+            EntryBody::SessionOut(out) => Taken::Session {
+                user_id: match out {
+                    SessionOut::Revoked(signed) => signed.revocation.user_id,
+                    SessionOut::Expired { user_id, .. } => *user_id,
+                },
+                session_id: out.session_id(),
+                is_in: false,
+            },
+            EntryBody::Message(_) => Taken::Refused(VerificationFailure::Fold(FoldError::NotFounded)),
+        }
+    }
+
+    fn leaving(&self, is_leaving: impl Fn(SessionId, UserId) -> bool) -> Vec<(SessionId, SigningKey)> {
+        let recipients = self.fold.recipients().iter();
+        let leaving = recipients.filter(|(session_id, recipient)| is_leaving(**session_id, recipient.user_id));
+        leaving.map(|(session_id, recipient)| (*session_id, recipient.signing_public_key)).collect()
+    }
+
+    fn take_message(&mut self, seq: Seq, envelope: &Envelope, keys: &mut ReceivedKeys, me: &Me) -> MessageTaken {
+        MessageTaken {
+            message_id: envelope.message_id,
+            sender_id: envelope.sender_id,
+            sender_session_id: envelope.sender_session_id,
+            content: self.judge_message(seq, envelope, keys, me),
+        }
+    }
+
+    fn judge_message(
+        &mut self,
+        seq: Seq,
+        envelope: &Envelope,
+        keys: &mut ReceivedKeys,
+        me: &Me,
+    ) -> Result<Content, VerificationFailure> {
+        let chat_id = self.fold.chat_id();
+        let sender = envelope.sender_session_id;
+        let session = self.fold.recipients().get(&sender).filter(|session| session.user_id == envelope.sender_id);
+        let Some(session) = session else { return Err(VerificationFailure::GhostSender) };
+        let signing_key = session.signing_public_key;
+        let used = envelope.key_id.map(|key_id| Use {
+            chat_id,
+            key_id,
+            sender,
+            signing_key,
+            counter: envelope.counter,
+            epoch: self.fold.epoch(),
+            may_have_begun_before: self.fold.epoch() <= self.start_epoch,
+        });
+        // The server took the counter whatever else is wrong, so it is taken here first.
+        let judged = used.as_ref().map_or(Ok(()), |used| keys.judge(used));
+        if !signing_key.verifies(&envelope.signed_bytes(chat_id), &envelope.signature) {
+            return Err(VerificationFailure::Signature);
+        }
+        let can_write = self.fold.membership().members.get(&envelope.sender_id).is_some_and(|member| member.can_write);
+        if envelope.kind != MessageKind::Delete && !can_write {
+            return Err(VerificationFailure::CannotWrite);
+        }
+        if envelope.roster_hash != self.roster_hash() {
+            return Err(VerificationFailure::RosterHash);
+        }
+        judged?;
+        let before = self.seen.insert(sender, envelope.seen);
+        self.compare(seq, &envelope.seen)?;
+        if let Some(before) = before
+            && (envelope.seen.seq < before.seq || envelope.seen.seq == before.seq && envelope.seen != before)
+        {
+            return Err(VerificationFailure::Fork { seq: envelope.seen.seq });
+        }
+        let (Some(used), Some(data)) = (used, &envelope.data) else { return Ok(Content::Gone) };
+        if !self.fold.recipients().contains_key(&me.session_id) {
+            return Ok(Content::NotForUs);
+        }
+        let secret = keys.secret(&used, me)?;
+        let place = message::Place {
+            chat_id,
+            message_id: envelope.message_id,
+            revision: envelope.revision,
+            counter: envelope.counter,
+            sender,
+            key_id: used.key_id,
+        };
+        let body = message::open(&secret, &place, data.as_ref()).map_err(|_| VerificationFailure::Undecryptable)?;
+        Ok(Content::Body(Body::from_bytes(&body)))
+    }
+
+    /// Compares what a signer saw with what was seen here.
+    fn compare(&self, seq: Seq, seen: &Seen) -> Result<(), VerificationFailure> {
+        let is_start = seen.seq == Seq::default();
+        let is_unknown = self.is_adrift && seen.seq == self.head().seq;
+        let known = if is_start { Some(log_start(self.fold.chat_id())) } else { self.hash_at(seen.seq) };
+        let known = known.filter(|_| !is_unknown);
+        if seen.seq >= seq || known.is_some_and(|known| known != seen.log_hash) {
+            return Err(VerificationFailure::Fork { seq: seen.seq });
+        }
+        Ok(())
+    }
+}

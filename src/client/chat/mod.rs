@@ -1,0 +1,14 @@
+//! One chat as its member's device sees it: verified log, keys, outbox.
+//!
+//! Lives here: pure states and decisions, without clock or I/O. Imports the protocol and crypto.
+//! Invariants: K1 nothing that did not verify is shown as good. K2 a key is wrapped to the fold's recipients
+//! and to nobody else. K3 a sealed frame whose outcome is unknown is never sealed again. K4 a counter of a key
+//! that may have been committed is never used with another message.
+
+pub(crate) mod bootstrap;
+pub(crate) mod log;
+pub(crate) mod outbox;
+pub(crate) mod own_key;
+pub(crate) mod received_keys;
+pub(crate) mod recent;
+pub(crate) mod state;

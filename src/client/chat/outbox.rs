@@ -1,0 +1,355 @@
+//! Decides what goes to the server for the messages that wait in one chat, one at a time and in order.
+//!
+//! Pure: no clock, no I/O. The states of the message at the head:
+//!
+//! ```text
+//! draft --seal--> open --ok, or own entry seen in the log--> done
+//!                  |  \--no answer, storage_unavailable, rate_limited, internal--> open: the same bytes again
+//!                  |--refused, mendable--> refused --fold to seq, mend--> open
+//!                  \--refused for good--> failed
+//! ```
+//!
+//! Invariants: O1 an open frame's signed bytes never change. O2 a new seal comes only after a refusal. O3 the
+//! next message waits until the head is done or failed, so counters are used in order.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::log::ChatLog;
+use super::own_key::{KeyLimits, OwnSenderKey};
+use crate::client::error::SendError;
+use crate::client::keyring::Me;
+use crate::crypto::message;
+use crate::protocol::binary::{Blob, Signature};
+use crate::protocol::envelope::{Envelope, MessageKind};
+use crate::protocol::error::{ErrorCode, ErrorDetails};
+use crate::protocol::frame::{Send, SendOk, StageCopies};
+use crate::protocol::ids::{Epoch, MessageId, Revision, Seq, SessionId, Timestamp};
+use crate::protocol::keys::PreviousKey;
+use crate::protocol::limits::DATA_BYTES_MAX;
+
+/// Refusals of one message before it is given up: a roster that changes so often is not to be caught up with.
+const REFUSALS_MAX: u32 = 24;
+
+/// Bytes that encryption adds to a body: nonce and tag.
+const SEAL_BYTES: usize = 12 + 16;
+
+/// What an outbox judges by.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) log: &'a mut ChatLog,
+    pub(crate) me: &'a Me,
+    pub(crate) limits: KeyLimits,
+    pub(crate) now: Timestamp,
+}
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Nothing waits.
+    Idle,
+    /// The log must be folded to here first.
+    Fold(Until),
+    /// These copies go ahead.
+    Stage(Box<StageCopies>),
+    /// This frame goes, once the outbox is kept safely.
+    Send(Box<Send>),
+    /// The message cannot be sent.
+    Fail(MessageId, SendError),
+}
+
+/// Up to where the log must be folded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Until {
+    pub(crate) seq: Seq,
+    pub(crate) epoch: Epoch,
+}
+
+/// What a refusal leads to.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Ask for the next step.
+    Again,
+    /// The same bytes again, after a while.
+    Later(Option<u64>),
+    /// It had been committed before.
+    Done(Box<SendOk>),
+    /// It will never be.
+    Fail(SendError),
+}
+
+/// A message that waits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Item {
+    message_id: MessageId,
+    body: Blob,
+    sealed: Option<Envelope>,
+    /// The sealed frame may have been sent, and no definite answer came.
+    is_open: bool,
+    refusals: u32,
+    /// The frame may have left this machine; so counts every one that was found sealed in a profile.
+    #[serde(skip, default = "found_sealed")]
+    has_left: bool,
+}
+
+const fn found_sealed() -> bool {
+    true
+}
+
+/// The messages that wait in one chat, and this session's sender key.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Outbox {
+    items: VecDeque<Item>,
+    key: Option<OwnSenderKey>,
+    /// The newest key before that the server has.
+    previous: Option<PreviousKey>,
+    until: Until,
+    /// Recipients that the server named and this log must know by then.
+    asked: Vec<SessionId>,
+    #[serde(skip)]
+    parts_staged: u32,
+}
+
+impl Outbox {
+    /// Puts a message behind those that wait.
+    ///
+    /// # Errors
+    /// [`SendError::TooLarge`].
+    pub(crate) fn push(&mut self, message_id: MessageId, body: Vec<u8>) -> Result<(), SendError> {
+        let size_max = DATA_BYTES_MAX - SEAL_BYTES;
+        if body.len() > size_max {
+            return Err(SendError::TooLarge { size: body.len(), size_max });
+        }
+        let item =
+            Item { message_id, body: Blob::from(body), sealed: None, is_open: false, refusals: 0, has_left: false };
+        self.items.push_back(item);
+        Ok(())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(crate) fn contains(&self, message_id: MessageId) -> bool {
+        self.items.iter().any(|item| item.message_id == message_id)
+    }
+
+    pub(crate) fn head(&self) -> Option<MessageId> {
+        self.items.front().map(|item| item.message_id)
+    }
+
+    /// Takes out everything that waits, for good.
+    pub(crate) fn drain(&mut self) -> Vec<MessageId> {
+        self.items.drain(..).map(|item| item.message_id).collect()
+    }
+
+    /// Takes a message out unless it may be on its way.
+    pub(crate) fn withdraw(&mut self, message_id: MessageId) -> bool {
+        let before = self.items.len();
+        self.items.retain(|item| item.message_id != message_id || item.is_open);
+        self.items.len() < before
+    }
+
+    /// The head is kept and leaves now.
+    pub(crate) fn leaving(&mut self) {
+        if let Some(item) = self.items.front_mut() {
+            item.has_left = true;
+        }
+    }
+
+    /// Takes the head out although it is sealed, unless it may have left: it could not be kept.
+    pub(crate) fn give_up(&mut self, message_id: MessageId) -> bool {
+        let is_here = self.items.front().is_some_and(|item| item.message_id == message_id && !item.has_left);
+        if is_here {
+            self.items.pop_front();
+        }
+        is_here
+    }
+
+    /// Says what is to be done, and makes it ready.
+    pub(crate) fn next(&mut self, context: &mut Context<'_>) -> Step {
+        let Some(item) = self.items.front() else { return Step::Idle };
+        let message_id = item.message_id;
+        if !item.is_open {
+            let is_folded = context.log.head().seq >= self.until.seq && context.log.fold().epoch() >= self.until.epoch;
+            if !is_folded {
+                return Step::Fold(self.until);
+            }
+            if let Err(error) = self.seal_head(context) {
+                self.items.pop_front();
+                return Step::Fail(message_id, error);
+            }
+        }
+        let Some(key) = &self.key else { return Step::Idle };
+        if let Some(part) = key.part(context.log, self.parts_staged) {
+            return Step::Stage(Box::new(part));
+        }
+        let Some(envelope) = self.items.front().and_then(|item| item.sealed.clone()) else { return Step::Idle };
+        let (new_key, add_copies) = key.parcel();
+        let chat_id = context.log.fold().chat_id();
+        Step::Send(Box::new(Send { chat_id, envelope, new_key, add_copies }))
+    }
+
+    /// A part of the copies has arrived.
+    pub(crate) fn staged(&mut self) {
+        self.parts_staged = self.parts_staged.saturating_add(1);
+    }
+
+    /// The connection was lost: what was staged on it may be gone.
+    pub(crate) fn disconnected(&mut self) {
+        self.parts_staged = 0;
+    }
+
+    /// The server has committed a message. Returns whether it was the head that waited.
+    pub(crate) fn committed(&mut self, message_id: MessageId) -> bool {
+        if self.head() != Some(message_id) {
+            return false;
+        }
+        let envelope = self.items.pop_front().and_then(|item| item.sealed);
+        if let (Some(envelope), Some(key)) = (envelope, &mut self.key)
+            && envelope.key_id == Some(key.key_id())
+        {
+            key.stored();
+            key.next = key.next.max(envelope.counter.next());
+        }
+        self.parts_staged = 0;
+        true
+    }
+
+    /// A message of this session is in the log. Returns whether it was the head that waited.
+    pub(crate) fn seen_in_log(&mut self, envelope: &Envelope) -> bool {
+        if let Some(key) = &mut self.key
+            && envelope.key_id == Some(key.key_id())
+        {
+            key.next = key.next.max(envelope.counter.next());
+        }
+        self.committed(envelope.message_id)
+    }
+
+    /// The server has refused the head.
+    pub(crate) fn refused(&mut self, code: ErrorCode, details: &ErrorDetails) -> Verdict {
+        if matches!(code, ErrorCode::StorageUnavailable | ErrorCode::RateLimited | ErrorCode::Internal) {
+            return Verdict::Later(details.retry_after_ms);
+        }
+        let Some(item) = self.items.front_mut() else { return Verdict::Again };
+        item.is_open = false;
+        item.refusals += 1;
+        self.parts_staged = 0;
+        if item.refusals > REFUSALS_MAX {
+            self.items.pop_front();
+            return Verdict::Fail(SendError::GaveUp { code });
+        }
+        self.until.seq = self.until.seq.max(details.seq.unwrap_or_default());
+        let Some(key) = &mut self.key else { return Verdict::Again };
+        match code {
+            ErrorCode::CopiesMissing => {
+                key.lacks(&details.missing);
+                self.asked.clone_from(&details.missing);
+            }
+            ErrorCode::RecipientsChanged | ErrorCode::RosterChanged => {}
+            ErrorCode::KeyStale => {
+                key.retire();
+                self.until.epoch = self.until.epoch.max(details.epoch.unwrap_or_default());
+            }
+            ErrorCode::KeySpent | ErrorCode::KeyExists => key.retire(),
+            ErrorCode::UnknownKey => key.lost(),
+            ErrorCode::CounterGap => match details.counter {
+                Some(counter) if counter > key.next => key.next = counter,
+                // Receivers have seen higher counters than the server: only a new key is safe (K4).
+                _ => key.retire(),
+            },
+            ErrorCode::IdReused if details.stored.is_some() => {
+                let Some(stored) = details.stored.clone() else { return Verdict::Again };
+                // Whether this frame's or an earlier seal's counter was used is for the log to say.
+                self.until.seq = self.until.seq.max(stored.seq);
+                self.items.pop_front();
+                return Verdict::Done(Box::new(stored));
+            }
+            _ => {
+                self.items.pop_front();
+                return Verdict::Fail(SendError::Refused { code });
+            }
+        }
+        Verdict::Again
+    }
+
+    /// Seals the head for the fold of this moment, keeping of an earlier seal what still fits.
+    fn seal_head(&mut self, context: &mut Context<'_>) -> Result<(), SendError> {
+        let me = context.me;
+        let roster_hash = context.log.roster_hash();
+        let head = context.log.head();
+        let fold = context.log.fold();
+        let Some(member) = fold.membership().members.get(&me.user_id) else { return Err(SendError::NotMember) };
+        if !member.can_write {
+            return Err(SendError::Refused { code: ErrorCode::CannotWrite });
+        }
+        if !fold.recipients().contains_key(&me.session_id) {
+            return Err(SendError::NotRecipient);
+        }
+        // Only a fold of exactly that place can tell a ghost from somebody who has left since.
+        let ghost = self.asked.iter().find(|session_id| !fold.recipients().contains_key(session_id));
+        if let Some(ghost) = ghost
+            && head.seq == self.until.seq
+        {
+            return Err(SendError::GhostRecipient { session_id: *ghost });
+        }
+        self.asked.clear();
+        let is_usable = self.key.as_ref().is_some_and(|key| key.is_usable(fold, &context.limits, context.now));
+        if !is_usable {
+            if let Some(old) = &self.key
+                && (old.is_stored() || old.next.get() > 1)
+            {
+                self.previous = Some(old.as_previous());
+            }
+            self.key = Some(OwnSenderKey::generate(fold, me, self.previous, context.now));
+        }
+        let (Some(key), Some(item)) = (&mut self.key, self.items.front_mut()) else { return Ok(()) };
+        key.cover(fold, me);
+        let (key_id, counter) = (key.key_id(), key.next);
+        let fits = |sealed: &Envelope| sealed.key_id == Some(key_id) && sealed.counter == counter;
+        let data = match item.sealed.take().filter(fits) {
+            Some(sealed) if sealed.roster_hash == roster_hash => {
+                item.sealed = Some(sealed);
+                item.is_open = true;
+                return Ok(());
+            }
+            Some(sealed) => sealed.data,
+            None => {
+                let place = message::Place {
+                    chat_id: fold.chat_id(),
+                    message_id: item.message_id,
+                    revision: Revision::default(),
+                    counter,
+                    sender: me.session_id,
+                    key_id,
+                };
+                let data = message::seal(&key.secret, &place, item.body.as_ref()).map_err(|_| SendError::Sealing)?;
+                Some(Blob::from(data))
+            }
+        };
+        let mut envelope = Envelope {
+            kind: MessageKind::Message,
+            message_id: item.message_id,
+            revision: Revision::default(),
+            sender_id: me.user_id,
+            sender_session_id: me.session_id,
+            key_id: Some(key_id),
+            counter,
+            roster_hash,
+            seen: head,
+            attachments: Vec::new(),
+            data,
+            purged: None,
+            signature: Signature([0; 64]),
+        };
+        envelope.signature = me.secrets.sign(&envelope.signed_bytes(fold.chat_id()));
+        item.sealed = Some(envelope);
+        item.is_open = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! This session's sender key of one chat: made, wrapped to the fold's recipients, spent.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::log::ChatLog;
+use crate::client::keyring::Me;
+use crate::crypto::{Secret, wrap};
+use crate::protocol::fold::ChatFold;
+use crate::protocol::frame::{NewKey, StageCopies};
+use crate::protocol::ids::{Counter, Epoch, KeyId, SessionId, Timestamp};
+use crate::protocol::keys::{Announcement, KeyCopy, PreviousKey, SignedAnnouncement, commitment, staged_hash};
+use crate::protocol::limits::COPIES_PER_FRAME_MAX;
+
+/// How long and how often a key may serve, as the server says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyLimits {
+    pub(crate) messages_max: u64,
+    pub(crate) messages_max_large: u64,
+    pub(crate) recipients_large: u64,
+    pub(crate) age_max_micros: u64,
+}
+
+impl KeyLimits {
+    fn messages(&self, recipients: usize) -> u64 {
+        let is_large = recipients as u64 > self.recipients_large;
+        if is_large { self.messages_max_large } else { self.messages_max }
+    }
+}
+
+/// A sender key of one's own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct OwnSenderKey {
+    pub(crate) secret: Secret,
+    pub(crate) announcement: SignedAnnouncement,
+    pub(crate) created_at: Timestamp,
+    /// The counter of the next message.
+    pub(crate) next: Counter,
+    /// Sessions that have a copy, or get one with what is being sent.
+    covered: BTreeSet<SessionId>,
+    /// Copies that the server does not have for certain; empty once it has them.
+    pending: Vec<KeyCopy>,
+    is_stored: bool,
+    is_retired: bool,
+}
+
+impl OwnSenderKey {
+    /// Makes a key for the recipients of this moment.
+    pub(crate) fn generate(fold: &ChatFold, me: &Me, previous: Option<PreviousKey>, now: Timestamp) -> Self {
+        let secret = Secret::generate();
+        let announcement = Announcement {
+            key_id: KeyId::generate(),
+            session_id: me.session_id,
+            epoch: fold.epoch(),
+            commitment: commitment(secret.expose()),
+            previous,
+        };
+        let signature = me.secrets.sign(&announcement.signed_bytes(fold.chat_id()));
+        let mut key = Self {
+            secret,
+            announcement: SignedAnnouncement { announcement, signature },
+            created_at: now,
+            next: Counter::saturating(1),
+            covered: BTreeSet::new(),
+            pending: Vec::new(),
+            is_stored: false,
+            is_retired: false,
+        };
+        key.cover(fold, me);
+        key
+    }
+
+    pub(crate) const fn key_id(&self) -> KeyId {
+        self.announcement.announcement.key_id
+    }
+
+    pub(crate) const fn epoch(&self) -> Epoch {
+        self.announcement.announcement.epoch
+    }
+
+    pub(crate) const fn is_stored(&self) -> bool {
+        self.is_stored
+    }
+
+    /// What the next key says of this one.
+    pub(crate) fn as_previous(&self) -> PreviousKey {
+        PreviousKey { key_id: self.key_id(), last_counter: Counter::saturating(self.next.get().saturating_sub(1)) }
+    }
+
+    /// Whether a message may still be sealed under it.
+    pub(crate) fn is_usable(&self, fold: &ChatFold, limits: &KeyLimits, now: Timestamp) -> bool {
+        let age = now.get().saturating_sub(self.created_at.get());
+        // A hundredth early: the server's clock judges, and a refusal costs a round trip.
+        let age_max = limits.age_max_micros - limits.age_max_micros / 100;
+        let missing = fold.recipients().keys().filter(|session_id| !self.covered.contains(session_id)).count();
+        !self.is_retired
+            && self.epoch() == fold.epoch()
+            && age < age_max
+            && self.next.get() <= limits.messages(fold.recipients().len())
+            && (!self.is_stored || self.pending.len() + missing <= COPIES_PER_FRAME_MAX)
+    }
+
+    /// Wraps to the recipients that have no copy yet; returns whether there were any.
+    pub(crate) fn cover(&mut self, fold: &ChatFold, me: &Me) -> bool {
+        let before = self.pending.len();
+        for (session_id, recipient) in fold.recipients() {
+            if self.covered.contains(session_id) {
+                continue;
+            }
+            let to = (*session_id, &recipient.public_key);
+            // The fold takes no session with an unsound key, so this does not fail; the server would ask again.
+            if let Ok(copy) = wrap::sender_key(&self.secret, fold.chat_id(), self.key_id(), me.session_id, to) {
+                self.covered.insert(*session_id);
+                self.pending.push(copy);
+            }
+        }
+        self.pending.len() > before
+    }
+
+    /// The server has the key, and all copies that went with it.
+    pub(crate) fn stored(&mut self) {
+        self.is_stored = true;
+        self.pending.clear();
+    }
+
+    /// The server has the key but no copy for these.
+    ///
+    /// Further copies of a stored key go again as they are until a message is taken with them: whether a
+    /// refused frame left its copies there is not said, and the same copy twice is one.
+    pub(crate) fn lacks(&mut self, missing: &[SessionId]) {
+        if !self.is_stored {
+            self.stored();
+        }
+        self.pending.retain(|copy| !missing.contains(&copy.session_id));
+        for session_id in missing {
+            self.covered.remove(session_id);
+        }
+    }
+
+    /// The server has nothing of the key: everything goes again, under the same announcement.
+    pub(crate) fn lost(&mut self) {
+        self.is_stored = false;
+        self.pending.clear();
+        self.covered.clear();
+    }
+
+    pub(crate) fn retire(&mut self) {
+        self.is_retired = true;
+    }
+
+    /// What goes with a message: the whole key, or further copies.
+    pub(crate) fn parcel(&self) -> (Option<NewKey>, Vec<KeyCopy>) {
+        if self.is_stored {
+            return (None, self.pending.clone());
+        }
+        let announcement = self.announcement.clone();
+        let new_key = if self.pending.len() > COPIES_PER_FRAME_MAX {
+            let staged = Some(staged_hash(self.pending.iter()));
+            NewKey { announcement, copies: Vec::new(), staged }
+        } else {
+            NewKey { announcement, copies: self.pending.clone(), staged: None }
+        };
+        (Some(new_key), Vec::new())
+    }
+
+    /// A part of the copies that go ahead; none if all fit in the frame, or past the last part.
+    pub(crate) fn part(&self, log: &ChatLog, part: u32) -> Option<StageCopies> {
+        if self.is_stored || self.pending.len() <= COPIES_PER_FRAME_MAX {
+            return None;
+        }
+        let parts = u32::try_from(self.pending.len().div_ceil(COPIES_PER_FRAME_MAX)).ok()?;
+        let copies = self.pending.chunks(COPIES_PER_FRAME_MAX).nth(usize::try_from(part).ok()?)?.to_vec();
+        Some(StageCopies { chat_id: log.fold().chat_id(), key_id: self.key_id(), part, parts, copies })
+    }
+}

@@ -1,0 +1,294 @@
+//! Changes chats and their members. Each change is judged by the fold first, signed for its place, and made
+//! again for the next place when somebody else was faster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::call::expect_reply;
+use super::devices;
+use super::state::{Shared, State};
+use crate::client::chat::state::Chat;
+use crate::client::error::{ClientError, UNSIGNED};
+use crate::client::event::Event;
+use crate::client::failure::VerificationFailure;
+use crate::client::net::wire::Refused;
+use crate::crypto::{Secret, name, wrap};
+use crate::protocol::envelope::Seen;
+use crate::protocol::error::ErrorCode;
+use crate::protocol::frame::{
+    ChangeMembership, Chats, CreateChat, DeleteChat, LookupUser, Nothing, Reply, Request, SessionState, UserInfo,
+};
+use crate::protocol::ids::{ChangeNo, ChatId, InfoKeyId, Seq};
+use crate::protocol::keys::InfoKeyWrap;
+use crate::protocol::limits::{INFO_KEY_WRAPS_MAX, NAME_BYTES_MAX};
+use crate::protocol::log::log_start;
+use crate::protocol::membership::{Change, MembershipChange, MembershipError, SignedChange, Target, chain_start};
+use crate::protocol::username::Username;
+
+/// How often a change is made again because others were faster.
+const TRIES_MAX: u32 = 8;
+
+/// How long one's own change may take to come back in the log.
+const OWN_ENTRY_WAIT: Duration = Duration::from_secs(10);
+
+/// Bytes that sealing adds to a name: nonce and tag.
+const SEAL_BYTES: usize = 12 + 16;
+
+/// Finds a user and checks what the server shows: certificates, and the identity that is pinned.
+pub(crate) async fn lookup(shared: &Shared, username: &Username) -> Result<UserInfo, ClientError> {
+    let request = Request::LookupUser(LookupUser { username: username.clone() });
+    let user = expect_reply!(shared.call(request).await??, User)?;
+    let bad = user
+        .sessions
+        .iter()
+        .find(|signed| signed.certificate.user_id != user.user_id || signed.verify(&user.identity_key).is_err());
+    let failure = if user.username != *username {
+        Some(VerificationFailure::IdentityChanged(user.user_id))
+    } else {
+        bad.map(|signed| VerificationFailure::Certificate(signed.certificate.session_id))
+    };
+    let pinned = match failure {
+        Some(failure) => Err(failure),
+        None => {
+            let mut state = shared.lock();
+            let pinned = state.account.pin(user.user_id, &user.identity_key, Some(username));
+            state.is_account_dirty |= matches!(pinned, Ok(true));
+            pinned.map(|_| ())
+        }
+    };
+    if let Err(failure) = pinned {
+        shared.alarm(None, None, failure);
+        return Err(ClientError::Verification(failure));
+    }
+    Ok(user)
+}
+
+/// Makes a chat and waits until it has come back in the log.
+pub(crate) async fn create(shared: &Arc<Shared>, title: &str) -> Result<ChatId, ClientError> {
+    let limit = NAME_BYTES_MAX - SEAL_BYTES;
+    if title.len() > limit {
+        return Err(ClientError::TooLarge { limit });
+    }
+    let sessions = devices::list(shared).await?.sessions;
+    let live = sessions.iter().filter(|session| session.state == SessionState::Live);
+    let certificates: Vec<_> = live.map(|session| &session.certificate).collect();
+    let (chat_id, key_id, secret) = (ChatId::generate(), InfoKeyId::generate(), Secret::generate());
+    let request = {
+        let state = shared.lock();
+        let me = &state.account.me;
+        let mut info_keys = Vec::with_capacity(certificates.len());
+        for signed in certificates.iter().take(INFO_KEY_WRAPS_MAX) {
+            let to = (signed.certificate.session_id, &signed.certificate.public_key);
+            info_keys.push(wrap::info_key(&secret, chat_id, key_id, (me.session_id, &me.secrets), to)?);
+        }
+        let change = MembershipChange {
+            n: ChangeNo::saturating(1),
+            previous: chain_start(chat_id),
+            seen: Seen { seq: Seq::default(), log_hash: log_start(chat_id) },
+            actor: me.actor(),
+            change: Change::Create,
+            target: Target { user_id: me.user_id, identity_key: me.identity_key },
+        };
+        let mut change = SignedChange { change, signature: UNSIGNED };
+        change.signature = me.secrets.sign(&change.change.signed_bytes(chat_id));
+        let name = Some(name::seal(&secret, chat_id, key_id, title)?);
+        Request::CreateChat(CreateChat { chat_id, change, name, info_keys })
+    };
+    expect_reply!(shared.call(request).await??, Changed)?;
+    loop {
+        let begun = shared.wait_until(OWN_ENTRY_WAIT, |state| {
+            let session_id = state.account.me.session_id;
+            let chat = state.chats.get_mut(&chat_id)?;
+            chat.log.fold().recipients().get(&session_id)?;
+            chat.info_keys.insert(key_id, secret.clone());
+            chat.title = Some(title.to_owned());
+            state.dirty_chats.insert(chat_id);
+            Some(())
+        });
+        if begun.await.map_err(ClientError::Closed)?.is_some() {
+            return Ok(chat_id);
+        }
+        shared.reconnect();
+    }
+}
+
+/// Adds a user to a chat.
+pub(crate) async fn add(
+    shared: &Arc<Shared>,
+    chat_id: ChatId,
+    username: &Username,
+    (can_write, can_manage): (bool, bool),
+) -> Result<Seq, ClientError> {
+    shared.known(chat_id).await?;
+    let user = lookup(shared, username).await?;
+    let has_title = shared.lock().chats.get(&chat_id).is_some_and(|chat| chat.title.is_some());
+    if !has_title {
+        list(shared).await?;
+    }
+    let target = Target { user_id: user.user_id, identity_key: user.identity_key };
+    let seq = change(
+        shared,
+        chat_id,
+        target,
+        |chat| {
+            let (roster_hash, epoch) = (chat.log.roster_hash(), chat.log.fold().epoch());
+            Change::Add { can_write, can_manage, roster_hash, epoch }
+        },
+        |state| info_keys(state, chat_id, &user),
+    );
+    let seq = seq.await?;
+    shared.folded(chat_id, seq).await?;
+    Ok(seq)
+}
+
+/// Removes a member.
+pub(crate) async fn remove(shared: &Arc<Shared>, chat_id: ChatId, username: &Username) -> Result<Seq, ClientError> {
+    shared.known(chat_id).await?;
+    let user = lookup(shared, username).await?;
+    let target = Target { user_id: user.user_id, identity_key: user.identity_key };
+    let seq = change(shared, chat_id, target, |_| Change::Remove, |_| Ok(Vec::new())).await?;
+    shared.folded(chat_id, seq).await?;
+    Ok(seq)
+}
+
+/// Leaves a chat.
+pub(crate) async fn leave(shared: &Arc<Shared>, chat_id: ChatId) -> Result<(), ClientError> {
+    let target = own_target(shared);
+    change(shared, chat_id, target, |_| Change::Leave, |_| Ok(Vec::new())).await?;
+    gone(shared, chat_id, Event::Removed { chat_id }).await
+}
+
+/// Ends a chat.
+pub(crate) async fn delete(shared: &Arc<Shared>, chat_id: ChatId) -> Result<(), ClientError> {
+    let target = own_target(shared);
+    change(shared, chat_id, target, |_| Change::Delete, |_| Ok(Vec::new())).await?;
+    gone(shared, chat_id, Event::ChatDeleted { chat_id }).await
+}
+
+/// Lists one's chats and learns their titles.
+pub(crate) async fn list(shared: &Shared) -> Result<Chats, ClientError> {
+    let chats = expect_reply!(shared.call(Request::ListChats(Nothing {})).await??, Chats)?;
+    shared.lock().learn_titles(&chats);
+    Ok(chats)
+}
+
+impl State {
+    /// Opens the titles of chats that are known.
+    pub(crate) fn learn_titles(&mut self, chats: &Chats) {
+        let Self { chats: known, account, dirty_chats, .. } = self;
+        for info in &chats.chats {
+            let learnt = known.get_mut(&info.chat_id).is_some_and(|chat| chat.learn_title(info, &account.me));
+            if learnt {
+                dirty_chats.insert(info.chat_id);
+            }
+        }
+    }
+}
+
+fn own_target(shared: &Shared) -> Target {
+    let state = shared.lock();
+    Target { user_id: state.account.me.user_id, identity_key: state.account.me.identity_key }
+}
+
+/// The entry of one's own going is the last that comes; if it does not come, the chat is gone all the same.
+async fn gone(shared: &Shared, chat_id: ChatId, event: Event) -> Result<(), ClientError> {
+    let waited = shared.wait_until(Duration::from_secs(2), |state| (!state.chats.contains_key(&chat_id)).then_some(()));
+    if waited.await.map_err(ClientError::Closed)?.is_none() {
+        let mut events = shared.lock().forget(chat_id);
+        events.push(event);
+        shared.publish(events);
+        shared.notify_moved();
+    }
+    Ok(())
+}
+
+async fn change(
+    shared: &Arc<Shared>,
+    chat_id: ChatId,
+    target: Target,
+    make: impl Fn(&mut Chat) -> Change,
+    info_keys: impl Fn(&State) -> Result<Vec<InfoKeyWrap>, ClientError>,
+) -> Result<Seq, ClientError> {
+    for _ in 0..TRIES_MAX {
+        shared.known(chat_id).await?;
+        let request = {
+            let mut state = shared.lock();
+            let info_keys = info_keys(&state)?;
+            let State { chats, account, .. } = &mut *state;
+            let chat = chats.get_mut(&chat_id).ok_or(ClientError::UnknownChat)?;
+            let change = make(chat);
+            let membership = chat.log.fold().membership();
+            let change = MembershipChange {
+                n: membership.head.next(),
+                previous: membership.hash,
+                seen: chat.log.head(),
+                actor: account.me.actor(),
+                change,
+                target,
+            };
+            membership.check(&change).map_err(refusal)?;
+            let is_deletion = change.change == Change::Delete;
+            let signature = account.me.secrets.sign(&change.signed_bytes(chat_id));
+            let change = SignedChange { change, signature };
+            if is_deletion {
+                Request::DeleteChat(DeleteChat { chat_id, change })
+            } else {
+                Request::ChangeMembership(ChangeMembership { chat_id, change, info_keys })
+            }
+        };
+        match shared.call(request).await? {
+            Ok(reply) => return Ok(expect_reply!(reply, Changed)?.seq),
+            Err(refused) => wait_for_others(shared, chat_id, refused).await?,
+        }
+    }
+    Err(ClientError::Conflict)
+}
+
+/// After a lost race: waits until the log shows who won.
+async fn wait_for_others(shared: &Shared, chat_id: ChatId, refused: Box<Refused>) -> Result<(), ClientError> {
+    if !matches!(refused.code, ErrorCode::EventConflict | ErrorCode::RosterChanged) {
+        return Err(match refused.code {
+            ErrorCode::AlreadyMember => ClientError::AlreadyMember,
+            ErrorCode::NotMember => ClientError::NotMember,
+            ErrorCode::UnknownChat => ClientError::UnknownChat,
+            _ => refused.into(),
+        });
+    }
+    let (seq, n) = (refused.details.seq.unwrap_or_default(), refused.details.n.unwrap_or_default());
+    let caught_up = shared.wait_until(OWN_ENTRY_WAIT, |state| match state.chats.get(&chat_id) {
+        Some(chat) => (chat.log.head().seq >= seq && chat.log.fold().membership().head >= n).then_some(()),
+        None => Some(()),
+    });
+    if caught_up.await.map_err(ClientError::Closed)?.is_none() {
+        shared.reconnect();
+    }
+    Ok(())
+}
+
+fn refusal(error: MembershipError) -> ClientError {
+    let code = match error {
+        MembershipError::NotMember => return ClientError::UnknownChat,
+        MembershipError::AlreadyMember => return ClientError::AlreadyMember,
+        MembershipError::TargetNotMember => return ClientError::NotMember,
+        MembershipError::CannotManage => ErrorCode::CannotManage,
+        MembershipError::NotOwner => ErrorCode::NotOwner,
+        MembershipError::OwnerMustTransfer => ErrorCode::OwnerMustTransfer,
+        _ => ErrorCode::Malformed,
+    };
+    ClientError::Refused { code, message: error.to_string() }
+}
+
+/// The chat's info keys for a newcomer's sessions.
+fn info_keys(state: &State, chat_id: ChatId, user: &UserInfo) -> Result<Vec<InfoKeyWrap>, ClientError> {
+    let me = &state.account.me;
+    let chat = state.chats.get(&chat_id).ok_or(ClientError::UnknownChat)?;
+    let mut wraps = Vec::new();
+    for (key_id, secret) in &chat.info_keys {
+        for signed in &user.sessions {
+            let to = (signed.certificate.session_id, &signed.certificate.public_key);
+            wraps.push(wrap::info_key(secret, chat_id, *key_id, (me.session_id, &me.secrets), to)?);
+        }
+    }
+    wraps.truncate(INFO_KEY_WRAPS_MAX);
+    Ok(wraps)
+}

@@ -1,0 +1,19 @@
+//! The engine behind a client: one task a client keeps the connection; operations run where they are asked for.
+//!
+//! Lives here: everything with I/O or a clock. Decisions are in `chat`. The state is behind one lock that is
+//! never held across an await.
+//! Invariants: E1 entries of a chat are taken strictly in order. E2 a frame that uses a counter is kept before
+//! it is sent. E3 a cursor is told only after what it covers is kept. E4 a request that changes something is
+//! repeated with the same bytes until its answer is definite.
+
+pub(crate) mod call;
+pub(crate) mod devices;
+pub(crate) mod driver;
+pub(crate) mod fetch;
+pub(crate) mod history;
+pub(crate) mod inbound;
+pub(crate) mod login;
+pub(crate) mod members;
+pub(crate) mod persist;
+pub(crate) mod pump;
+pub(crate) mod state;

@@ -1,0 +1,99 @@
+//! Names what may fail to verify. Each is an alarm: somebody is wrong, or lies.
+
+use crate::protocol::fold::FoldError;
+use crate::protocol::ids::{Counter, Epoch, Seq, SessionId, UserId};
+
+/// What did not verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerificationFailure {
+    /// Entries are missing in between: the chat is asked for again.
+    #[error("entry {found} came where {expected} is next")]
+    Gap {
+        /// The next seq.
+        expected: Seq,
+        /// The seq that came.
+        found: Seq,
+    },
+    /// The log's hash is not the hash of what was shown: the chat is asked for again.
+    #[error("the hash of the log is not the hash of its entries")]
+    LogHash,
+    /// Two members, or one at two times, were shown different logs.
+    #[error("somebody was shown another log up to entry {seq}")]
+    Fork {
+        /// The place at which the logs differ.
+        seq: Seq,
+    },
+    /// An entry that is not a message does not verify; it changes nothing.
+    #[error("the entry does not verify: {0}")]
+    Fold(FoldError),
+    /// The log of a chat does not begin with what makes this user a member.
+    #[error("the log does not begin with this user's joining")]
+    NotJoined,
+    /// A message of a session that is no recipient of the chat.
+    #[error("the sending session is not in the chat")]
+    GhostSender,
+    /// A message of a member who may not write.
+    #[error("the sender may not write")]
+    CannotWrite,
+    /// A message whose signature is not its session's.
+    #[error("the signature of the message does not verify")]
+    Signature,
+    /// A message that was encrypted for other recipients than the log's.
+    #[error("the message was encrypted for other recipients than the log's")]
+    RosterHash,
+    /// The announcement of the message's key does not verify, or is another session's.
+    #[error("the announcement of the sender key does not verify")]
+    Announcement,
+    /// The message's key is of another epoch than the chat.
+    #[error("the sender key is of epoch {key}, the chat of epoch {chat}")]
+    KeyEpoch {
+        /// Of the key.
+        key: Epoch,
+        /// Of the chat.
+        chat: Epoch,
+    },
+    /// A message of this key is missing, or came twice.
+    #[error("message {found} of the sender key came where {expected} is next")]
+    Counter {
+        /// The next counter.
+        expected: Counter,
+        /// The counter that came.
+        found: Counter,
+    },
+    /// There is no copy of the key for this session, which is a recipient.
+    #[error("there is no copy of the sender key for this session")]
+    NoCopy,
+    /// The copy does not open, or is not the key that was announced.
+    #[error("the copy of the sender key is not the announced key")]
+    BadCopy,
+    /// The message does not open under its key.
+    #[error("the message does not open")]
+    Undecryptable,
+    /// The server asks to encrypt to a session that the log does not know.
+    #[error("the server names session {0} as a recipient, the log does not")]
+    GhostRecipient(SessionId),
+    /// A user shows another identity key, or a name another user, than before.
+    #[error("the identity of user {0} is not the one known before")]
+    IdentityChanged(UserId),
+    /// A session of this user that the user's identity key did not certify.
+    #[error("session {0} is not certified by its user")]
+    Certificate(SessionId),
+    /// The server has another name than the one this profile knows.
+    #[error("the server has another name than before")]
+    ServerName,
+    /// The user's list of sessions is shorter or other than before.
+    #[error("the list of this user's sessions is shorter or other than before")]
+    UserChain,
+    /// What the approving session said of a chat is not what the server shows.
+    #[error("the chat is not as the approving session knew it")]
+    Anchor,
+}
+
+impl VerificationFailure {
+    /// Whether the chat can only go on after its log was shown again.
+    #[must_use]
+    pub const fn breaks_chain(&self) -> bool {
+        matches!(self, Self::Gap { .. } | Self::LogHash)
+    }
+}

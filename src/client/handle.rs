@@ -1,0 +1,521 @@
+//! The handle of a client: small, cloneable, all of its public operations.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, oneshot};
+use tokio::task::JoinHandle;
+
+use super::account::{self, NewAccount};
+use super::body::Body;
+use super::config::ClientConfig;
+use super::engine::history::History;
+use super::engine::state::{Shared, State, Status};
+use super::engine::{devices, driver, members, persist, pump};
+use super::error::{ClientError, CloseReason, SendError};
+use super::event::Event;
+use super::keyring::Phase;
+use super::net::Endpoint;
+use super::storage::Storage;
+use crate::crypto::link_code::LinkCode;
+use crate::crypto::safety_number::safety_number;
+use crate::protocol::error::ErrorCode;
+use crate::protocol::frame::{Sessions, UserInfo};
+use crate::protocol::ids::{ChatId, MessageId, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::username::Username;
+
+/// How long closing waits for cursors to be told.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// A message is in the log, durably.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its place in the log.
+    pub seq: Seq,
+    /// When the server took it, by the database's clock.
+    pub created_at: Timestamp,
+}
+
+/// A chat of this user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChatSummary {
+    /// The chat.
+    pub chat_id: ChatId,
+    /// Its title, if this session can open it.
+    pub title: Option<String>,
+    /// Its newest entry.
+    pub last_seq: Seq,
+    /// The entry that made this user a member.
+    pub joined_seq: Seq,
+}
+
+/// Prints no title (P12).
+impl fmt::Debug for ChatSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "chat {}", self.chat_id)
+    }
+}
+
+/// A member of a chat, as its log says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatMember {
+    /// The user.
+    pub user_id: UserId,
+    /// The name under which this device looked the user up.
+    pub username: Option<Username>,
+    /// May send messages.
+    pub can_write: bool,
+    /// May add and remove members.
+    pub can_manage: bool,
+    /// Owns the chat.
+    pub is_owner: bool,
+    /// The entry that made them a member.
+    pub joined_seq: Seq,
+    /// Their sessions that receive.
+    pub sessions: Vec<SessionId>,
+}
+
+/// Counts of what a client did since it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections made.
+    pub connections: u64,
+    /// Frames received.
+    pub frames_received: u64,
+    /// Sends that the server answered with `ok`.
+    pub messages_sent: u64,
+    /// Messages received that verified and were for this session, one's own too.
+    pub messages_received: u64,
+    /// Requests refused.
+    pub refusals: u64,
+    /// Requests repeated because their answer was lost.
+    pub resends: u64,
+    /// What did not verify.
+    pub alarms: u64,
+}
+
+/// The events of a client from the moment it was made.
+#[derive(Debug)]
+pub struct EventStream(broadcast::Receiver<Arc<Event>>);
+
+impl EventStream {
+    /// The next event.
+    ///
+    /// # Errors
+    /// The number of events that were dropped since this receiver was too slow; the stream goes on after them.
+    ///
+    /// # Cancel safety
+    /// No event is lost.
+    pub async fn next(&mut self) -> Result<Option<Arc<Event>>, u64> {
+        match self.0.recv().await {
+            Ok(event) => Ok(Some(event)),
+            Err(broadcast::error::RecvError::Closed) => Ok(None),
+            Err(broadcast::error::RecvError::Lagged(dropped)) => Err(dropped),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close(CloseReason::ByUser);
+        self.task.abort();
+    }
+}
+
+/// A client; clones are the same one. When the last is dropped, it ends at once: see [`Client::close`].
+#[derive(Debug, Clone)]
+pub struct Client(Arc<Handle>);
+
+impl Client {
+    /// Registers an account, with a profile that holds none.
+    ///
+    /// # Errors
+    /// [`ClientError::ProfileTaken`], an address or name that is none, the server's refusals, the network. After
+    /// a network error the same call with the same profile ends what was begun.
+    ///
+    /// # Cancel safety
+    /// As after a network error.
+    pub async fn register(
+        config: ClientConfig,
+        account: NewAccount,
+        storage: Arc<dyn Storage>,
+    ) -> Result<Self, ClientError> {
+        account::register(config, account, storage).await
+    }
+
+    /// Opens the account of a profile and begins to connect.
+    ///
+    /// # Errors
+    /// [`ClientError::NotReady`], or the profile cannot be read.
+    pub async fn open(config: ClientConfig, storage: Arc<dyn Storage>) -> Result<Self, ClientError> {
+        let records = account::load(&storage).await?;
+        let (account, chats) = persist::decode(&records)?;
+        if !matches!(account.phase, Phase::Ready) {
+            return Err(ClientError::NotReady);
+        }
+        let endpoint = account.server_url.parse()?;
+        Ok(Self::start(config, endpoint, State::new(account, chats), storage))
+    }
+
+    pub(crate) fn start(config: ClientConfig, endpoint: Endpoint, state: State, storage: Arc<dyn Storage>) -> Self {
+        let shared = Arc::new(Shared::new(config, endpoint, state, storage));
+        let task = tokio::spawn(driver::run(Arc::clone(&shared)));
+        Self(Arc::new(Handle { shared, task }))
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    /// This user.
+    #[must_use]
+    pub fn user_id(&self) -> UserId {
+        self.shared().lock().account.me.user_id
+    }
+
+    /// This session.
+    #[must_use]
+    pub fn session_id(&self) -> SessionId {
+        self.shared().lock().account.me.session_id
+    }
+
+    /// This user's name.
+    #[must_use]
+    pub fn username(&self) -> Username {
+        self.shared().lock().account.username.clone()
+    }
+
+    /// The events from now on. Make it before what should be seen by it.
+    #[must_use]
+    pub fn events(&self) -> EventStream {
+        EventStream(self.shared().events.subscribe())
+    }
+
+    /// What the client did so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let counts = &self.shared().counts;
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            connections: read(&counts.connections),
+            frames_received: read(&counts.frames_received),
+            messages_sent: read(&counts.messages_sent),
+            messages_received: read(&counts.messages_received),
+            refusals: read(&counts.refusals),
+            resends: read(&counts.resends),
+            alarms: read(&counts.alarms),
+        }
+    }
+
+    /// Waits until everything up to now has come and was taken.
+    ///
+    /// # Errors
+    /// Why the client does not connect any more.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn live(&self) -> Result<(), CloseReason> {
+        self.shared().live().await.map(|_| ())
+    }
+
+    /// Whether everything up to now has come.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(&*self.shared().status.borrow(), Status::Live(_))
+    }
+
+    /// Why the newest try to connect failed, for whoever gives up waiting.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<String> {
+        self.shared().lock().last_failure.clone()
+    }
+
+    /// Drops the connection and makes a new one at once.
+    pub fn reconnect(&self) {
+        self.shared().reconnect();
+    }
+
+    /// Keeps everything, tells the cursors, and ends the connection.
+    ///
+    /// # Errors
+    /// What changed last could not be kept.
+    ///
+    /// # Cancel safety
+    /// What was kept is kept.
+    pub async fn close(&self) -> Result<(), ClientError> {
+        let shared = self.shared();
+        let wire = match &*shared.status.borrow() {
+            Status::Live(wire) => Some(wire.clone()),
+            Status::Connecting | Status::Closed(_) => None,
+        };
+        if let Some(wire) = wire {
+            let _ = tokio::time::timeout(CLOSE_WAIT, driver::keep_and_tell(shared, &wire)).await;
+            wire.close();
+            let mut status = shared.status.subscribe();
+            let closed = status.wait_for(|status| matches!(status, Status::Closed(_)));
+            let _ = tokio::time::timeout(CLOSE_WAIT, closed).await;
+        }
+        shared.close(CloseReason::ByUser);
+        shared.keep().await
+    }
+
+    /// Makes a chat of which this user is the owner.
+    ///
+    /// # Errors
+    /// [`ClientError::TooLarge`] for a title above 996 bytes, the server's refusals.
+    ///
+    /// # Cancel safety
+    /// The chat may have been made.
+    pub async fn create_chat(&self, title: &str) -> Result<ChatId, ClientError> {
+        members::create(self.shared(), title).await
+    }
+
+    /// Adds a user; they read what comes after their joining.
+    ///
+    /// # Errors
+    /// [`ClientError::AlreadyMember`], [`ClientError::UnknownChat`], a user whose identity is not the one known
+    /// before, the server's refusals, [`ClientError::Conflict`].
+    ///
+    /// # Cancel safety
+    /// The user may have been added.
+    pub async fn add_member(
+        &self,
+        chat_id: ChatId,
+        username: &str,
+        can_write: bool,
+        can_manage: bool,
+    ) -> Result<Seq, ClientError> {
+        members::add(self.shared(), chat_id, &Username::parse(username)?, (can_write, can_manage)).await
+    }
+
+    /// Removes a member: from the answer on, nothing that is sent can be read by them.
+    ///
+    /// # Errors
+    /// [`ClientError::NotMember`], [`ClientError::UnknownChat`], the server's refusals, [`ClientError::Conflict`].
+    ///
+    /// # Cancel safety
+    /// The member may have been removed.
+    pub async fn remove_member(&self, chat_id: ChatId, username: &str) -> Result<Seq, ClientError> {
+        members::remove(self.shared(), chat_id, &Username::parse(username)?).await
+    }
+
+    /// Leaves a chat; its owner cannot.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownChat`], the server's refusals, [`ClientError::Conflict`].
+    ///
+    /// # Cancel safety
+    /// The chat may have been left.
+    pub async fn leave_chat(&self, chat_id: ChatId) -> Result<(), ClientError> {
+        members::leave(self.shared(), chat_id).await
+    }
+
+    /// Ends a chat of which this user is the owner, with everything in it.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownChat`], the server's refusals, [`ClientError::Conflict`].
+    ///
+    /// # Cancel safety
+    /// The chat may have ended.
+    pub async fn delete_chat(&self, chat_id: ChatId) -> Result<(), ClientError> {
+        members::delete(self.shared(), chat_id).await
+    }
+
+    /// Lists this user's chats.
+    ///
+    /// # Errors
+    /// The server's refusals.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn list_chats(&self) -> Result<Vec<ChatSummary>, ClientError> {
+        let listed = members::list(self.shared()).await?;
+        let state = self.shared().lock();
+        let summary = |info: crate::protocol::frame::ChatInfo| ChatSummary {
+            chat_id: info.chat_id,
+            title: state.chats.get(&info.chat_id).and_then(|chat| chat.title.clone()),
+            last_seq: info.last_seq,
+            joined_seq: info.joined_seq,
+        };
+        Ok(listed.chats.into_iter().map(summary).collect())
+    }
+
+    /// The members of a chat, from its verified log.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownChat`].
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn members(&self, chat_id: ChatId) -> Result<Vec<ChatMember>, ClientError> {
+        self.shared().known(chat_id).await?;
+        let state = self.shared().lock();
+        let chat = state.chats.get(&chat_id).ok_or(ClientError::UnknownChat)?;
+        let fold = chat.log.fold();
+        let me = state.account.me.user_id;
+        let member = |(user_id, member): (&UserId, &crate::protocol::membership::Member)| ChatMember {
+            user_id: *user_id,
+            username: if *user_id == me {
+                Some(state.account.username.clone())
+            } else {
+                state.account.pins.get(user_id).and_then(|pin| pin.username.clone())
+            },
+            can_write: member.can_write,
+            can_manage: member.can_manage,
+            is_owner: *user_id == fold.membership().owner_id,
+            joined_seq: member.joined_seq,
+            sessions: fold
+                .recipients()
+                .iter()
+                .filter(|(_, recipient)| recipient.user_id == *user_id)
+                .map(|(session_id, _)| *session_id)
+                .collect(),
+        };
+        Ok(fold.membership().members.iter().map(member).collect())
+    }
+
+    /// Finds a user by exact name; their identity is pinned from then on.
+    ///
+    /// # Errors
+    /// An identity other than the one known before, the server's refusals.
+    ///
+    /// # Cancel safety
+    /// Changes nothing but the pin.
+    pub async fn lookup(&self, username: &str) -> Result<UserInfo, ClientError> {
+        members::lookup(self.shared(), &Username::parse(username)?).await
+    }
+
+    /// The number that this user and another compare; the other must be known to this device.
+    #[must_use]
+    pub fn safety_number(&self, user_id: UserId) -> Option<String> {
+        let state = self.shared().lock();
+        let me = &state.account.me;
+        let pin = state.account.pins.get(&user_id)?;
+        Some(safety_number((me.user_id, &me.identity_key), (user_id, &pin.identity_key)))
+    }
+
+    /// Lists this user's sessions and those that wait for approval.
+    ///
+    /// # Errors
+    /// A list that does not verify, the server's refusals.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn sessions(&self) -> Result<Sessions, ClientError> {
+        devices::list(self.shared()).await
+    }
+
+    /// Approves the session that shows a link code, and hands identity and chats over to it.
+    ///
+    /// # Errors
+    /// [`ClientError::NoSuchPending`], the server's refusals.
+    ///
+    /// # Cancel safety
+    /// The session may have been approved.
+    pub async fn approve_session(&self, code: &LinkCode, ttl: Option<Duration>) -> Result<SessionId, ClientError> {
+        devices::approve(self.shared(), code, ttl.unwrap_or(account::SESSION_TTL)).await
+    }
+
+    /// Ends a session of this user.
+    ///
+    /// # Errors
+    /// The server's refusals.
+    ///
+    /// # Cancel safety
+    /// The session may have ended.
+    pub async fn revoke_session(&self, session_id: SessionId) -> Result<(), ClientError> {
+        devices::revoke(self.shared(), session_id).await
+    }
+
+    /// Sends text.
+    ///
+    /// # Errors
+    /// As [`Client::send_body`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::send_body`].
+    pub async fn send(&self, chat_id: ChatId, text: &str) -> Result<Sent, SendError> {
+        self.send_body(chat_id, MessageId::generate(), &Body::text(text)).await
+    }
+
+    /// Sends a message and waits until it is in the log, however often the connection is lost on the way.
+    ///
+    /// Messages of one chat go in the order of these calls, those of different chats side by side. The same
+    /// `message_id` again waits for the first one, or finds its result.
+    ///
+    /// # Errors
+    /// [`SendError`]: the message is not in the log and will not be, except after [`SendError::Closed`].
+    ///
+    /// # Cancel safety
+    /// The message stays in the outbox and is sent; see [`Client::withdraw`].
+    pub async fn send_body(&self, chat_id: ChatId, message_id: MessageId, body: &Body) -> Result<Sent, SendError> {
+        let shared = self.shared();
+        shared.known(chat_id).await.map_err(|error| match error {
+            ClientError::Closed(reason) => SendError::Closed(reason),
+            _ => SendError::Refused { code: ErrorCode::UnknownChat },
+        })?;
+        let answer = {
+            let mut state = shared.lock();
+            let Some(chat) = state.chats.get_mut(&chat_id) else {
+                return Err(SendError::Refused { code: ErrorCode::UnknownChat });
+            };
+            if !chat.outbox.contains(message_id) {
+                chat.outbox.push(message_id, body.to_bytes())?;
+            }
+            let (tell, answer) = oneshot::channel();
+            state.waiters.insert((chat_id, message_id), tell);
+            state.dirty_chats.insert(chat_id);
+            answer
+        };
+        pump::start(shared, chat_id);
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(SendError::Closed(CloseReason::ByUser)),
+        }
+    }
+
+    /// Takes a message out of the outbox. `false`: it may be on its way, and stays until there is an answer.
+    pub fn withdraw(&self, chat_id: ChatId, message_id: MessageId) -> bool {
+        let mut state = self.shared().lock();
+        state.dirty_chats.insert(chat_id);
+        state
+            .chats
+            .get_mut(&chat_id)
+            .is_none_or(|chat| !chat.outbox.contains(message_id) || chat.outbox.withdraw(message_id))
+    }
+
+    /// Messages that wait in a chat's outbox.
+    #[must_use]
+    pub fn waiting(&self, chat_id: ChatId) -> usize {
+        self.shared().lock().chats.get(&chat_id).map_or(0, |chat| chat.outbox.len())
+    }
+
+    /// The newest entry of a chat that this client has taken, and the hash of the log up to it: what a test of
+    /// promise P3 compares between members.
+    #[must_use]
+    pub fn head(&self, chat_id: ChatId) -> Option<crate::protocol::envelope::Seen> {
+        self.shared().lock().chats.get(&chat_id).map(|chat| chat.log.head())
+    }
+
+    /// Reads a chat's log.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownChat`].
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn history(&self, chat_id: ChatId) -> Result<History, ClientError> {
+        self.shared().known(chat_id).await?;
+        History::new(Arc::clone(self.shared()), chat_id)
+    }
+}

@@ -1,0 +1,139 @@
+//! What a profile knows and must keep: keys, chain, pins, and a state for each chat.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::failure::VerificationFailure;
+use crate::crypto::link_code::LinkCode;
+use crate::crypto::{IdentitySecret, Secret, SessionSecrets};
+use crate::protocol::binary::{Hash, IdentityKey};
+use crate::protocol::certificate::SignedCertificate;
+use crate::protocol::envelope::Seen;
+use crate::protocol::ids::{ChatId, Epoch, InfoKeyId, Place, SessionId, UserId};
+use crate::protocol::membership::Actor;
+use crate::protocol::username::Username;
+
+/// Who this session is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Me {
+    pub(crate) user_id: UserId,
+    pub(crate) session_id: SessionId,
+    pub(crate) identity_key: IdentityKey,
+    pub(crate) secrets: SessionSecrets,
+}
+
+impl Me {
+    /// This session as the maker of a membership change.
+    pub(crate) const fn actor(&self) -> Actor {
+        Actor { user_id: self.user_id, session_id: self.session_id, identity_key: self.identity_key }
+    }
+}
+
+/// How far the account's beginning has come.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Phase {
+    /// The request was made and may have reached the server or not.
+    Registering,
+    /// A live session is to approve.
+    Linking(LinkCode),
+    /// Ready.
+    Ready,
+}
+
+/// An identity as first seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pin {
+    pub(crate) identity_key: IdentityKey,
+    pub(crate) username: Option<Username>,
+}
+
+/// What an approving session says of a chat.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Anchor {
+    pub(crate) chat_id: ChatId,
+    pub(crate) place: Seen,
+    pub(crate) roster_hash: Hash,
+    pub(crate) epoch: Epoch,
+    pub(crate) info_keys: BTreeMap<InfoKeyId, Secret>,
+}
+
+/// What an approving session hands over, sealed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HandoverContent {
+    pub(crate) server_name: String,
+    pub(crate) identity: IdentitySecret,
+    pub(crate) place: Place,
+    pub(crate) hash: Hash,
+    pub(crate) anchors: Vec<Anchor>,
+    pub(crate) pins: BTreeMap<UserId, Pin>,
+}
+
+/// The account's part of a keyring.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) server_url: String,
+    pub(crate) server_name: String,
+    pub(crate) username: Username,
+    pub(crate) phase: Phase,
+    pub(crate) me: Me,
+    pub(crate) identity: Option<IdentitySecret>,
+    pub(crate) certificate: Option<SignedCertificate>,
+    /// The newest entry of the user's chain that was seen.
+    pub(crate) chain: Option<(Place, Hash)>,
+    pub(crate) pins: BTreeMap<UserId, Pin>,
+    /// Chats that were handed over and are not folded yet.
+    pub(crate) anchors: Vec<Anchor>,
+}
+
+impl Account {
+    /// Compares an identity with the pinned one, or pins it. Returns whether the pins changed.
+    ///
+    /// # Errors
+    /// [`VerificationFailure::IdentityChanged`]; the pin stays.
+    pub(crate) fn pin(
+        &mut self,
+        user_id: UserId,
+        identity_key: &IdentityKey,
+        username: Option<&Username>,
+    ) -> Result<bool, VerificationFailure> {
+        if user_id == self.me.user_id {
+            let is_own = *identity_key == self.me.identity_key;
+            return if is_own { Ok(false) } else { Err(VerificationFailure::IdentityChanged(user_id)) };
+        }
+        let is_other =
+            |name: &Username| self.pins.iter().any(|(id, pin)| *id != user_id && pin.username.as_ref() == Some(name));
+        if username.is_some_and(is_other) {
+            return Err(VerificationFailure::IdentityChanged(user_id));
+        }
+        let Some(pin) = self.pins.get_mut(&user_id) else {
+            let pin = Pin { identity_key: *identity_key, username: username.cloned() };
+            self.pins.insert(user_id, pin);
+            return Ok(true);
+        };
+        if pin.identity_key != *identity_key {
+            return Err(VerificationFailure::IdentityChanged(user_id));
+        }
+        match username {
+            Some(name) if pin.username.as_ref() != Some(name) => {
+                pin.username = Some(name.clone());
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Compares the head of the user's chain with the one seen before, and keeps it.
+    ///
+    /// # Errors
+    /// [`VerificationFailure::UserChain`] if it is shorter, or other at the same place.
+    pub(crate) fn advance_chain(&mut self, place: Place, hash: Hash) -> Result<(), VerificationFailure> {
+        if let Some((known_place, known_hash)) = self.chain
+            && (place < known_place || place == known_place && hash != known_hash)
+        {
+            return Err(VerificationFailure::UserChain);
+        }
+        self.chain = Some((place, hash));
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! The client library: an account on one device, its chats, and everything that keeps them honest.
+//!
+//! Lives here: connection, keyring, verified logs, outbox. Wing: imports the protocol and crypto.
+//! A [`Client`] is a cloneable handle; one task behind it keeps the connection, reconnects and resumes, and
+//! what goes wrong with the network is not seen by its user. What does not verify is an [`Alarm`].
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use sealcast::client::{Client, ClientConfig, Connector, Ephemeral, NewAccount};
+//!
+//! let config = ClientConfig::new(Connector::new(None)?);
+//! let account = NewAccount { server: "https://chat.example".to_owned(), username: "ann".to_owned(), ttl: None };
+//! let ann = Client::register(config, account, Arc::new(Ephemeral)).await?;
+//! let chat = ann.create_chat("Lunch").await?;
+//! let sent = ann.send(chat, "anyone?").await?;
+//! println!("entry {} of the log", sent.seq);
+//! # Ok(()) }
+//! ```
+
+mod account;
+mod backoff;
+mod body;
+mod chat;
+mod config;
+mod engine;
+mod error;
+mod event;
+mod failure;
+mod handle;
+mod keyring;
+mod net;
+mod profile;
+mod storage;
+
+pub use account::{NewAccount, PendingLink, SESSION_TTL};
+pub use body::{Body, Reply};
+pub use config::ClientConfig;
+pub use engine::history::{History, HistoryPage};
+pub use error::{ClientError, CloseReason, SendError};
+pub use event::{Alarm, Event, Message};
+pub use failure::VerificationFailure;
+pub use handle::{ChatMember, ChatSummary, Client, EventStream, Sent, Stats};
+pub use net::{Connector, Endpoint, NetworkError};
+pub use profile::Profile;
+pub use storage::{Ephemeral, MemoryStorage, Record, Storage, StorageError};

@@ -1,0 +1,27 @@
+//! Makes, wraps and opens everything secret: identity and session keys, copies, ciphertexts, hand-overs.
+//!
+//! Lives here: pure functions over bytes; every primitive comes from a reviewed library. Wing: imports the
+//! protocol alone. Checking a signature needs no secret and is the protocol's work.
+//! Invariants: C1 secrets are zeroized when dropped and never printed. C2 opening fails with one opaque error,
+//! whatever was wrong. C3 nothing is sealed to a key that the protocol's test calls unsound.
+
+mod cipher;
+pub mod error;
+pub mod handover;
+pub mod hpke;
+pub mod keypair;
+pub mod link_code;
+pub mod message;
+pub mod name;
+pub mod profile;
+pub mod random;
+pub mod safety_number;
+pub mod secret;
+pub mod wrap;
+
+#[cfg(test)]
+mod wycheproof;
+
+pub use error::{OpenError, SealError};
+pub use keypair::{IdentitySecret, SessionSecrets};
+pub use secret::Secret;
