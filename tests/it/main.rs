@@ -23,4 +23,5 @@ mod membership;
 mod messages;
 mod operations;
 mod support;
+mod tidy;
 mod transport;

@@ -8,6 +8,7 @@
 //! bounded; full means `rate_limited`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -98,7 +99,7 @@ impl Work {
 struct InFlight {
     ticket: u64,
     submit: Submit,
-    item: Box<Item>,
+    item: Arc<Item>,
     /// The announcement that goes out with copies.
     announcement: Option<SignedAnnouncement>,
     /// What the sender is told once the item, which carries the key alone, is stored.
@@ -196,16 +197,16 @@ impl ChatActor {
         }
         let now = self.broker.store.clock().now();
         match state.submit(now, submit.who, &submit.signing_key, &submit.send) {
-            Decision::Append(item) => self.append(submit, item, None, ctx),
-            Decision::StoreKey(item, refusal) => self.append(submit, item, Some(refusal), ctx),
+            Decision::Append(item) => self.append(submit, Arc::from(item), None, ctx),
+            Decision::StoreKey(item, refusal) => self.append(submit, Arc::from(item), Some(refusal), ctx),
             Decision::Refuse(refusal) => self.refuse_unless_repeat(submit, refusal, ctx),
         }
     }
 
-    fn append(&mut self, submit: Submit, item: Box<Item>, refusal: Option<Refusal>, ctx: &mut Context<Self>) {
+    fn append(&mut self, submit: Submit, item: Arc<Item>, refusal: Option<Refusal>, ctx: &mut Context<Self>) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let append = Append { item: Item::clone(&item), ticket, reply: ctx.address().recipient() };
+        let append = Append { item: Arc::clone(&item), ticket, reply: ctx.address().recipient() };
         let taken = self.broker.writer_of(self.chat_id).map(|writer| writer.try_send(append));
         let announcement = match &self.phase {
             Phase::Ready(state) if !item.copies.is_empty() => state.announcement(item.key_id).cloned(),
@@ -250,7 +251,7 @@ impl ChatActor {
         if let Some(refusal) = done.refusal {
             return done.submit.answer(Err(refusal), &self.broker.metrics);
         }
-        let Some(entry) = done.item.entry else { return };
+        let Some(entry) = Arc::unwrap_or_clone(done.item).entry else { return };
         if done.submit.send.new_key.as_ref().is_some_and(|new_key| new_key.staged.is_some()) {
             self.staging.remove(done.submit.who.session_id);
         }

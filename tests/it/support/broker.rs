@@ -48,7 +48,7 @@ impl Broker {
     }
 
     async fn start_at(listen: Settings, settings: Settings) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sealcast"));
+        let mut command = Command::new(executable());
         command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped());
         if std::env::var_os("SEALCAST_TEST_LOG").is_none() {
             command.stderr(Stdio::null());
@@ -147,6 +147,12 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The program under test: the one that was built with these tests, unless `SEALCAST_TEST_BROKER` names a copy
+/// that another user may run.
+pub fn executable() -> std::ffi::OsString {
+    std::env::var_os("SEALCAST_TEST_BROKER").unwrap_or_else(|| env!("CARGO_BIN_EXE_sealcast").into())
 }
 
 /// One HTTP/1.1 exchange, by hand.
