@@ -57,6 +57,7 @@ pub struct ChatActor {
     refresh_wanted: bool,
     /// Connections that ask to stand in the chat while it is not ready to say where it stands itself.
     asking: Vec<(Subscriber, oneshot::Sender<Subscribed>)>,
+    watches_overdue: bool,
     busy_at: Instant,
 }
 
@@ -133,6 +134,7 @@ impl ChatActor {
                 delivered: None,
                 refresh_wanted: false,
                 asking: Vec::new(),
+                watches_overdue: false,
                 busy_at: Instant::now(),
                 broker,
             }
@@ -277,6 +279,7 @@ impl ChatActor {
             return;
         }
         self.requeue(ctx);
+        self.watch_overdue(ctx);
         self.phase = Phase::Away;
         self.refresh_wanted = false;
         let (broker, chat_id, since) = (self.broker.clone(), self.chat_id, self.delivered);
@@ -358,7 +361,10 @@ impl ChatActor {
             let who = subscriber.connection.who().filter(|who| state.is_recipient(who.session_id));
             let subscribed = match who {
                 None => Subscribed::Stranger,
-                Some(_) if subscriber.position < delivered => Subscribed::Behind,
+                Some(who) if subscriber.position < delivered => {
+                    self.fan_out.remove_session(who.session_id);
+                    Subscribed::Behind
+                }
                 Some(who) => {
                     self.fan_out.insert(who.session_id, subscriber);
                     Subscribed::Live
@@ -464,6 +470,22 @@ impl ChatActor {
         }
         self.queue.push_back(work);
         self.pump(ctx);
+        self.watch_overdue(ctx);
+    }
+
+    /// Sees to it that what waits is answered in time, though the store says nothing.
+    fn watch_overdue(&mut self, ctx: &mut Context<Self>) {
+        let Some(oldest) = self.queue.front() else { return };
+        if self.watches_overdue {
+            return;
+        }
+        self.watches_overdue = true;
+        let left = self.broker.options.deadline.saturating_sub(oldest.since().elapsed());
+        ctx.run_later(left + Duration::from_millis(1), |actor, ctx| {
+            actor.watches_overdue = false;
+            actor.answer_overdue();
+            actor.watch_overdue(ctx);
+        });
     }
 }
 
