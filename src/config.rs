@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use ::config::{Config, Environment, File, FileFormat};
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::limits::{COPIES_PER_FRAME_MAX, CURSORS_MAX, STAGED_PARTS_MAX};
 use crate::telemetry::subscriber::LogFormat;
 
 /// The defaults, with their comments.
@@ -173,6 +174,17 @@ impl Settings {
             ("session.lifetime_max_s", self.session.lifetime_max_s, 1, 1 << 31),
             ("session.live_max", self.session.live_max, 1, 1_000),
             ("session.pending_s", self.session.pending_s, 1, 86_400),
+            ("session.chats_max", self.session.chats_max, 1, CURSORS_MAX as u64),
+            ("session.certificates_per_hour_max", self.session.certificates_per_hour_max, 1, 1_000_000),
+            ("chat.idle_s", self.chat.idle_s, 1, 86_400),
+            ("keys.recipients_large", self.keys.recipients_large, 1, 100_000),
+            (
+                "limits.membership_changes_per_minute",
+                u64::from(self.limits.membership_changes_per_minute),
+                1,
+                1_000_000,
+            ),
+            ("drain.retry_spread_ms", self.drain.retry_spread_ms, 0, 3_600_000),
             ("keys.messages_max", self.keys.messages_max, 1, 10_000),
             ("keys.messages_max_large", self.keys.messages_max_large, 1, 10_000),
             ("keys.age_max_s", self.keys.age_max_s, 3_600, 7_776_000),
@@ -187,6 +199,13 @@ impl Settings {
             if !(min..=max).contains(&value) {
                 return Err(ConfigError::Range { key, value, min, max });
             }
+        }
+        // Every recipient needs a copy of a key, and a list of copies has its bound.
+        let recipients = self.chat.members_max.saturating_mul(self.session.live_max);
+        let copies_max = u64::from(STAGED_PARTS_MAX) * COPIES_PER_FRAME_MAX as u64;
+        if recipients > copies_max {
+            let max = copies_max / self.session.live_max;
+            return Err(ConfigError::Range { key: "chat.members_max", value: self.chat.members_max, min: 1, max });
         }
         if self.server.name.is_empty() || self.server.name.len() > 255 {
             return Err(ConfigError::Range {

@@ -36,7 +36,7 @@ CREATE TABLE user_sessions (
     state              text NOT NULL CHECK (state IN ('pending', 'live', 'expired', 'revoked')),
     label              bytea,
     last_seen_at       timestamptz,
-    -- Of a linked session: the proof of its code, and what the approving session handed over, until it is fetched.
+    -- Of a linked session: the proof of its code, and what the approving session handed over, sealed to it.
     link_proof         bytea CHECK (octet_length(link_proof) = 32),
     handover           bytea,
     CHECK (state = 'pending' OR certificate IS NOT NULL)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Broker;
 use super::chat::messages::{Subscribe, Subscribed};
-use super::connection::Connection;
+use super::connection::{Connection, Lagging};
 use super::directory::Subscriber;
 use crate::protocol::frame::{Direction, Nothing, Page, ServerFrame};
 use crate::protocol::ids::{ChatId, Seq};
@@ -42,19 +42,20 @@ pub async fn run(broker: Broker, connection: Arc<Connection>, who: Requester) {
 }
 
 /// Brings one chat up to date, or moves its place on.
-async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester, (chat_id, after): (ChatId, Seq)) {
+async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester, lagging: Lagging) {
+    let Lagging { chat_id, after, .. } = lagging;
     let _reading = connection.reading.lock().await;
     connection.outbox.drained().await;
     match subscribe(broker, connection, chat_id, after).await {
-        Subscribed::Live => return connection.set_live(chat_id),
+        Subscribed::Live => return connection.caught_up(lagging),
         Subscribed::Stranger => return connection.forget(chat_id),
         Subscribed::Again => return,
         Subscribed::Waiting | Subscribed::Behind => {}
     }
     match read_page(broker, who, chat_id, after).await {
-        Ok(page) if page.entries.is_empty() => connection.set_live(chat_id),
+        Ok(page) if page.entries.is_empty() => connection.caught_up(lagging),
         Ok(page) => {
-            connection.lag_from(chat_id, page.up_to);
+            connection.advance(lagging, page.up_to);
             broker.metrics.catch_up_pages.inc();
             connection.push_reply(&ServerFrame::Page(page));
         }

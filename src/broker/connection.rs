@@ -39,8 +39,25 @@ pub struct Connection {
 enum Place {
     /// New entries are handed over as they are committed.
     Live,
-    /// Entries after this one are to be read from the store.
-    Lagging(Seq),
+    /// It is about to be found live or behind.
+    Standing,
+    /// Entries after `after` are to be read from the store.
+    Lagging {
+        after: Seq,
+        /// Grows with each new word that it lags, so that whoever brings it up to date sees a word that came
+        /// meanwhile.
+        words: u64,
+    },
+}
+
+/// A chat that lags.
+#[derive(Debug, Clone, Copy)]
+pub struct Lagging {
+    /// The chat.
+    pub chat_id: ChatId,
+    /// Entries after this one are to be read.
+    pub after: Seq,
+    words: u64,
 }
 
 impl Connection {
@@ -93,27 +110,45 @@ impl Connection {
     /// its place: only its reader moves it.
     pub fn lag(&self, chat_id: ChatId, after: Seq) {
         let mut chats = self.lock();
-        let place = chats.entry(chat_id).or_insert(Place::Live);
-        if *place == Place::Live {
-            *place = Place::Lagging(after);
-            drop(chats);
-            self.wake.notify_one();
+        match chats.entry(chat_id).or_insert(Place::Standing) {
+            Place::Lagging { words, .. } => *words += 1,
+            place @ (Place::Live | Place::Standing) => *place = Place::Lagging { after, words: 0 },
+        }
+        drop(chats);
+        self.wake.notify_one();
+    }
+
+    /// Notes that it is about to stand in a chat: its end must find the chat, and a word that it lags must not be
+    /// lost.
+    pub fn stand(&self, chat_id: ChatId) {
+        self.lock().insert(chat_id, Place::Standing);
+    }
+
+    /// Whether it stands in a chat, live or not.
+    #[must_use]
+    pub fn is_in(&self, chat_id: ChatId) -> bool {
+        self.lock().contains_key(&chat_id)
+    }
+
+    /// Notes that a chat in which it stood is live, unless it lags by now.
+    pub fn stood(&self, chat_id: ChatId) {
+        if let Some(place @ Place::Standing) = self.lock().get_mut(&chat_id) {
+            *place = Place::Live;
         }
     }
 
-    /// Notes that it is about to stand in a chat, so that its end finds the chat.
-    pub fn stand(&self, chat_id: ChatId) {
-        self.lock().entry(chat_id).or_insert(Place::Live);
-    }
-
     /// Moves on the place of a chat that lags.
-    pub fn lag_from(&self, chat_id: ChatId, after: Seq) {
-        self.lock().insert(chat_id, Place::Lagging(after));
+    pub fn advance(&self, lagging: Lagging, after: Seq) {
+        self.lock().insert(lagging.chat_id, Place::Lagging { after, words: lagging.words });
     }
 
-    /// Notes that a chat is live.
-    pub fn set_live(&self, chat_id: ChatId) {
-        self.lock().insert(chat_id, Place::Live);
+    /// Notes that a chat that lagged has caught up, unless it was said to lag again meanwhile.
+    pub fn caught_up(&self, lagging: Lagging) {
+        if let Some(place @ Place::Lagging { .. }) = self.lock().get_mut(&lagging.chat_id)
+            && matches!(place, Place::Lagging { words, .. } if *words == lagging.words)
+        {
+            *place = Place::Live;
+        }
     }
 
     /// Forgets a chat.
@@ -121,12 +156,12 @@ impl Connection {
         self.lock().remove(&chat_id);
     }
 
-    /// A chat that lags, and the place from which it is to be read.
+    /// A chat that lags.
     #[must_use]
-    pub fn next_lagging(&self) -> Option<(ChatId, Seq)> {
+    pub fn next_lagging(&self) -> Option<Lagging> {
         self.lock().iter().find_map(|(chat_id, place)| match place {
-            Place::Lagging(after) => Some((*chat_id, *after)),
-            Place::Live => None,
+            Place::Lagging { after, words } => Some(Lagging { chat_id: *chat_id, after: *after, words: *words }),
+            Place::Live | Place::Standing => None,
         })
     }
 

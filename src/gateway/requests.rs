@@ -49,7 +49,7 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
         Request::Send(send) => {
             let signing_key = caller.signing_key;
             let chat_id = send.chat_id;
-            to_chat(&broker, chat_id, Submit { who, signing_key, send, since: Instant::now(), responder });
+            to_chat(&broker, chat_id, Submit { who, signing_key, send, since: Instant::now(), responder, count: None });
         }
         Request::StageCopies(part) => to_chat(&broker, part.chat_id, Stage { who, part, responder }),
         Request::ChangeMembership(change) => {
@@ -84,8 +84,10 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
         }),
         Request::RevokeSession(revoke) => spawn(responder, async move {
             let changed = broker.store.revoke_session(who.user_id, who.session_id, &revoke.revocation).await?;
-            broker.sessions_changed(&changed, CloseCode::SessionRevoked);
-            Ok(Reply::Done(Nothing {}))
+            // A session that revokes itself gets its answer before its connection closes.
+            let done = Ok(Reply::Done(Nothing {}));
+            actix::spawn(async move { broker.sessions_changed(&changed, CloseCode::SessionRevoked) });
+            done
         }),
         Request::FetchHandover(_) => {
             spawn(responder, async move { broker.store.handover(who.session_id).await.map(Reply::Handover) });
@@ -182,7 +184,14 @@ macro_rules! answerable {
 answerable!(Submit, Stage, Control);
 
 async fn create_chat(broker: &Broker, who: Requester, create: &CreateChat) -> Result<Reply, Failure> {
-    let changed = broker.store.create_chat(who, create, &broker.options.sessions).await?;
+    let limits = &broker.options.sessions;
+    let changed = match broker.store.create_chat(who, create, limits).await {
+        Err(Failure::ExpiryDue) => {
+            broker.expire(who.user_id).await?;
+            broker.store.create_chat(who, create, limits).await?
+        }
+        result => result?,
+    };
     if !changed.duplicate {
         let sessions = broker.store.live_sessions(who.user_id).await?;
         welcome(broker, create.chat_id, changed.seq, &sessions);
@@ -216,9 +225,11 @@ async fn resume(
                 broker.directory.unsubscribe(position.chat_id, connection);
                 ahead = Some(position.last_seq);
             }
-            Some((seq, Subscribed::Live)) if seq >= floor => connection.set_live(position.chat_id),
-            Some((seq, Subscribed::Waiting)) if seq == position.last_seq => connection.set_live(position.chat_id),
+            Some((seq, Subscribed::Live)) if seq >= floor => connection.stood(position.chat_id),
+            Some((seq, Subscribed::Waiting)) if seq == position.last_seq => connection.stood(position.chat_id),
             Some((seq, _)) => connection.lag(position.chat_id, seq.max(floor)),
+            // What this connection resumed before goes on where it is.
+            None if connection.is_in(position.chat_id) => {}
             None => connection.lag(position.chat_id, floor),
         }
     }

@@ -5,6 +5,7 @@
 //! the outbox.
 //! Messages in: [`Frame`], [`Pong`], [`TransportClosed`] from the transport.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -25,7 +26,8 @@ use crate::protocol::error::{CloseCode, ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{
     Authenticate, Authenticated, Hello, Reply, Request, ServerFrame, SessionState, login_bytes,
 };
-use crate::protocol::ids::{SessionId, Timestamp};
+use crate::protocol::ids::{ChatId, SessionId, Timestamp};
+use crate::protocol::limits::STAGED_KEPT_S;
 use crate::protocol::verify::Verifier;
 use crate::store::Failure;
 use crate::store::members::Requester;
@@ -55,6 +57,7 @@ pub struct SessionActor {
     heartbeat: Heartbeat,
     requests: Rate,
     membership_changes: Rate,
+    staged: HashMap<ChatId, Instant>,
     mailbox: usize,
 }
 
@@ -72,6 +75,12 @@ enum Stage {
     /// Going.
     Closed,
 }
+
+/// The longest timer.
+const TIMER_MAX: Duration = Duration::from_secs(86_400);
+
+/// Chats for which one connection may have copies ahead of their message.
+const STAGED_CHATS_MAX: usize = 4;
 
 /// A key with which nobody signs: what an unknown session's login is checked against, so that it takes as long.
 const NOBODY: SigningKey = SigningKey([
@@ -92,6 +101,7 @@ impl SessionActor {
             heartbeat: Heartbeat::new(door.ping_interval(), Instant::now()),
             requests: Rate::new(limits.requests_per_s, Duration::from_secs(1), limits.requests_burst),
             membership_changes: Rate::new(changes, minute, changes),
+            staged: HashMap::new(),
             door: door.clone(),
             mailbox,
         }
@@ -180,10 +190,30 @@ impl SessionActor {
         }
         let changes_members =
             matches!(request, Request::ChangeMembership(_) | Request::CreateChat(_) | Request::DeleteChat(_));
-        if changes_members && let Verdict::Wait(wait) = self.membership_changes.check() {
-            return responder.refuse(too_often(wait));
+        if changes_members {
+            match self.membership_changes.check() {
+                Verdict::Pass => {}
+                Verdict::Wait(wait) => return responder.refuse(too_often(wait)),
+                Verdict::Flood => return responder.refuse(too_often(Duration::from_secs(60))),
+            }
+        }
+        if let Request::StageCopies(part) = &request
+            && let Err(refusal) = self.stage(part.chat_id)
+        {
+            return responder.refuse(refusal);
         }
         requests::live(&self.door, &caller, request, responder);
+    }
+
+    /// Bounds what one connection may leave in memory ahead of its messages.
+    fn stage(&mut self, chat_id: ChatId) -> Result<(), Refusal> {
+        let kept = Duration::from_secs(STAGED_KEPT_S);
+        self.staged.retain(|_, since| since.elapsed() < kept);
+        if self.staged.len() >= STAGED_CHATS_MAX && !self.staged.contains_key(&chat_id) {
+            return Err(too_often(kept));
+        }
+        self.staged.insert(chat_id, Instant::now());
+        Ok(())
     }
 
     fn authenticate(&mut self, authenticate: &Authenticate, responder: Responder, ctx: &mut Context<Self>) {
@@ -273,17 +303,21 @@ impl SessionActor {
     /// Ends the connection when its session's time runs out, and writes that down at once.
     fn expire_at(&self, expired_at: Timestamp, ctx: &mut Context<Self>) {
         let left = expired_at.get().saturating_sub(self.door.broker.store.clock().now().get());
-        // Timers reach a year; what is further off is judged by every request in any case.
-        let left = Duration::from_micros(left).min(Duration::from_secs(31_536_000));
-        ctx.run_later(left, |actor, _| {
-            let (broker, connection, who) =
-                (actor.door.broker.clone(), Arc::clone(&actor.connection), actor.connection.who());
-            actix::spawn(async move {
-                if let Some(who) = who {
-                    let _ = broker.expire(who.user_id).await;
+        // A timer does not reach for ever; an early one looks and is set again.
+        ctx.run_later(Duration::from_micros(left).min(TIMER_MAX), |actor, ctx| {
+            let (broker, who) = (actor.door.broker.clone(), actor.connection.who());
+            let look = async move {
+                let who = who?;
+                let _ = broker.expire(who.user_id).await;
+                broker.store.login_session(who.session_id).await.ok()?
+            };
+            ctx.spawn(look.into_actor(actor).map(|session, actor, ctx| match session {
+                // Still waiting, or approved meanwhile, or far from its end.
+                Some(session) if matches!(session.state, SessionState::Pending | SessionState::Live) => {
+                    actor.expire_at(session.expired_at, ctx);
                 }
-                connection.close(CloseCode::SessionExpired);
-            });
+                _ => actor.connection.close(CloseCode::SessionExpired),
+            }));
         });
     }
 

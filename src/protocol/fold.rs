@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::binary::{ExchangeKey, Hash, SigningKey};
 use super::canonical::{Canonical, label};
 use super::certificate::{Revoker, SignedCertificate, SignedRevocation};
-use super::ids::{ChatId, Epoch, Seq, SessionId, Timestamp, UserId};
+use super::ids::{ChatId, Epoch, Place, Seq, SessionId, Timestamp, UserId};
 use super::log::{EntryBody, SessionOut};
 use super::membership::{Change, Membership, MembershipError, SignedChange};
 use super::verify::Verifier;
@@ -27,6 +27,8 @@ pub struct Recipient {
     pub public_key: ExchangeKey,
     /// What it signs with.
     pub signing_public_key: SigningKey,
+    /// The place of its certificate in its user's chain.
+    pub place: Place,
     /// When it expires.
     pub expired_at: Timestamp,
 }
@@ -39,8 +41,18 @@ pub struct ChatFold {
     /// The first change, until its session's certificate follows and lets its signature be checked.
     founding: Option<SignedChange>,
     recipients: BTreeMap<SessionId, Recipient>,
+    departed: BTreeMap<SessionId, Departed>,
     epoch: Epoch,
     roster_version: Seq,
+}
+
+/// A session that a `session_out` took away, and what its return would need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Departed {
+    /// It never returns.
+    Revoked,
+    /// It returns with a certificate from after this place of its user's chain.
+    Expired(Place),
 }
 
 impl ChatFold {
@@ -55,6 +67,7 @@ impl ChatFold {
             membership: Membership::create(chat_id, first)?,
             founding: Some(first.clone()),
             recipients: BTreeMap::new(),
+            departed: BTreeMap::new(),
             epoch: Epoch::saturating(1),
             roster_version: Seq::saturating(1),
         })
@@ -104,7 +117,7 @@ impl ChatFold {
         match body {
             EntryBody::Message(_) => Ok(()),
             EntryBody::Membership(signed) => self.apply_membership(seq, signed),
-            EntryBody::SessionIn(signed) => self.apply_session_in(seq, signed),
+            EntryBody::SessionIn(signed) => self.apply_session_in(seq, created_at, signed),
             EntryBody::SessionOut(SessionOut::Revoked(signed)) => self.apply_revoked(seq, signed),
             EntryBody::SessionOut(SessionOut::Expired { user_id, session_id }) => {
                 self.apply_expired(seq, created_at, *user_id, *session_id)
@@ -137,7 +150,12 @@ impl ChatFold {
         Ok(())
     }
 
-    fn apply_session_in(&mut self, seq: Seq, signed: &SignedCertificate) -> Result<(), FoldError> {
+    fn apply_session_in(
+        &mut self,
+        seq: Seq,
+        created_at: Timestamp,
+        signed: &SignedCertificate,
+    ) -> Result<(), FoldError> {
         let certificate = &signed.certificate;
         let Some(member) = self.membership.members.get(&certificate.user_id) else {
             return Err(FoldError::GhostMember);
@@ -147,6 +165,14 @@ impl ChatFold {
         }
         if self.recipients.contains_key(&certificate.session_id) {
             return Err(FoldError::AlreadyIn);
+        }
+        let may_return = match self.departed.get(&certificate.session_id) {
+            None => true,
+            Some(Departed::Revoked) => false,
+            Some(Departed::Expired(place)) => certificate.place > *place,
+        };
+        if !may_return || certificate.expired_at <= created_at {
+            return Err(FoldError::Over);
         }
         if let Some(first) = &self.founding {
             let is_founder = first.change.actor.session_id == certificate.session_id;
@@ -160,6 +186,7 @@ impl ChatFold {
             user_id: certificate.user_id,
             public_key: certificate.public_key,
             signing_public_key: certificate.signing_public_key,
+            place: certificate.place,
             expired_at: certificate.expired_at,
         };
         self.recipients.insert(certificate.session_id, recipient);
@@ -183,7 +210,7 @@ impl ChatFold {
         if !verifies {
             return Err(FoldError::Signature);
         }
-        self.take_out(seq, user_id, revocation.session_id)
+        self.take_out(seq, user_id, revocation.session_id, Departed::Revoked)
     }
 
     fn apply_expired(
@@ -197,14 +224,22 @@ impl ChatFold {
         if created_at < recipient.expired_at {
             return Err(FoldError::NotExpired);
         }
-        self.take_out(seq, user_id, session_id)
+        let departed = Departed::Expired(recipient.place);
+        self.take_out(seq, user_id, session_id, departed)
     }
 
-    fn take_out(&mut self, seq: Seq, user_id: UserId, session_id: SessionId) -> Result<(), FoldError> {
+    fn take_out(
+        &mut self,
+        seq: Seq,
+        user_id: UserId,
+        session_id: SessionId,
+        departed: Departed,
+    ) -> Result<(), FoldError> {
         if self.recipients.get(&session_id).is_none_or(|recipient| recipient.user_id != user_id) {
             return Err(FoldError::NotIn);
         }
         self.recipients.remove(&session_id);
+        self.departed.insert(session_id, departed);
         self.roster_changed(seq, true);
         Ok(())
     }
@@ -261,7 +296,189 @@ pub enum FoldError {
     /// A session that is not in.
     #[error("the session is not a recipient")]
     NotIn,
+    /// A session that was revoked, or whose certificate's time is over.
+    #[error("the session was revoked, or its certificate has run out")]
+    Over,
     /// An expiry before its time.
     #[error("the session had not expired")]
     NotExpired,
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::Signer;
+
+    use super::super::binary::{IdentityKey, Signature};
+    use super::super::certificate::{Certificate, Revocation, chain_start};
+    use super::super::envelope::Seen;
+    use super::super::ids::ChangeNo;
+    use super::super::log::log_start;
+    use super::super::membership::{Actor, MembershipChange, Target, chain_start as membership_start};
+    use super::*;
+
+    /// A user with one session.
+    struct User {
+        user_id: UserId,
+        identity: ed25519_dalek::SigningKey,
+        signing: ed25519_dalek::SigningKey,
+        certificate: SignedCertificate,
+    }
+
+    impl User {
+        fn new(seed: u8) -> Self {
+            let user_id = UserId::generate();
+            let identity = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]);
+            let signing = ed25519_dalek::SigningKey::from_bytes(&[seed + 100; 32]);
+            let mut point = [0; 32];
+            point[0] = 9;
+            let certificate = Certificate {
+                user_id,
+                place: Place::saturating(1),
+                previous: chain_start(user_id),
+                session_id: SessionId::generate(),
+                public_key: ExchangeKey(point),
+                signing_public_key: SigningKey(signing.verifying_key().to_bytes()),
+                created_at: Timestamp::saturating(1_000),
+                expired_at: Timestamp::saturating(2_000),
+            };
+            let signature = Signature(identity.sign(&certificate.signed_bytes()).to_bytes());
+            Self { user_id, identity, signing, certificate: SignedCertificate { certificate, signature } }
+        }
+
+        fn renewed(&self, place: u64) -> SignedCertificate {
+            let mut certificate = self.certificate.certificate.clone();
+            certificate.place = Place::saturating(place);
+            certificate.expired_at = Timestamp::saturating(9_000);
+            let signature = Signature(self.identity.sign(&certificate.signed_bytes()).to_bytes());
+            SignedCertificate { certificate, signature }
+        }
+
+        fn session_id(&self) -> SessionId {
+            self.certificate.certificate.session_id
+        }
+
+        fn target(&self) -> Target {
+            Target { user_id: self.user_id, identity_key: IdentityKey(self.identity.verifying_key().to_bytes()) }
+        }
+
+        fn sign(&self, chat_id: ChatId, change: MembershipChange) -> SignedChange {
+            let signature = Signature(self.signing.sign(&change.signed_bytes(chat_id)).to_bytes());
+            SignedChange { change, signature }
+        }
+
+        fn change(&self, fold: &ChatFold, change: Change, target: &Self) -> EntryBody {
+            let Target { user_id, identity_key } = self.target();
+            let change = MembershipChange {
+                n: fold.membership().head.next(),
+                previous: fold.membership().hash,
+                seen: Seen { seq: Seq::saturating(1), log_hash: log_start(fold.chat_id()) },
+                actor: Actor { user_id, session_id: self.session_id(), identity_key },
+                change,
+                target: target.target(),
+            };
+            EntryBody::Membership(self.sign(fold.chat_id(), change))
+        }
+    }
+
+    fn seq(value: u64) -> Seq {
+        Seq::saturating(value)
+    }
+
+    const NOW: Timestamp = Timestamp::saturating(1_500);
+    const LATER: Timestamp = Timestamp::saturating(2_500);
+
+    /// A chat of ada's with bob in it.
+    fn chat() -> (ChatFold, User, User) {
+        let (ada, bob, chat_id) = (User::new(1), User::new(2), ChatId::generate());
+        let Target { user_id, identity_key } = ada.target();
+        let create = MembershipChange {
+            n: ChangeNo::saturating(1),
+            previous: membership_start(chat_id),
+            seen: Seen { seq: Seq::default(), log_hash: log_start(chat_id) },
+            actor: Actor { user_id, session_id: ada.session_id(), identity_key },
+            change: Change::Create,
+            target: ada.target(),
+        };
+        let mut fold = ChatFold::begin(chat_id, &EntryBody::Membership(ada.sign(chat_id, create))).unwrap();
+        fold.apply(seq(2), NOW, &EntryBody::SessionIn(ada.certificate.clone())).unwrap();
+        let add =
+            Change::Add { can_write: true, can_manage: false, roster_hash: fold.roster_hash(), epoch: fold.epoch() };
+        let added = ada.change(&fold, add, &bob);
+        fold.apply(seq(3), NOW, &added).unwrap();
+        fold.apply(seq(4), NOW, &EntryBody::SessionIn(bob.certificate.clone())).unwrap();
+        (fold, ada, bob)
+    }
+
+    fn expiry(user: &User) -> EntryBody {
+        EntryBody::SessionOut(SessionOut::Expired { user_id: user.user_id, session_id: user.session_id() })
+    }
+
+    #[test]
+    fn f1_ghosts_and_forgeries_change_nothing() {
+        let (fold, ada, bob) = chat();
+        let eve = User::new(3);
+        let mut foreign = bob.renewed(2);
+        foreign.certificate.user_id = ada.user_id;
+        let forged = [
+            (EntryBody::SessionIn(eve.certificate.clone()), FoldError::GhostMember),
+            (EntryBody::SessionIn(foreign), FoldError::Certificate),
+            (EntryBody::SessionIn(bob.certificate.clone()), FoldError::AlreadyIn),
+            (eve.change(&fold, Change::Remove, &bob), FoldError::GhostSession),
+            (expiry(&bob), FoldError::NotExpired),
+            (bob.change(&fold, Change::Remove, &ada), FoldError::Membership(MembershipError::CannotManage)),
+        ];
+        for (body, error) in forged {
+            let mut copy = fold.clone();
+            assert_eq!(copy.apply(seq(5), NOW, &body).unwrap_err(), error);
+            assert_eq!(copy, fold);
+        }
+    }
+
+    #[test]
+    fn f2_whatever_takes_a_recipient_away_raises_the_epoch() {
+        let (fold, ada, bob) = chat();
+        let mut removed = fold.clone();
+        let remove = ada.change(&fold, Change::Remove, &bob);
+        removed.apply(seq(5), NOW, &remove).unwrap();
+        let mut expired = fold.clone();
+        expired.apply(seq(5), LATER, &expiry(&bob)).unwrap();
+        for after in [removed, expired] {
+            assert_eq!(after.epoch(), fold.epoch().next());
+            assert!(!after.recipients().contains_key(&bob.session_id()));
+            assert_ne!(after.roster_hash(), fold.roster_hash());
+        }
+    }
+
+    #[test]
+    fn a_session_that_expired_returns_with_a_newer_certificate_alone() {
+        let (mut fold, _, bob) = chat();
+        fold.apply(seq(5), LATER, &expiry(&bob)).unwrap();
+        let old = EntryBody::SessionIn(bob.certificate.clone());
+        assert_eq!(fold.apply(seq(6), LATER, &old).unwrap_err(), FoldError::Over);
+        assert_eq!(fold.apply(seq(6), NOW, &old).unwrap_err(), FoldError::Over, "whatever time the server claims");
+        let same_place = EntryBody::SessionIn(bob.renewed(1));
+        assert_eq!(fold.apply(seq(6), LATER, &same_place).unwrap_err(), FoldError::Over);
+        fold.apply(seq(6), LATER, &EntryBody::SessionIn(bob.renewed(2))).unwrap();
+        assert!(fold.recipients().contains_key(&bob.session_id()));
+    }
+
+    #[test]
+    fn a_session_that_was_revoked_never_returns() {
+        let (mut fold, _, bob) = chat();
+        let revocation = Revocation {
+            user_id: bob.user_id,
+            place: Place::saturating(2),
+            previous: bob.certificate.chain_hash(),
+            session_id: bob.session_id(),
+            revoker: Revoker::Identity,
+            created_at: NOW,
+        };
+        let signature = Signature(bob.identity.sign(&revocation.signed_bytes()).to_bytes());
+        let revoked = EntryBody::SessionOut(SessionOut::Revoked(SignedRevocation { revocation, signature }));
+        fold.apply(seq(5), NOW, &revoked).unwrap();
+        for place in [1, 2, 3] {
+            let back = EntryBody::SessionIn(bob.renewed(place));
+            assert_eq!(fold.apply(seq(6), NOW, &back).unwrap_err(), FoldError::Over);
+        }
+    }
 }

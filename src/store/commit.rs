@@ -210,9 +210,9 @@ impl Connection {
         look_for_ids: bool,
         uncovered: &HashSet<ChatId>,
     ) -> Result<Attempt, StoreError> {
-        let present = if look_for_ids { self.messages_present(items).await? } else { HashSet::new() };
+        let mut present = if look_for_ids { self.messages_present(items).await? } else { HashSet::new() };
         let (mut locked, mut keys) = self.lock(items).await?;
-        let verdicts = judge(items, &mut locked, &mut keys, &present, uncovered);
+        let verdicts = judge(items, &mut locked, &mut keys, &mut present, uncovered);
         let accepted: Vec<&Item> = items
             .iter()
             .zip(&verdicts)
@@ -409,7 +409,7 @@ fn judge(
     items: &[Arc<Item>],
     locked: &mut HashMap<ChatId, Locked>,
     keys: &mut HashMap<Uuid, StoredKey>,
-    present: &HashSet<(Uuid, Uuid, i64)>,
+    present: &mut HashSet<(Uuid, Uuid, i64)>,
     uncovered: &HashSet<ChatId>,
 ) -> Vec<Verdict> {
     let mut stopped: HashSet<ChatId> = HashSet::new();
@@ -433,7 +433,7 @@ fn judge_item(
     item: &Item,
     chat: &mut Locked,
     keys: &mut HashMap<Uuid, StoredKey>,
-    present: &HashSet<(Uuid, Uuid, i64)>,
+    present: &mut HashSet<(Uuid, Uuid, i64)>,
 ) -> Outcome {
     let is_current = chat.last_seq == bigint(item.previous)
         && chat.epoch == bigint(item.epoch)
@@ -442,9 +442,11 @@ fn judge_item(
     if !is_current {
         return Outcome::Conflict;
     }
-    if let Some(EntryBody::Message(envelope)) = item.entry.as_ref().map(|entry| &entry.body)
-        && present.contains(&(item.chat_id.0, envelope.message_id.0, bigint(envelope.revision)))
-    {
+    let id = match item.entry.as_ref().map(|entry| &entry.body) {
+        Some(EntryBody::Message(envelope)) => Some((item.chat_id.0, envelope.message_id.0, bigint(envelope.revision))),
+        _ => None,
+    };
+    if id.is_some_and(|id| present.contains(&id)) {
         return Outcome::IdTaken;
     }
     let counter = bigint(item.counter);
@@ -476,6 +478,8 @@ fn judge_item(
     if let Some(entry) = &item.entry {
         chat.last_seq = bigint(entry.seq);
     }
+    // The same id again in this very batch is a repeat too.
+    present.extend(id);
     Outcome::Committed
 }
 

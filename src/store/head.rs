@@ -17,7 +17,9 @@ use crate::protocol::membership::Change;
 
 /// The columns of `chats` that a head is read from.
 const COLUMNS: &str = "id, owner_id, last_seq, log_hash, epoch, roster_version, roster_hash, change_no, change_hash, \
-     next_expiry IS NOT NULL AND next_expiry <= clock_timestamp() AS expiry_due, clock_timestamp() AS now";
+     next_expiry IS NOT NULL AND next_expiry <= clock_timestamp() AS expiry_due, clock_timestamp() AS now, \
+     greatest((SELECT created_at FROM chat_messages m WHERE m.chat_id = chats.id AND m.seq = last_seq), \
+         (SELECT created_at FROM chat_events e WHERE e.chat_id = chats.id AND e.seq = last_seq), chats.created_at) AS last_at";
 
 /// A chat whose row is locked.
 #[derive(Debug, Clone)]
@@ -42,7 +44,9 @@ pub struct ChatHead {
     pub change_hash: Hash,
     /// Whether a recipient's time has run out and nobody has written it down.
     pub expiry_due: bool,
-    /// The database's clock after the lock.
+    /// The time of the newest entry.
+    pub last_at: Timestamp,
+    /// The database's clock after the lock, and never before the newest entry: time does not go back in a log.
     pub now: Timestamp,
     entries: Vec<LogEntry>,
 }
@@ -84,12 +88,14 @@ impl ChatHead {
             change_no: ChangeNo::default(),
             change_hash: crate::protocol::membership::chain_start(chat_id),
             expiry_due: false,
+            last_at: now,
             now,
             entries: Vec::new(),
         }
     }
 
     fn read(row: &Row) -> Result<Self, StoreError> {
+        let last_at = timestamp(row, "last_at")?;
         Ok(Self {
             chat_id: id(row, "id", ChatId)?,
             owner_id: id(row, "owner_id", UserId)?,
@@ -101,7 +107,8 @@ impl ChatHead {
             change_no: number(row, "change_no")?,
             change_hash: fixed(row, "change_hash")?,
             expiry_due: get(row, "expiry_due")?,
-            now: timestamp(row, "now")?,
+            last_at,
+            now: timestamp(row, "now")?.max(last_at),
             entries: Vec::new(),
         })
     }

@@ -51,6 +51,8 @@ pub struct LoadedChat {
     pub last_seq: Seq,
     /// The log's hash with it.
     pub log_hash: Hash,
+    /// Its time.
+    pub last_at: Timestamp,
     /// The epoch.
     pub epoch: Epoch,
     /// The seq of the last entry that changed the recipients.
@@ -90,6 +92,7 @@ impl Store {
             Ok(Some(LoadedChat {
                 last_seq: head.last_seq,
                 log_hash: head.log_hash,
+                last_at: head.last_at,
                 epoch: head.epoch,
                 roster_version: head.roster_version,
                 roster_hash: head.roster_hash,

@@ -14,7 +14,7 @@ use super::users::{SessionLimits, certificate_of};
 use crate::protocol::certificate::SignedCertificate;
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{ChangeMembership, Changed, CreateChat, DeleteChat};
-use crate::protocol::ids::{ChatId, Epoch, Seq, SessionId, UserId};
+use crate::protocol::ids::{ChatId, Epoch, SessionId, UserId};
 use crate::protocol::keys::{InfoKeyWrap, SealedName};
 use crate::protocol::limits::{INFO_KEY_WRAPS_MAX, NAME_BYTES_MAX};
 use crate::protocol::log::{EntryBody, log_start};
@@ -61,6 +61,7 @@ impl Store {
             }
             let membership = Membership::create(chat_id, first).map_err(|error| refusal_of(error, None))?;
             check_chat_count(tx, who.user_id, limits).await?;
+            check_no_expiry_due(tx, who.user_id).await?;
             let mut head = ChatHead::new(chat_id, who.user_id, log_start(chat_id), user.now);
             let seq = head.append(EntryBody::Membership(first.clone()));
             insert_chat(tx, &head, request.name.as_ref()).await?;
@@ -134,6 +135,7 @@ impl Store {
                     return Err(Refusal::new(ErrorCode::UnknownUser, "no user of that id and identity key").into());
                 }
                 check_chat_count(tx, change.target.user_id, limits).await?;
+                check_no_expiry_due(tx, change.target.user_id).await?;
                 if membership.members.len() as u64 > members_max {
                     return Err(Refusal::limit(ErrorCode::LimitReached, "the chat is full", members_max).into());
                 }
@@ -157,16 +159,16 @@ impl Store {
         .await
     }
 
-    /// Ends a chat: everything of it goes. Owner only.
+    /// Ends a chat: everything of it goes. Owner only. Gives the sessions that were its recipients.
     ///
     /// # Errors
     /// A refusal by the membership rules, or [`StoreError`].
-    pub async fn delete_chat(&self, who: Requester, request: &DeleteChat) -> Result<Changed, Failure> {
+    pub async fn delete_chat(&self, who: Requester, request: &DeleteChat) -> Result<Vec<SessionId>, Failure> {
         let (chat_id, change) = (request.chat_id, &request.change.change);
         if change.change != Change::Delete {
             return Err(refusal_of(MembershipError::Malformed, None).into());
         }
-        self.write("delete_chat", async |tx| {
+        self.write_slowly("delete_chat", async |tx| {
             let Some(head) = ChatHead::lock(tx, chat_id).await? else { return Err(unknown_chat().into()) };
             let membership = membership(tx, &head).await?;
             if !membership.members.contains_key(&who.user_id) {
@@ -178,8 +180,9 @@ impl Store {
                 return Err(bad_signature().into());
             }
             membership.check(change).map_err(|error| refusal_of(error, Some(&head)))?;
+            let recipients = recipients(tx, chat_id).await?;
             tx.execute("DELETE FROM chats WHERE id = $1", &[&chat_id.0]).await?;
-            Ok(Changed { seq: Seq::default(), duplicate: false })
+            Ok(recipients)
         })
         .await
     }
@@ -245,6 +248,16 @@ fn check_name(name: Option<&SealedName>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A session whose time has run out must not come into a chat: its user's expiries are written down first.
+async fn check_no_expiry_due(tx: &Transaction<'_>, user_id: UserId) -> Result<(), Failure> {
+    let statement =
+        "SELECT 1 FROM user_sessions WHERE user_id = $1 AND state = 'live' AND expired_at <= clock_timestamp() LIMIT 1";
+    match tx.query_opt(statement, &[&user_id.0]).await? {
+        Some(_) => Err(Failure::ExpiryDue),
+        None => Ok(()),
+    }
+}
+
 async fn check_chat_count(tx: &Transaction<'_>, user_id: UserId, limits: &SessionLimits) -> Result<(), Failure> {
     let statement = "SELECT count(*) AS count FROM user_in_chat WHERE user_id = $1";
     let count: i64 = get(&tx.query_one(statement, &[&user_id.0]).await?, "count")?;
@@ -283,6 +296,13 @@ async fn membership(tx: &Transaction<'_>, head: &ChatHead) -> Result<Membership,
         members.insert(id(&row, "user_id", UserId)?, member);
     }
     Ok(Membership { head: head.change_no, hash: head.change_hash, owner_id: head.owner_id, members })
+}
+
+async fn recipients(tx: &Transaction<'_>, chat_id: ChatId) -> Result<Vec<SessionId>, Failure> {
+    let statement = "SELECT s.id FROM user_in_chat m JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
+         WHERE m.chat_id = $1";
+    let found = tx.query(statement, &[&chat_id.0]).await?;
+    Ok(found.iter().map(|row| id(row, "id", SessionId)).collect::<Result<_, _>>()?)
 }
 
 async fn live_certificates(tx: &Transaction<'_>, user_id: UserId) -> Result<Vec<SignedCertificate>, Failure> {

@@ -20,6 +20,9 @@ pub struct PoolOptions {
     pub deadline: Duration,
 }
 
+/// How many times longer than others a transaction may take that touches any number of rows.
+const SLOW_FACTOR: u32 = 60;
+
 /// How often a transaction that met another is tried.
 const ATTEMPTS_MAX: u32 = 5;
 
@@ -106,7 +109,23 @@ impl Store {
         name: &'static str,
         work: impl AsyncFn(&Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.run(name, IsolationLevel::ReadCommitted, false, work).await
+        self.run(name, IsolationLevel::ReadCommitted, false, self.deadline, work).await
+    }
+
+    /// Runs a transaction that may touch any number of rows, like the end of a large chat.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_slowly<T>(
+        &self,
+        name: &'static str,
+        work: impl AsyncFn(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let work = async |tx: &Transaction<'_>| {
+            tx.batch_execute("SET LOCAL statement_timeout = 0").await?;
+            work(tx).await
+        };
+        self.run(name, IsolationLevel::ReadCommitted, false, self.deadline * SLOW_FACTOR, work).await
     }
 
     /// Runs a transaction that reads from one snapshot.
@@ -118,7 +137,7 @@ impl Store {
         name: &'static str,
         work: impl AsyncFn(&Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.run(name, IsolationLevel::RepeatableRead, true, work).await
+        self.run(name, IsolationLevel::RepeatableRead, true, self.deadline, work).await
     }
 
     async fn run<T>(
@@ -126,6 +145,7 @@ impl Store {
         name: &'static str,
         isolation: IsolationLevel,
         read_only: bool,
+        deadline: Duration,
         work: impl AsyncFn(&Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let started = Instant::now();
@@ -139,7 +159,7 @@ impl Store {
                 }
             }
         };
-        let result = match tokio::time::timeout(self.deadline, attempts).await {
+        let result = match tokio::time::timeout(deadline, attempts).await {
             Ok(result) => result,
             Err(_) => Err(Failure::Store(StoreError::Deadline)),
         };
@@ -209,7 +229,7 @@ pub fn connection_config(url: &str, deadline: Duration) -> Result<Config, StoreE
     let deadline_ms = deadline.as_millis();
     let lock_ms = deadline_ms / 2;
     let options = format!(
-        "-c statement_timeout={deadline_ms} -c lock_timeout={lock_ms} -c idle_in_transaction_session_timeout={}",
+        "-c synchronous_commit=on -c statement_timeout={deadline_ms} -c lock_timeout={lock_ms} -c idle_in_transaction_session_timeout={}",
         deadline_ms * 2,
     );
     config.application_name("sealcast").options(options).connect_timeout(deadline);

@@ -314,13 +314,13 @@ impl Store {
                 return Ok(SessionsChanged::default());
             }
             let update = "UPDATE user_sessions SET state = 'expired', handover = NULL \
-                 WHERE user_id = $1 AND state = 'live' AND expired_at <= clock_timestamp() RETURNING id";
+                 WHERE user_id = $1 AND state = 'live' AND expired_at <= clock_timestamp() RETURNING id, expired_at";
             let found = tx.query(update, &[&user_id.0]).await?;
             let gone: Vec<SessionId> = found.iter().map(|row| id(row, "id", SessionId)).collect::<Result<_, _>>()?;
-            if gone.is_empty() {
-                return Ok(SessionsChanged::default());
-            }
+            let Some(latest) = latest_expiry(&found)? else { return Ok(SessionsChanged::default()) };
             let chats = for_each_chat(tx, user_id, |head| {
+                // Readers refuse an expiry that is older than the certificate says, though a clock stepped back.
+                head.now = head.now.max(latest);
                 for session_id in &gone {
                     let out = SessionOut::Expired { user_id, session_id: *session_id };
                     head.append(EntryBody::SessionOut(out));
@@ -479,6 +479,11 @@ async fn for_each_chat(
     heads.iter_mut().for_each(append);
     head::write_back(tx, &heads).await?;
     Ok(chats)
+}
+
+fn latest_expiry(rows: &[Row]) -> Result<Option<Timestamp>, StoreError> {
+    let times = rows.iter().map(|row| timestamp(row, "expired_at"));
+    Ok(times.collect::<Result<Vec<_>, _>>()?.into_iter().max())
 }
 
 fn state_of(row: &Row) -> Result<SessionState, StoreError> {

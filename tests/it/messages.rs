@@ -2,7 +2,7 @@
 
 use sealcast::protocol::codec::Encoding;
 use sealcast::protocol::error::ErrorCode;
-use sealcast::protocol::frame::{Cursor, Direction, Nothing, Request, Resume, ServerFrame};
+use sealcast::protocol::frame::{Cursor, Direction, Nothing, Reply, Request, Resume, ServerFrame};
 use sealcast::protocol::ids::{ChatId, Seq};
 use sealcast::protocol::log::EntryBody;
 
@@ -127,7 +127,7 @@ async fn p1_what_was_acknowledged_survives_kill_9_and_a_retry_gets_the_same_seq(
         // Some are answered, some are on their way when the broker dies.
         for (id, message) in open.iter().take(5) {
             let reply = pair.ada_socket.answer(*id).await.unwrap();
-            let sealcast::protocol::frame::Reply::Sent(sent) = reply else { panic!() };
+            let Reply::Sent(sent) = reply else { panic!() };
             acknowledged.push((message.envelope.message_id, sent.seq));
         }
         pair.broker.kill_and_restart().await;
@@ -189,6 +189,33 @@ async fn p2_an_id_is_idempotent_for_ever_and_means_one_content() {
     next.envelope.counter = sealcast::protocol::ids::Counter::saturating(2);
     pair.ada.sign_envelope(&mut next);
     assert!(submit(&mut socket, next).await.is_ok());
+}
+
+#[tokio::test]
+async fn p2_the_same_id_twice_on_its_way_holds_up_nobody() {
+    let mut pair = Pair::start().await;
+    let now = view(&mut pair.ada_socket, pair.chat_id).await;
+    let mut key = pair.ada.sender_key(&now, pair.chat_id);
+    let opening = pair.ada.seal(&now, &mut key, b"opening");
+    submit(&mut pair.ada_socket, opening).await.unwrap();
+    // While the row is held nothing commits, so all of these are on their way at once.
+    let outside = pair.database.client().await;
+    outside.batch_execute("BEGIN; SELECT 1 FROM chats FOR NO KEY UPDATE").await.unwrap();
+    let first = pair.ada.seal(&now, &mut key, b"one content");
+    let mut second = pair.ada.seal(&now, &mut key, b"other content");
+    second.envelope.message_id = first.envelope.message_id;
+    pair.ada.sign_envelope(&mut second);
+    let sent = pair.ada_socket.send(Request::Send(Box::new(first.clone()))).await;
+    let reused = pair.ada_socket.send(Request::Send(Box::new(second))).await;
+    let again = pair.ada_socket.send(Request::Send(Box::new(first))).await;
+    pair.ada_socket.pushes_so_far().await;
+    outside.batch_execute("COMMIT").await.unwrap();
+    let Ok(Reply::Sent(sent)) = pair.ada_socket.answer(sent).await else { panic!("the first is committed") };
+    let refused = pair.ada_socket.answer(reused).await.unwrap_err();
+    assert_eq!((refused.code, refused.details.unwrap().stored.unwrap().seq), (ErrorCode::IdReused, sent.seq));
+    let Ok(Reply::Sent(again)) = pair.ada_socket.answer(again).await else { panic!("a repeat is answered") };
+    assert_eq!((again.seq, again.duplicate), (sent.seq, true));
+    assert_eq!(pair.broker.metric("sealcast_batch_failures_total", "").await, 0.0);
 }
 
 #[tokio::test]

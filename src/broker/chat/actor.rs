@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 use super::super::Broker;
 use super::super::directory::Subscriber;
 use super::super::responder::Responder;
-use super::fan_out::{FanOut, welcome};
-use super::messages::{Control, ControlRequest, Refresh, Stage, Submit, Subscribe, Subscribed, Unsubscribe};
+use super::fan_out::{FanOut, say_deleted, welcome};
+use super::messages::{Control, ControlRequest, Counted, Refresh, Stage, Submit, Subscribe, Subscribed, Unsubscribe};
 use super::staging::Staging;
 use super::state::{ChatState, Decision};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
@@ -33,7 +33,6 @@ use crate::store::loaded::LoadedChat;
 use crate::store::members::{Requester, unknown_chat};
 use crate::store::messages::StoredMessage;
 use crate::store::writer::{Append, Appended, Outcome};
-use crate::telemetry::metrics::Metrics;
 
 /// How long a chat waits before it asks a store again that did not answer.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
@@ -87,9 +86,9 @@ impl Work {
         }
     }
 
-    fn refuse(self, refusal: Refusal, metrics: &Metrics) {
+    fn refuse(self, refusal: Refusal) {
         match self {
-            Self::Submit(submit) => submit.answer(Err(refusal), metrics),
+            Self::Submit(submit) => submit.answer(Err(refusal)),
             Self::Control(control) => control.responder.refuse(refusal),
         }
     }
@@ -149,7 +148,7 @@ impl ChatActor {
             match &self.phase {
                 Phase::Away => return,
                 Phase::Gone => {
-                    self.queue.drain(..).for_each(|work| work.refuse(unknown_chat(), &self.broker.metrics));
+                    self.queue.drain(..).for_each(|work| work.refuse(unknown_chat()));
                     return;
                 }
                 Phase::Stale if self.wants_load() => return self.load(ctx),
@@ -162,6 +161,11 @@ impl ChatActor {
             }
             match self.queue.pop_front() {
                 None => return,
+                // A repeat of what is on its way waits for its outcome.
+                Some(Work::Submit(submit)) if self.is_on_its_way(&submit) => {
+                    self.queue.push_front(Work::Submit(submit));
+                    return;
+                }
                 Some(Work::Submit(submit)) => self.submit(submit, ctx),
                 Some(Work::Control(control)) if self.in_flight.is_empty() => return self.control(control, ctx),
                 Some(control @ Work::Control(_)) => {
@@ -170,6 +174,11 @@ impl ChatActor {
                 }
             }
         }
+    }
+
+    fn is_on_its_way(&self, submit: &Submit) -> bool {
+        let id = |send: &Send| (send.envelope.message_id, send.envelope.revision);
+        self.in_flight.iter().any(|item| id(&item.submit.send) == id(&submit.send))
     }
 
     /// What is stale is loaded when it is needed.
@@ -187,7 +196,7 @@ impl ChatActor {
         let deadline = self.broker.options.deadline;
         while self.queue.front().is_some_and(|work| work.since().elapsed() > deadline) {
             if let Some(work) = self.queue.pop_front() {
-                work.refuse(storage_unavailable(), &self.broker.metrics);
+                work.refuse(storage_unavailable());
             }
         }
     }
@@ -195,7 +204,7 @@ impl ChatActor {
     fn submit(&mut self, mut submit: Submit, ctx: &mut Context<Self>) {
         let Phase::Ready(state) = &mut self.phase else { return self.queue.push_front(Work::Submit(submit)) };
         if let Err(refusal) = put_together(&self.staging, &mut submit) {
-            return submit.answer(Err(refusal), &self.broker.metrics);
+            return submit.answer(Err(refusal));
         }
         let now = self.broker.store.clock().now();
         match state.submit(now, submit.who, &submit.signing_key, &submit.send) {
@@ -228,13 +237,13 @@ impl ChatActor {
         let (chat_id, message_id, revision) = (self.chat_id, envelope.message_id, envelope.revision);
         let broker = self.broker.clone();
         let find = async move { broker.store.find_message(chat_id, message_id, revision).await };
-        let answer = find.into_actor(self).map(move |found, actor, _| {
+        let answer = find.into_actor(self).map(move |found, _, _| {
             let result = match found {
                 Ok(None) => Err(refusal),
                 Ok(Some(stored)) => repeat(stored, &submit, refusal),
                 Err(failure) => Err(failure.refusal()),
             };
-            submit.answer(result, &actor.broker.metrics);
+            submit.answer(result);
         });
         ctx.spawn(answer);
     }
@@ -251,7 +260,7 @@ impl ChatActor {
             self.fan_out.keys(announcement, &done.item.copies);
         }
         if let Some(refusal) = done.refusal {
-            return done.submit.answer(Err(refusal), &self.broker.metrics);
+            return done.submit.answer(Err(refusal));
         }
         let Some(entry) = Arc::unwrap_or_clone(done.item).entry else { return };
         if done.submit.send.new_key.as_ref().is_some_and(|new_key| new_key.staged.is_some()) {
@@ -269,7 +278,7 @@ impl ChatActor {
                 refused: Vec::new(),
             },
         };
-        done.submit.answer(Ok(result), &self.broker.metrics);
+        done.submit.answer(Ok(result));
         self.fan_out.entry(entry);
     }
 
@@ -295,7 +304,7 @@ impl ChatActor {
                 Some(Outcome::Overloaded) => {
                     let details = ErrorDetails { retry_after_ms: Some(100), ..ErrorDetails::default() };
                     let refusal = Refusal::with(ErrorCode::RateLimited, "too many messages wait", details);
-                    item.submit.answer(Err(refusal), &self.broker.metrics);
+                    item.submit.answer(Err(refusal));
                 }
                 Some(Outcome::IdTaken) => {
                     let refusal = Refusal::new(ErrorCode::IdReused, "the id was used with other content");
@@ -402,8 +411,8 @@ impl ChatActor {
                 responder.refuse(failure.refusal());
                 self.pump(ctx);
             }
-            (Ok((changed, _)), ControlRequest::Delete(delete)) => {
-                self.end(&delete.change, ctx);
+            (Ok((changed, recipients)), ControlRequest::Delete(delete)) => {
+                self.end(&delete.change, &recipients, ctx);
                 responder.ok(Reply::Changed(changed));
             }
             (Ok((changed, newcomers)), ControlRequest::Membership(_)) => {
@@ -421,8 +430,8 @@ impl ChatActor {
         }
     }
 
-    fn end(&mut self, change: &SignedChange, ctx: &mut Context<Self>) {
-        self.fan_out.deleted(change);
+    fn end(&mut self, change: &SignedChange, recipients: &[SessionId], ctx: &mut Context<Self>) {
+        say_deleted(&self.broker, self.chat_id, change, recipients);
         self.phase = Phase::Gone;
         self.leave(ctx);
         self.pump(ctx);
@@ -449,7 +458,8 @@ impl ChatActor {
     }
 
     fn passivate_if_idle(&mut self, ctx: &mut Context<Self>) {
-        let is_idle = self.queue.is_empty() && self.in_flight.is_empty() && matches!(self.phase, Phase::Ready(_));
+        let is_at_rest = matches!(self.phase, Phase::Ready(_) | Phase::Stale) && self.asking.is_empty();
+        let is_idle = self.queue.is_empty() && self.in_flight.is_empty() && is_at_rest;
         if is_idle && self.busy_at.elapsed() >= self.broker.options.chat_idle {
             self.broker.metrics.chats_passivated.inc();
             self.leave(ctx);
@@ -466,7 +476,7 @@ impl ChatActor {
             let details = ErrorDetails { retry_after_ms: Some(100), ..ErrorDetails::default() };
             self.broker.metrics.queue_full.with_label_values(&["chat"]).inc();
             let refusal = Refusal::with(ErrorCode::RateLimited, "too many messages wait in this chat", details);
-            return work.refuse(refusal, &self.broker.metrics);
+            return work.refuse(refusal);
         }
         self.queue.push_back(work);
         self.pump(ctx);
@@ -498,20 +508,24 @@ async fn load(broker: &Broker, chat_id: ChatId, since: Option<Seq>) -> Result<Op
     broker.store.load_chat(chat_id, since).await
 }
 
-/// Runs a change of members; gives the newcomer's sessions too.
+/// Runs a change of members; gives the sessions that are to be told: a newcomer's, or those of a chat that ended.
 async fn run_control(
     broker: &Broker,
     who: Requester,
     request: &ControlRequest,
 ) -> Result<(Changed, Vec<SessionId>), Failure> {
     let change = match request {
-        ControlRequest::Delete(delete) => return Ok((broker.store.delete_chat(who, delete).await?, Vec::new())),
+        ControlRequest::Delete(delete) => {
+            let recipients = broker.store.delete_chat(who, delete).await?;
+            return Ok((Changed { seq: Seq::default(), duplicate: false }, recipients));
+        }
         ControlRequest::Membership(change) => change,
     };
     let (limits, members_max) = (&broker.options.sessions, broker.options.members_max);
     let changed = match broker.store.change_membership(who, change, limits, members_max).await {
         Err(Failure::ExpiryDue) => {
             broker.expire_in_chat(change.chat_id).await?;
+            broker.expire(change.change.change.target.user_id).await?;
             broker.store.change_membership(who, change, limits, members_max).await?
         }
         result => result?,
@@ -532,7 +546,7 @@ fn put_together(staging: &Staging, submit: &mut Submit) -> Result<(), Refusal> {
     }
     let copies = staging.get(submit.who.session_id, key_id, &hash, Instant::now());
     new_key.copies = copies.ok_or_else(|| {
-        Refusal::new(ErrorCode::CopiesMissing, "the copies that went ahead are not here, or have another hash")
+        Refusal::new(ErrorCode::UnknownKey, "the copies that went ahead are not here, or have another hash")
     })?;
     Ok(())
 }
@@ -580,12 +594,11 @@ impl Actor for ChatActor {
 impl Handler<Submit> for ChatActor {
     type Result = ();
 
-    fn handle(&mut self, submit: Submit, ctx: &mut Self::Context) {
+    fn handle(&mut self, mut submit: Submit, ctx: &mut Self::Context) {
         if self.is_gone() {
             return pass_on(&self.broker, self.chat_id, &ctx.address(), submit);
         }
-        self.broker.metrics.submitted.inc();
-        self.broker.metrics.in_flight.inc();
+        submit.count = Some(Counted::new(&self.broker.metrics));
         self.enqueue(Work::Submit(submit), ctx);
     }
 }

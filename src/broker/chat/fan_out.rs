@@ -103,15 +103,6 @@ impl FanOut {
         }
     }
 
-    /// Says that the chat has ended, and lets everybody go.
-    pub fn deleted(&mut self, change: &SignedChange) {
-        let deleted = ChatDeleted { chat_id: self.chat_id, change: change.clone() };
-        for subscriber in self.take_all() {
-            subscriber.connection.push_reply(&ServerFrame::ChatDeleted(deleted.clone()));
-            subscriber.connection.forget(self.chat_id);
-        }
-    }
-
     /// Sends everybody to the store: what they have missed is not at hand.
     pub fn lag_all(&mut self) {
         let sessions: Vec<SessionId> = self.subscribers.keys().copied().collect();
@@ -214,6 +205,17 @@ pub fn welcome(broker: &super::super::Broker, chat_id: ChatId, added_at: Seq, se
         let connection: Option<Arc<Connection>> = broker.directory.connection(*session_id);
         if let Some(connection) = connection {
             connection.lag(chat_id, Seq::saturating(added_at.get().saturating_sub(1)));
+        }
+    }
+}
+
+/// Says to whoever received, live or lagging, that the chat has ended.
+pub fn say_deleted(broker: &super::super::Broker, chat_id: ChatId, change: &SignedChange, recipients: &[SessionId]) {
+    let deleted = ServerFrame::ChatDeleted(ChatDeleted { chat_id, change: change.clone() });
+    for session_id in recipients {
+        if let Some(connection) = broker.directory.connection(*session_id) {
+            connection.forget(chat_id);
+            connection.push_reply(&deleted);
         }
     }
 }

@@ -26,19 +26,45 @@ pub struct Submit {
     pub since: Instant,
     /// Its answer.
     pub responder: Responder,
+    /// Counts it, once a chat has taken it in.
+    pub count: Option<Counted>,
+}
+
+/// Keeps submitted = committed + refused + in flight, whatever becomes of a message.
+#[derive(Debug)]
+pub struct Counted {
+    metrics: Metrics,
+    is_committed: bool,
+}
+
+impl Counted {
+    /// A message is taken in.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        metrics.submitted.inc();
+        metrics.in_flight.inc();
+        Self { metrics: metrics.clone(), is_committed: false }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.is_committed {
+            self.metrics.committed.inc()
+        } else {
+            self.metrics.refused.inc()
+        }
+        self.metrics.in_flight.dec();
+    }
 }
 
 impl Submit {
-    /// Answers, and counts: submitted = committed + refused + in flight. A repeat counts as refused, for nothing
-    /// was committed for it.
-    pub fn answer(self, result: Result<SendOk, Refusal>, metrics: &Metrics) {
+    /// Answers. A repeat counts as refused, for nothing was committed for it.
+    pub fn answer(mut self, result: Result<SendOk, Refusal>) {
         let is_committed = result.as_ref().is_ok_and(|sent| !sent.duplicate);
-        if is_committed {
-            metrics.committed.inc()
-        } else {
-            metrics.refused.inc()
+        if let Some(count) = &mut self.count {
+            count.is_committed = is_committed;
         }
-        metrics.in_flight.dec();
         self.responder.answer(result.map(Reply::Sent));
     }
 }

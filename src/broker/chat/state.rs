@@ -74,7 +74,7 @@ impl ChatState {
             chat_id,
             last_seq: loaded.last_seq,
             log_hash: loaded.log_hash,
-            last_time: Timestamp::default(),
+            last_time: loaded.last_at,
             epoch: loaded.epoch,
             roster_version: loaded.roster_version,
             roster_hash: loaded.roster_hash,
