@@ -22,6 +22,9 @@ use crate::protocol::ids::{ChatId, MessageId, Seq};
 /// The variable that holds a passphrase.
 const PASSPHRASE_VARIABLE: &str = "SEALCAST_PASSPHRASE";
 
+/// The variable that holds a filter of log lines, like `sealcast=debug`.
+const LOG_VARIABLE: &str = "SEALCAST_LOG";
+
 /// Kept of a command's time for its end.
 const RESERVE: Duration = Duration::from_secs(1);
 
@@ -36,6 +39,7 @@ const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// # Cancel safety
 /// What was kept is kept; what was on its way may have happened.
 pub async fn run(args: ClientArgs) -> ExitCode {
+    show_log();
     match Runner::new(args).run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -46,6 +50,14 @@ pub async fn run(args: ClientArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Logs to standard error if asked to; a command is quiet otherwise.
+fn show_log() {
+    let Ok(filter) = std::env::var(LOG_VARIABLE) else { return };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Whoever embeds this may log already.
+    let _ = subscriber.try_init();
 }
 
 struct Runner {

@@ -69,7 +69,8 @@ impl Encoding {
             // serde_json follows nesting to 128 levels and then refuses.
             Self::Json => serde_json::from_slice(bytes).map_err(|_| ()),
             Self::MessagePack => {
-                let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+                // Over a reader, not over a slice: only then `get_ref` is what is left.
+                let mut reader = rmp_serde::Deserializer::new(bytes);
                 reader.set_max_depth(NESTING_MAX);
                 let value = T::deserialize(&mut reader).map_err(|_| ())?;
                 if reader.get_ref().is_empty() { Ok(value) } else { Err(()) }

@@ -26,7 +26,7 @@ pub trait Verifier {
     /// Whether the key is canonical and not of small order.
     fn is_sound(&self) -> bool {
         match VerifyingKey::from_bytes(self.key_bytes()) {
-            Ok(key) => !key.is_weak() && key.to_bytes() == *self.key_bytes(),
+            Ok(key) => !key.is_weak() && key.to_edwards().compress().to_bytes() == *self.key_bytes(),
             Err(_) => false,
         }
     }
