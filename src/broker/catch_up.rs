@@ -4,6 +4,7 @@
 //! finds nothing newer: in this order, so that no entry is missed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Broker;
@@ -21,23 +22,22 @@ const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Reads for a connection until it is closed. Ends with it.
 pub async fn run(broker: Broker, connection: Arc<Connection>, who: Requester) {
-    while !connection.outbox.is_closed() {
-        let woken = connection.wake.notified();
-        let Some(mut next) = connection.next_lagging() else {
-            woken.await;
-            continue;
-        };
-        loop {
-            read_chat(&broker, &connection, who, next).await;
+    loop {
+        connection.wake.notified().await;
+        let mut has_read = false;
+        while let Some(lagging) = connection.next_lagging() {
             if connection.outbox.is_closed() {
                 return;
             }
-            match connection.next_lagging() {
-                Some(lagging) => next = lagging,
-                None => break,
-            }
+            read_chat(&broker, &connection, who, lagging).await;
+            has_read = true;
         }
-        connection.push_reply(&ServerFrame::Live(Nothing {}));
+        if connection.outbox.is_closed() {
+            return;
+        }
+        if connection.owes_live.swap(false, Ordering::AcqRel) || has_read {
+            connection.push_reply(&ServerFrame::Live(Nothing {}));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One connection as the rest of the broker sees it: who it is, its outbox, and where it lags.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
@@ -26,8 +26,10 @@ pub struct Connection {
     pub outbox: Arc<Outbox>,
     who: OnceLock<Requester>,
     chats: Mutex<BTreeMap<ChatId, Place>>,
-    /// Told when a chat begins to lag, and when the connection ends.
+    /// Told when a chat begins to lag, when the session has resumed, and when the connection ends.
     pub wake: Notify,
+    /// Set when `live` is owed though nothing may lag.
+    pub owes_live: AtomicBool,
     /// Held while a page is read for it: one at a time, so that its outbox holds one page and no more.
     pub reading: tokio::sync::Mutex<()>,
 }
@@ -52,6 +54,7 @@ impl Connection {
             who: OnceLock::new(),
             chats: Mutex::new(BTreeMap::new()),
             wake: Notify::new(),
+            owes_live: AtomicBool::new(false),
             reading: tokio::sync::Mutex::new(()),
         })
     }

@@ -1,6 +1,7 @@
 //! What each request of a session that is logged in leads to: the chat's actor, or one operation of the store.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Door;
@@ -224,6 +225,7 @@ async fn resume(
     for chat_id in standing.into_keys() {
         broker.directory.unsubscribe(chat_id, connection);
     }
+    connection.owes_live.store(true, Ordering::Release);
     connection.wake.notify_one();
     if let Some(seq) = ahead {
         let details = ErrorDetails { seq: Some(seq), ..ErrorDetails::default() };

@@ -120,3 +120,86 @@ pub struct DecodeError {
     /// `malformed` or `unknown_frame`.
     pub code: ErrorCode,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::binary::{Nonce, Signature};
+    use crate::protocol::frame::{Authenticate, Cursor, Hello, Nothing, Resume};
+    use crate::protocol::ids::{ChatId, Seq, SessionId, Timestamp};
+
+    fn requests() -> Vec<Request> {
+        let cursors = vec![Cursor { chat_id: ChatId::generate(), seq: Seq::saturating(u64::MAX) }];
+        vec![
+            Request::Ping(Nothing {}),
+            Request::Resume(Resume { cursors }),
+            Request::Authenticate(Authenticate { session_id: SessionId::generate(), signature: Signature([9; 64]) }),
+        ]
+    }
+
+    #[test]
+    fn both_encodings_give_back_what_they_took() {
+        for encoding in Encoding::ALL {
+            for request in requests() {
+                let frame = ClientFrame { id: RequestId::saturating(7), request };
+                assert_eq!(encoding.decode_client(&encoding.encode(&frame).unwrap()).unwrap(), frame);
+            }
+            let hello = ServerFrame::Hello(Hello {
+                nonce: Nonce([1; 32]),
+                server_name: "name".to_owned(),
+                server_version: "1".to_owned(),
+                time: Timestamp::saturating(1),
+                login_timeout_s: 1,
+                ping_interval_s: 1,
+                key_messages_max: 1,
+                key_messages_max_large: 1,
+                key_recipients_large: 1,
+                key_age_max_s: 1,
+            });
+            assert_eq!(encoding.decode_server(&encoding.encode(&hello).unwrap()).unwrap(), hello);
+        }
+    }
+
+    #[test]
+    fn bad_frames_are_named_and_keep_their_number_where_it_can_be_read() {
+        let decode = |text: &str| Encoding::Json.decode_client(text.as_bytes()).unwrap_err();
+        let named = |id: Option<u64>, code| DecodeError { id: id.map(RequestId::saturating), code };
+        assert_eq!(decode("nonsense"), named(None, ErrorCode::Malformed));
+        assert_eq!(decode("{\"id\":1}"), named(Some(1), ErrorCode::Malformed));
+        assert_eq!(
+            decode("{\"id\":2,\"request\":{\"type\":\"fly\",\"data\":{}}}"),
+            named(Some(2), ErrorCode::UnknownFrame)
+        );
+        assert_eq!(decode("{\"id\":3,\"request\":{\"type\":\"ping\"}}"), named(Some(3), ErrorCode::Malformed));
+        assert_eq!(decode(&"[".repeat(100_000)), named(None, ErrorCode::Malformed));
+        assert_eq!(decode("{\"id\":9007199254740992,\"request\":{}}"), named(None, ErrorCode::Malformed));
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let text = "{\"id\":1,\"more\":[1],\"request\":{\"type\":\"ping\",\"data\":{\"new\":true}}}";
+        let frame = Encoding::Json.decode_client(text.as_bytes()).unwrap();
+        assert_eq!(frame.request, Request::Ping(Nothing {}));
+    }
+
+    #[test]
+    fn msgpack_is_total_on_lengths_that_lie_and_on_depth() {
+        let lies: [&[u8]; 5] = [
+            &[0xdf, 0xff, 0xff, 0xff, 0xff],
+            &[0xdd, 0xff, 0xff, 0xff, 0xff],
+            &[0xc6, 0xff, 0xff, 0xff, 0xff],
+            &[],
+            &[0xc1],
+        ];
+        for bytes in lies {
+            assert!(Encoding::MessagePack.decode_client(bytes).is_err());
+        }
+        assert!(Encoding::MessagePack.decode_client(&[0x91; 100_000]).is_err());
+        let mut trailing = Encoding::MessagePack
+            .encode(&ClientFrame { id: RequestId::saturating(1), request: Request::Ping(Nothing {}) })
+            .unwrap()
+            .to_vec();
+        trailing.push(0xc0);
+        assert!(Encoding::MessagePack.decode_client(&trailing).is_err());
+    }
+}

@@ -4,14 +4,6 @@
 //! started again with [`broker_process`] alone. Every test has a folder of its own and proves at its end that neither
 //! a process nor a folder is left.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -20,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use embedded::embedded::{EmbeddedConfig, EmbeddedError, EmbeddedPostgres, Rejection};
+use sealcast::store::embedded::{EmbeddedConfig, EmbeddedError, EmbeddedPostgres, Rejection};
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
@@ -102,7 +94,7 @@ struct Broker {
 impl Broker {
     fn spawn(data_dir: &Path, ephemeral: bool) -> Child {
         Command::new(std::env::current_exe().unwrap())
-            .args(["broker_process", "--exact", "--ignored", "--nocapture"])
+            .args(["embedded::broker_process", "--exact", "--ignored", "--nocapture"])
             .env(DATA_DIR, data_dir)
             .env(EPHEMERAL, if ephemeral { "yes" } else { "no" })
             .stdin(Stdio::piped())

@@ -1,0 +1,26 @@
+//! The integration tests: a real broker, a real Postgres, real sockets.
+//!
+//! Each test has a database of its own, cloned from a migrated template, and a broker of its own on free ports.
+//! Tests that a promise rests on begin with its number.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::missing_panics_doc,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "a test fails by panicking, and is read by its name"
+)]
+
+mod embedded;
+mod membership;
+mod messages;
+mod operations;
+mod support;
+mod transport;
