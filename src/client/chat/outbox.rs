@@ -29,8 +29,8 @@ use crate::protocol::ids::{Counter, Epoch, MessageId, Revision, Seq, SessionId, 
 use crate::protocol::keys::PreviousKey;
 use crate::protocol::limits::DATA_BYTES_MAX;
 
-/// Refusals of one message before it is given up: a roster that changes so often is not to be caught up with.
-const REFUSALS_MAX: u32 = 24;
+/// Refusals of one message before it is given up: far above what a chat whose members change all the time brings.
+const REFUSALS_MAX: u32 = 256;
 
 /// Times that a later counter is waited out: with the pauses in between some seconds, well above a commit.
 const GAPS_MAX: u32 = 8;
