@@ -1,4 +1,6 @@
-//! The settings of the broker. `config.toml` is compiled in and IS the defaults; a file, then the environment
+//! The settings of the broker.
+//!
+//! `config.toml` is compiled in and IS the defaults; a file, then the environment
 //! (`SEALCAST__SECTION__KEY`) override it; unknown keys are refused. Floor 1: imports protocol and telemetry.
 
 use std::fmt;

@@ -101,6 +101,11 @@ impl Connection {
         }
     }
 
+    /// Notes that it is about to stand in a chat, so that its end finds the chat.
+    pub fn stand(&self, chat_id: ChatId) {
+        self.lock().entry(chat_id).or_insert(Place::Live);
+    }
+
     /// Moves on the place of a chat that lags.
     pub fn lag_from(&self, chat_id: ChatId, after: Seq) {
         self.lock().insert(chat_id, Place::Lagging(after));

@@ -37,7 +37,7 @@ async fn info(door: web::Data<Door>) -> HttpResponse {
 async fn register(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Error>) -> HttpResponse {
     let request: Register = match read(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(BadBody(refusal, status)) => return error_response(refusal, status),
     };
     match door.broker.store.register(&request, &door.broker.options.sessions).await {
         Ok(registered) => HttpResponse::Ok().json(registered),
@@ -48,7 +48,7 @@ async fn register(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Err
 async fn link(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Error>) -> HttpResponse {
     let request: Link = match read(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(BadBody(refusal, status)) => return error_response(refusal, status),
     };
     let broker = &door.broker;
     let linked = match broker.store.link(&request, &broker.options.sessions).await {
@@ -84,14 +84,17 @@ pub async fn not_found() -> HttpResponse {
     error_response(Refusal::new(ErrorCode::UnknownFrame, "nothing is here"), 404)
 }
 
-fn read<T: DeserializeOwned>(body: Result<web::Bytes, actix_web::Error>) -> Result<T, HttpResponse> {
+fn read<T: DeserializeOwned>(body: Result<web::Bytes, actix_web::Error>) -> Result<T, BadBody> {
     let body = body.map_err(|_| {
         let limit = HTTP_BODY_BYTES_MAX as u64;
-        error_response(Refusal::limit(ErrorCode::TooLarge, "the body is too large or cut short", limit), 413)
+        BadBody(Refusal::limit(ErrorCode::TooLarge, "the body is too large or cut short", limit), 413)
     })?;
     serde_json::from_slice(&body)
-        .map_err(|_| error_response(Refusal::new(ErrorCode::Malformed, "the body cannot be read"), 400))
+        .map_err(|_| BadBody(Refusal::new(ErrorCode::Malformed, "the body cannot be read"), 400))
 }
+
+/// A body that cannot be used, and its status.
+struct BadBody(Refusal, u16);
 
 fn failed(failure: Failure) -> HttpResponse {
     let refusal = failure.refusal();

@@ -204,6 +204,7 @@ async fn resume(
     }
     let mut standing = std::collections::HashMap::with_capacity(resume.cursors.len());
     for Cursor { chat_id, seq } in resume.cursors {
+        connection.stand(chat_id);
         let subscribed = subscribe(broker, connection, chat_id, seq).await;
         standing.insert(chat_id, (seq, subscribed));
     }
@@ -224,6 +225,13 @@ async fn resume(
     // What is left are chats that are not the user's.
     for chat_id in standing.into_keys() {
         broker.directory.unsubscribe(chat_id, connection);
+        connection.forget(chat_id);
+    }
+    if connection.outbox.is_closed() {
+        // It ended meanwhile, and what it left then was less than where it stands now.
+        for chat_id in connection.chats() {
+            broker.directory.unsubscribe(chat_id, connection);
+        }
     }
     connection.owes_live.store(true, Ordering::Release);
     connection.wake.notify_one();

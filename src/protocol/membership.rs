@@ -91,7 +91,7 @@ pub struct MembershipChange {
 
 impl MembershipChange {
     /// The signed bytes: chat, n, previous, seen seq, seen log hash, actor's user, session and identity key,
-    /// change, can_write, can_manage, roster hash and epoch (empty and 0 unless `add`), target's user and
+    /// change, `can_write`, `can_manage`, roster hash and epoch (empty and 0 unless `add`), target's user and
     /// identity key.
     #[must_use]
     pub fn signed_bytes(&self, chat_id: ChatId) -> Vec<u8> {

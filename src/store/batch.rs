@@ -5,6 +5,7 @@
 //! while something may leave.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, Seq, SessionId};
@@ -51,7 +52,7 @@ impl Item {
 #[derive(Debug)]
 pub struct Waiting<T> {
     /// What is to be done.
-    pub item: Item,
+    pub item: Arc<Item>,
     /// When it came.
     pub since: Instant,
     /// Whom to tell.
@@ -176,7 +177,7 @@ mod tests {
             new_key: None,
             copies: Vec::new(),
         };
-        Waiting { item, since: Instant::now(), reply: previous }
+        Waiting { item: Arc::new(item), since: Instant::now(), reply: previous }
     }
 
     fn queue(items_max: usize) -> Queue<u64> {

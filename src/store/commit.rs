@@ -1,6 +1,7 @@
 //! One commit of the writer: locks, judges, writes, commits. Set-based: a few statements however many messages.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join3;
@@ -152,7 +153,7 @@ impl Lane {
     /// # Errors
     /// [`StoreError`] when the outcome is unknown, or no connection could be had; then the next commit connects
     /// anew.
-    pub async fn commit(&mut self, items: &[Item]) -> Result<Vec<Verdict>, StoreError> {
+    pub async fn commit(&mut self, items: &[Arc<Item>]) -> Result<Vec<Verdict>, StoreError> {
         let deadline = self.deadline;
         let result = match tokio::time::timeout(deadline, self.commit_within_deadline(items)).await {
             Ok(result) => result,
@@ -164,7 +165,7 @@ impl Lane {
         result
     }
 
-    async fn commit_within_deadline(&mut self, items: &[Item]) -> Result<Vec<Verdict>, StoreError> {
+    async fn commit_within_deadline(&mut self, items: &[Arc<Item>]) -> Result<Vec<Verdict>, StoreError> {
         let connection = match self.connection.take() {
             Some(connection) if !connection.client.is_closed() => connection,
             _ => Connection::open(&self.config).await?,
@@ -205,7 +206,7 @@ impl Connection {
 
     async fn attempt(
         &self,
-        items: &[Item],
+        items: &[Arc<Item>],
         look_for_ids: bool,
         uncovered: &HashSet<ChatId>,
     ) -> Result<Attempt, StoreError> {
@@ -216,7 +217,7 @@ impl Connection {
             .iter()
             .zip(&verdicts)
             .filter(|(_, verdict)| **verdict == Verdict::Done(Outcome::Committed))
-            .map(|(item, _)| item)
+            .map(|(item, _)| &**item)
             .collect();
         if accepted.is_empty() {
             self.client.batch_execute("ROLLBACK").await?;
@@ -238,7 +239,10 @@ impl Connection {
 
     /// Begins, locks the chats and reads the keys, in one round trip: the statements run one after the other,
     /// so the keys are read under the locks.
-    async fn lock(&self, items: &[Item]) -> Result<(HashMap<ChatId, Locked>, HashMap<Uuid, StoredKey>), StoreError> {
+    async fn lock(
+        &self,
+        items: &[Arc<Item>],
+    ) -> Result<(HashMap<ChatId, Locked>, HashMap<Uuid, StoredKey>), StoreError> {
         let chats: Vec<Uuid> = items.iter().map(|item| item.chat_id.0).collect::<BTreeSet<_>>().into_iter().collect();
         let (key_chats, key_ids): (Vec<Uuid>, Vec<Uuid>) =
             items.iter().map(|item| (item.chat_id.0, item.key_id.0)).collect::<BTreeSet<_>>().into_iter().unzip();
@@ -273,7 +277,7 @@ impl Connection {
         Ok((locked, keys))
     }
 
-    async fn messages_present(&self, items: &[Item]) -> Result<HashSet<(Uuid, Uuid, i64)>, StoreError> {
+    async fn messages_present(&self, items: &[Arc<Item>]) -> Result<HashSet<(Uuid, Uuid, i64)>, StoreError> {
         let (mut chats, mut ids, mut revisions) = (Vec::new(), Vec::new(), Vec::new());
         for item in items {
             let Some(EntryBody::Message(envelope)) = item.entry.as_ref().map(|entry| &entry.body) else { continue };
@@ -402,7 +406,7 @@ impl Connection {
 
 /// Judges items against what the locked rows say (P4, P5).
 fn judge(
-    items: &[Item],
+    items: &[Arc<Item>],
     locked: &mut HashMap<ChatId, Locked>,
     keys: &mut HashMap<Uuid, StoredKey>,
     present: &HashSet<(Uuid, Uuid, i64)>,

@@ -5,6 +5,7 @@
 //! coverage again under the lock of each chat's row (P4, P5), so that what chat actors hold is only a cache.
 //! Messages in: [`Append`]. Messages out: [`Appended`], one for each item, in order for each chat.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -18,7 +19,7 @@ use crate::telemetry::metrics::Metrics;
 #[rtype(result = "()")]
 pub struct Append {
     /// What is to be done.
-    pub item: Item,
+    pub item: Arc<Item>,
     /// Comes back with the outcome.
     pub ticket: u64,
     /// Whom to tell.
@@ -109,7 +110,7 @@ impl BatchWriter {
             }
             return;
         }
-        let (items, replies): (Vec<Item>, Vec<_>) =
+        let (items, replies): (Vec<Arc<Item>>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.item, (waiting.since, waiting.reply))).unzip();
         let started = Instant::now();
         let commit = async move {
@@ -132,7 +133,7 @@ impl BatchWriter {
     /// Tells each sender; says whether the database answered.
     fn answer(
         &mut self,
-        items: Vec<Item>,
+        items: Vec<Arc<Item>>,
         replies: Vec<(Instant, (u64, Recipient<Appended>))>,
         verdicts: Result<Vec<Verdict>, super::StoreError>,
     ) -> bool {

@@ -118,7 +118,7 @@ metrics! {
     chats_loaded: IntGauge = "chats_loaded" [];
     /// Chats that were unloaded for being idle.
     chats_passivated: IntCounter = "chats_passivated_total" [];
-    /// Entries that wait in a queue, by queue; the bounds are in sealcast_queue_bound.
+    /// Entries that wait in a queue, by queue; the bounds are a metric of their own.
     queue_depth: IntGaugeVec = "queue_depth" ["queue"];
     /// The bound of each queue.
     queue_bound: IntGaugeVec = "queue_bound" ["queue"];

@@ -23,4 +23,7 @@ mod membership;
 mod messages;
 mod operations;
 mod support;
+#[cfg(feature = "client")]
+mod terminal;
+mod tidy;
 mod transport;

@@ -8,6 +8,7 @@
 //! bounded; full means `rate_limited`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -56,6 +57,7 @@ pub struct ChatActor {
     refresh_wanted: bool,
     /// Connections that ask to stand in the chat while it is not ready to say where it stands itself.
     asking: Vec<(Subscriber, oneshot::Sender<Subscribed>)>,
+    watches_overdue: bool,
     busy_at: Instant,
 }
 
@@ -98,7 +100,7 @@ impl Work {
 struct InFlight {
     ticket: u64,
     submit: Submit,
-    item: Box<Item>,
+    item: Arc<Item>,
     /// The announcement that goes out with copies.
     announcement: Option<SignedAnnouncement>,
     /// What the sender is told once the item, which carries the key alone, is stored.
@@ -132,6 +134,7 @@ impl ChatActor {
                 delivered: None,
                 refresh_wanted: false,
                 asking: Vec::new(),
+                watches_overdue: false,
                 busy_at: Instant::now(),
                 broker,
             }
@@ -196,16 +199,16 @@ impl ChatActor {
         }
         let now = self.broker.store.clock().now();
         match state.submit(now, submit.who, &submit.signing_key, &submit.send) {
-            Decision::Append(item) => self.append(submit, item, None, ctx),
-            Decision::StoreKey(item, refusal) => self.append(submit, item, Some(refusal), ctx),
+            Decision::Append(item) => self.append(submit, Arc::from(item), None, ctx),
+            Decision::StoreKey(item, refusal) => self.append(submit, Arc::from(item), Some(refusal), ctx),
             Decision::Refuse(refusal) => self.refuse_unless_repeat(submit, refusal, ctx),
         }
     }
 
-    fn append(&mut self, submit: Submit, item: Box<Item>, refusal: Option<Refusal>, ctx: &mut Context<Self>) {
+    fn append(&mut self, submit: Submit, item: Arc<Item>, refusal: Option<Refusal>, ctx: &mut Context<Self>) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let append = Append { item: Item::clone(&item), ticket, reply: ctx.address().recipient() };
+        let append = Append { item: Arc::clone(&item), ticket, reply: ctx.address().recipient() };
         let taken = self.broker.writer_of(self.chat_id).map(|writer| writer.try_send(append));
         let announcement = match &self.phase {
             Phase::Ready(state) if !item.copies.is_empty() => state.announcement(item.key_id).cloned(),
@@ -250,7 +253,7 @@ impl ChatActor {
         if let Some(refusal) = done.refusal {
             return done.submit.answer(Err(refusal), &self.broker.metrics);
         }
-        let Some(entry) = done.item.entry else { return };
+        let Some(entry) = Arc::unwrap_or_clone(done.item).entry else { return };
         if done.submit.send.new_key.as_ref().is_some_and(|new_key| new_key.staged.is_some()) {
             self.staging.remove(done.submit.who.session_id);
         }
@@ -276,6 +279,7 @@ impl ChatActor {
             return;
         }
         self.requeue(ctx);
+        self.watch_overdue(ctx);
         self.phase = Phase::Away;
         self.refresh_wanted = false;
         let (broker, chat_id, since) = (self.broker.clone(), self.chat_id, self.delivered);
@@ -357,7 +361,10 @@ impl ChatActor {
             let who = subscriber.connection.who().filter(|who| state.is_recipient(who.session_id));
             let subscribed = match who {
                 None => Subscribed::Stranger,
-                Some(_) if subscriber.position < delivered => Subscribed::Behind,
+                Some(who) if subscriber.position < delivered => {
+                    self.fan_out.remove_session(who.session_id);
+                    Subscribed::Behind
+                }
                 Some(who) => {
                     self.fan_out.insert(who.session_id, subscriber);
                     Subscribed::Live
@@ -463,6 +470,22 @@ impl ChatActor {
         }
         self.queue.push_back(work);
         self.pump(ctx);
+        self.watch_overdue(ctx);
+    }
+
+    /// Sees to it that what waits is answered in time, though the store says nothing.
+    fn watch_overdue(&mut self, ctx: &mut Context<Self>) {
+        let Some(oldest) = self.queue.front() else { return };
+        if self.watches_overdue {
+            return;
+        }
+        self.watches_overdue = true;
+        let left = self.broker.options.deadline.saturating_sub(oldest.since().elapsed());
+        ctx.run_later(left + Duration::from_millis(1), |actor, ctx| {
+            actor.watches_overdue = false;
+            actor.answer_overdue();
+            actor.watch_overdue(ctx);
+        });
     }
 }
 

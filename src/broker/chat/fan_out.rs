@@ -42,6 +42,11 @@ impl FanOut {
         self.subscribers.retain(|_, subscriber| subscriber.connection.id != connection);
     }
 
+    /// Takes a session's connection out: it reads from the store, and must not be handed newer entries meanwhile.
+    pub fn remove_session(&mut self, session_id: SessionId) {
+        self.subscribers.remove(&session_id);
+    }
+
     /// Takes everybody out.
     #[must_use]
     pub fn take_all(&mut self) -> Vec<Subscriber> {

@@ -47,12 +47,22 @@ impl Broker {
         Self::start_at(free, settings).await
     }
 
+    /// Starts one whose log goes to a file.
+    pub async fn start_logging(settings: Settings, log: &std::path::Path) -> Self {
+        let free = Settings::default().with("server.listen", "127.0.0.1:0").with("operator.listen", "127.0.0.1:0");
+        let file = std::fs::File::create(log).unwrap();
+        Self::spawn(free, settings, file.into()).await
+    }
+
     async fn start_at(listen: Settings, settings: Settings) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sealcast"));
-        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped());
-        if std::env::var_os("SEALCAST_TEST_LOG").is_none() {
-            command.stderr(Stdio::null());
-        }
+        let silent = std::env::var_os("SEALCAST_TEST_LOG").is_none();
+        let log = if silent { Stdio::null() } else { Stdio::inherit() };
+        Self::spawn(listen, settings, log).await
+    }
+
+    async fn spawn(listen: Settings, settings: Settings, log: Stdio) -> Self {
+        let mut command = Command::new(executable());
+        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let all = listen.0.iter().chain(&settings.0);
         command.envs(all.map(|(key, value)| (key, value)));
         let mut child = command.spawn().unwrap();
@@ -147,6 +157,12 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The program under test: the one that was built with these tests, unless `SEALCAST_TEST_BROKER` names a copy
+/// that another user may run.
+pub fn executable() -> std::ffi::OsString {
+    std::env::var_os("SEALCAST_TEST_BROKER").unwrap_or_else(|| env!("CARGO_BIN_EXE_sealcast").into())
 }
 
 /// One HTTP/1.1 exchange, by hand.

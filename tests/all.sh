@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Passes all tests, or says what is missing. Each step is one line that can be run alone.
+#
+# As root the integration tests run twice: as root, and as an ordinary user with a home of its own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TERM_COLOR=never RUST_BACKTRACE=${RUST_BACKTRACE:-0}
+server=(--no-default-features --features server)
+client=(--no-default-features --features client)
+
+step() { printf '\n== %s\n' "$*"; }
+missing() { printf 'missing: %s\n' "$*" >&2; exit 1; }
+
+step "tools"
+command -v cargo >/dev/null || missing "cargo: install Rust with rustup, see https://rustup.rs"
+cargo fmt --version >/dev/null 2>&1 || missing "rustfmt: rustup component add rustfmt"
+cargo clippy --version >/dev/null 2>&1 || missing "clippy: rustup component add clippy"
+if cargo nextest --version >/dev/null 2>&1; then
+    run_tests=(cargo nextest run --no-fail-fast)
+else
+    echo "cargo-nextest is not here: cargo test runs the tests instead, which is slower (cargo install cargo-nextest --locked)"
+    run_tests=(cargo test --no-fail-fast)
+fi
+cargo --version
+
+step "format"
+cargo fmt --all --check
+
+step "clippy: everything, the broker alone, the library alone"
+cargo clippy --quiet --workspace --all-targets -- -D warnings
+cargo clippy --quiet "${server[@]}" --all-targets -- -D warnings
+cargo clippy --quiet "${client[@]}" --all-targets -- -D warnings
+
+step "build: the broker alone, the library alone, everything"
+cargo build --quiet "${server[@]}"
+cargo build --quiet "${client[@]}"
+cargo build --quiet --workspace --all-targets
+
+step "tests"
+target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+postgres=$target/debug/examples/private-postgres
+"$postgres" "${run_tests[@]}" --workspace
+cargo test --quiet --workspace --doc
+
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null && getent passwd nobody >/dev/null; then
+    step "integration tests as an ordinary user"
+    home=$(mktemp -d)
+    trap 'rm -rf "$home"' EXIT
+    it=$(cargo test --no-run --test it --message-format json 2>/dev/null | sed -n 's/.*"executable":"\([^"]*\/it-[^"]*\)".*/\1/p' | tail -1)
+    cp "$it" "$home/it"
+    cp "$target/debug/sealcast" "$postgres" "$home/"
+    mkdir "$home/tmp"
+    chown -R nobody "$home"
+    user=(setpriv --reuid=nobody --regid="$(id -g nobody)" --clear-groups env -i "PATH=$PATH" "HOME=$home" "TMPDIR=$home/tmp"
+        "SEALCAST_TEST_BROKER=$home/sealcast" "RUST_BACKTRACE=$RUST_BACKTRACE")
+    (cd "$home" && "${user[@]}" "$home/private-postgres" "$home/it" --skip tidy)
+fi
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
+
+step "load test, short"
+cargo run --quiet --release -p loadtest -- mixed --users 12 --sessions-per-user 2 --chats 6 --seconds 8
+
+printf '\nall steps passed\n'

@@ -1,0 +1,335 @@
+//! The terminal client as people and scripts use it: real profiles, a real broker, real cryptography.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+use super::support::broker::{Broker, Settings, executable};
+use super::support::database::Database;
+use super::support::{eventually, within};
+
+/// One device of a user: a profile folder.
+struct Profile {
+    folder: PathBuf,
+}
+
+/// What a command did.
+struct Done {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Profile {
+    fn new(parent: &TempDir, name: &str) -> Self {
+        Self { folder: parent.path().join(name) }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(executable());
+        command.arg("client").arg("--profile").arg(&self.folder).args(arguments).stdin(Stdio::null());
+        command.env_remove("SEALCAST_PASSPHRASE");
+        command
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Done {
+        self.run_with(arguments, &[]).await
+    }
+
+    async fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
+        let mut command = self.command(arguments);
+        command.envs(environment.iter().copied());
+        let output: Output =
+            within("a command", tokio::task::spawn_blocking(move || command.output().unwrap())).await.unwrap();
+        Done {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs what must succeed; gives its output.
+    async fn ok(&self, arguments: &[&str]) -> String {
+        let done = self.run(arguments).await;
+        assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.stderr);
+        done.stdout
+    }
+
+    /// Runs what must fail; gives its one line.
+    async fn fails(&self, arguments: &[&str]) -> String {
+        let done = self.run(arguments).await;
+        assert_ne!(done.code, Some(0), "{arguments:?}: {}", done.stdout);
+        assert_eq!(done.stderr.lines().count(), 1, "{arguments:?}: one line, not {:?}", done.stderr);
+        done.stderr
+    }
+
+    async fn register(&self, broker: &Broker, name: &str) {
+        self.ok(&["register", "--server", &broker.public, name]).await;
+    }
+
+    async fn create_chat(&self, title: &str) -> String {
+        self.ok(&["chat", "create", title]).await.trim().to_owned()
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> Running {
+        let child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Running(child)
+    }
+}
+
+/// A command in the background; killed when dropped.
+struct Running(Child);
+
+impl Running {
+    async fn line(&mut self) -> String {
+        use std::io::BufRead;
+        let stdout = self.0.stdout.take().unwrap();
+        let (line, stdout) = within(
+            "a line",
+            tokio::task::spawn_blocking(move || {
+                let mut reader = std::io::BufReader::with_capacity(1, stdout);
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                (line, reader.into_inner())
+            }),
+        )
+        .await
+        .unwrap();
+        self.0.stdout = Some(stdout);
+        line.trim_end().to_owned()
+    }
+
+    async fn exit_code(&mut self) -> Option<i32> {
+        let mut code = None;
+        eventually("the command's end", async || {
+            code = self.0.try_wait().unwrap();
+            code.is_some()
+        })
+        .await;
+        code.unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn texts(read: &str) -> Vec<&str> {
+    read.lines().map(|line| line.rsplit('\t').next().unwrap()).collect()
+}
+
+/// Two users in a chat.
+async fn two(broker: &Broker, parent: &TempDir) -> (Profile, Profile, String) {
+    let (ada, bob) = (Profile::new(parent, "ada"), Profile::new(parent, "bob"));
+    ada.register(broker, "ada").await;
+    bob.register(broker, "bob").await;
+    let chat = ada.create_chat("Tea at five").await;
+    ada.ok(&["chat", "add", &chat, "bob"]).await;
+    (ada, bob, chat)
+}
+
+#[tokio::test]
+async fn two_people_chat_and_a_removed_one_is_refused_at_once() {
+    let (database, parent) = (Database::create().await, TempDir::new().unwrap());
+    let broker = Broker::start(&database).await;
+    let (ada, bob, chat) = two(&broker, &parent).await;
+    assert_eq!(uuid::Uuid::parse_str(&chat).unwrap().hyphenated().to_string(), chat);
+
+    let sent = ada.ok(&["send", &chat, "hello bob"]).await;
+    let mut words = sent.split_whitespace();
+    assert!(uuid::Uuid::parse_str(words.next().unwrap()).is_ok());
+    assert!(words.next().unwrap().parse::<u64>().is_ok());
+    bob.ok(&["send", &chat, "hello ada\nsecond line"]).await;
+    for profile in [&ada, &bob] {
+        let read = profile.ok(&["read", &chat]).await;
+        assert_eq!(texts(&read), ["hello bob", "hello ada\\nsecond line"]);
+        assert_eq!(profile.ok(&["read", &chat]).await, read, "the same every time");
+        assert!(profile.ok(&["chat", "list"]).await.contains("Tea at five"));
+    }
+    let seq = bob.ok(&["read", &chat]).await.lines().next().unwrap().split('\t').next().unwrap().to_owned();
+    assert_eq!(texts(&bob.ok(&["read", &chat, "--since", &seq]).await), ["hello ada\\nsecond line"]);
+
+    ada.ok(&["chat", "remove", &chat, "bob"]).await;
+    bob.fails(&["send", &chat, "still here?"]).await;
+    ada.ok(&["send", &chat, "alone"]).await;
+    assert!(!bob.run(&["read", &chat]).await.stdout.contains("alone"));
+}
+
+#[tokio::test]
+async fn json_prints_one_object_a_line_and_errors_one_line_each() {
+    let (database, parent) = (Database::create().await, TempDir::new().unwrap());
+    let broker = Broker::start(&database).await;
+    let (ada, bob, chat) = two(&broker, &parent).await;
+    ada.ok(&["send", &chat, "in json"]).await;
+    for arguments in [
+        vec!["--json", "read", &chat],
+        vec!["--json", "chat", "list"],
+        vec!["--json", "chat", "show", &chat],
+        vec!["--json", "session", "list"],
+        vec!["--json", "send", &chat, "more"],
+    ] {
+        let out = bob.ok(&arguments).await;
+        assert!(!out.is_empty(), "{arguments:?}");
+        for line in out.lines() {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(value.is_object() || value.is_array(), "{line}");
+        }
+    }
+    let eve = Profile::new(&parent, "eve");
+    eve.fails(&["send", &chat, "no account yet"]).await;
+    eve.fails(&["register", "--server", &broker.public, "ada"]).await;
+    eve.fails(&["register", "--server", &broker.public, "x"]).await;
+    ada.fails(&["chat", "add", &chat, "nobody-of-that-name"]).await;
+    ada.fails(&["chat", "show", "01900000-0000-7000-8000-000000000000"]).await;
+    ada.fails(&["chat", "leave", &chat]).await;
+    bob.fails(&["chat", "delete", &chat]).await;
+    bob.ok(&["chat", "leave", &chat]).await;
+    ada.ok(&["chat", "delete", &chat]).await;
+    ada.fails(&["read", &chat]).await;
+}
+
+#[tokio::test]
+async fn a_second_device_is_linked_reads_on_and_is_revoked() {
+    let (database, parent) = (Database::create().await, TempDir::new().unwrap());
+    let broker = Broker::start(&database).await;
+    let (ada, bob, chat) = two(&broker, &parent).await;
+    ada.ok(&["send", &chat, "before the second device"]).await;
+    let phone = Profile::new(&parent, "phone");
+    let mut linking = phone.spawn(&["session", "link", "--server", &broker.public, "bob"]);
+    let code = linking.line().await;
+    bob.fails(&["session", "approve", "0000-0000-0000-0000-0000-0000"]).await;
+    bob.ok(&["session", "approve", &code]).await;
+    assert_eq!(linking.exit_code().await, Some(0));
+    assert!(phone.ok(&["chat", "list"]).await.contains("Tea at five"), "the info key was handed over");
+
+    ada.ok(&["send", &chat, "to both"]).await;
+    bob.ok(&["send", &chat, "from one"]).await;
+    phone.ok(&["send", &chat, "from the other"]).await;
+    assert_eq!(texts(&phone.ok(&["read", &chat]).await), ["to both", "from one", "from the other"]);
+    assert_eq!(texts(&bob.ok(&["read", &chat]).await).len(), 4);
+
+    let listed = phone.ok(&["--json", "session", "list"]).await;
+    let sessions: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(sessions.len(), 2, "{listed}");
+    let phones = sessions.iter().find(|session| session["this"] == true).unwrap()["session_id"].as_str().unwrap();
+    bob.ok(&["session", "revoke", phones]).await;
+    phone.fails(&["send", &chat, "from a lost phone"]).await;
+    ada.ok(&["send", &chat, "after the loss"]).await;
+    assert!(texts(&bob.ok(&["read", &chat]).await).contains(&"after the loss"));
+    let copies = format!(
+        "SELECT count(*) FROM vault_chat_sender_keys v JOIN chat_messages m ON m.key_id = v.sender_key_id \
+         WHERE v.session_id = '{phones}' AND m.seq = (SELECT last_seq FROM chats)"
+    );
+    assert_eq!(database.count(&copies).await, 0);
+}
+
+#[tokio::test]
+async fn follow_prints_what_comes_and_survives_a_killed_broker() {
+    let (database, parent) = (Database::create().await, TempDir::new().unwrap());
+    let mut broker = Broker::start(&database).await;
+    let (ada, bob, chat) = two(&broker, &parent).await;
+    let mut follower = bob.spawn(&["read", &chat, "--follow"]);
+    ada.ok(&["send", &chat, "one"]).await;
+    assert!(follower.line().await.ends_with("one"));
+    broker.kill_and_restart().await;
+    ada.ok(&["send", &chat, "two"]).await;
+    assert!(follower.line().await.ends_with("two"));
+}
+
+#[tokio::test]
+async fn a_send_waits_for_a_dead_broker_and_gives_up_in_time() {
+    let (database, parent) = (Database::create().await, TempDir::new().unwrap());
+    let mut broker = Broker::start(&database).await;
+    let (ada, bob, chat) = two(&broker, &parent).await;
+    broker.kill();
+    let given_up = ada.run(&["--timeout", "2", "send", &chat, "nobody there"]).await;
+    assert_ne!(given_up.code, Some(0));
+    assert_eq!(given_up.stderr.lines().count(), 1, "{}", given_up.stderr);
+    let mut waiting = ada.spawn(&["send", &chat, "when you are back"]);
+    broker.restart().await;
+    assert_eq!(waiting.exit_code().await, Some(0));
+    let read = bob.ok(&["read", &chat]).await;
+    assert_eq!(texts(&read).iter().filter(|text| **text == "when you are back").count(), 1);
+}
+
+#[tokio::test]
+async fn keys_are_sealed_under_a_passphrase_or_in_a_file_of_mode_0600() {
+    use std::os::unix::fs::PermissionsExt;
+    let (database, parent) = (Database::create().await, TempDir::new().unwrap());
+    let broker = Broker::start(&database).await;
+    let plain = Profile::new(&parent, "plain");
+    plain.register(&broker, "plain").await;
+    for file in files(&plain.folder) {
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}", file.display());
+    }
+    let sealed = Profile::new(&parent, "sealed");
+    let passphrase = [("SEALCAST_PASSPHRASE", "correct horse")];
+    let done = sealed.run_with(&["register", "--server", &broker.public, "sealed"], &passphrase).await;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(sealed.run_with(&["chat", "list"], &passphrase).await.code, Some(0));
+    assert_ne!(sealed.run_with(&["chat", "list"], &[("SEALCAST_PASSPHRASE", "wrong")]).await.code, Some(0));
+    assert_ne!(sealed.run(&["chat", "list"]).await.code, Some(0));
+    for file in files(&sealed.folder) {
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!bytes.windows(8).any(|window| window == b"identity"), "{} is not sealed", file.display());
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
+}
+
+#[tokio::test]
+async fn p6_no_plaintext_reaches_the_data_folder_the_logs_or_a_dump() {
+    let parent = TempDir::new().unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(parent.path(), open).unwrap();
+    let (data, log) = (parent.path().join("data"), parent.path().join("broker.log"));
+    let settings = Settings::default().with("data_dir", data.display()).with("log.filter", "debug");
+    let mut broker = Broker::start_logging(settings, &log).await;
+    let (ada, bob) = (Profile::new(&parent, "ada"), Profile::new(&parent, "bob"));
+    ada.register(&broker, "canaryada").await;
+    bob.register(&broker, "bob").await;
+    let chat = ada.create_chat("CANARYTITLE").await;
+    ada.ok(&["chat", "add", &chat, "bob"]).await;
+    ada.ok(&["send", &chat, "CANARYTEXT"]).await;
+    assert_eq!(texts(&bob.ok(&["read", &chat]).await), ["CANARYTEXT"]);
+    let (_, metrics) = broker.operator_get("/metrics").await;
+    broker.signal("TERM");
+    assert_eq!(broker.exit_code().await, Some(0));
+
+    let found =
+        |needle: &str, folder: &Path| -> bool { everything_below(folder).iter().any(|file| contains(file, needle)) };
+    for needle in ["CANARYTITLE", "CANARYTEXT"] {
+        assert!(!found(needle, &data), "{needle} in the data folder");
+        assert!(!contains(&log, needle), "{needle} in the log");
+        assert!(!metrics.contains(needle));
+    }
+    // The search itself works: usernames are visible to the server, and in its data alone.
+    assert!(found("canaryada", &data));
+    assert!(!contains(&log, "canaryada") && !metrics.contains("canaryada"));
+    assert!(std::fs::metadata(&log).unwrap().len() > 0, "there was a log to search");
+}
+
+fn everything_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(everything_below(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn contains(file: &Path, needle: &str) -> bool {
+    let Ok(bytes) = std::fs::read(file) else { return false };
+    bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
+}
