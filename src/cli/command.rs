@@ -1,5 +1,6 @@
 //! Runs one command: opens the profile, catches up, acts, keeps the state, and says how it ended.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,21 +13,22 @@ use zeroize::Zeroizing;
 use super::args::{ChatCommand, ClientArgs, Command, SessionCommand};
 use super::error::CliError;
 use super::print::{Printer, complain, escape, time};
+use super::read::read;
 use crate::client::{
-    Alarm, Body, Client, ClientConfig, ClientError, Connector, Event, EventStream, HistoryPage, NewAccount,
-    PendingLink, Profile, SendError, Sent, Storage, StorageError,
+    Body, Client, ClientConfig, ClientError, Connector, Event, EventStream, NewAccount, PendingLink, Profile, Sent,
+    Storage, StorageError,
 };
 use crate::protocol::codec::Encoding;
-use crate::protocol::ids::{ChatId, MessageId, Seq};
+use crate::protocol::ids::{ChatId, MessageId};
 
 /// The variable that holds a passphrase.
 const PASSPHRASE_VARIABLE: &str = "SEALCAST_PASSPHRASE";
 
+/// The variable that holds a filter of log lines, like `sealcast=debug`.
+const LOG_VARIABLE: &str = "SEALCAST_LOG";
+
 /// Kept of a command's time for its end.
 const RESERVE: Duration = Duration::from_secs(1);
-
-/// Entries of one page of history.
-const PAGE_ENTRIES: u32 = 200;
 
 /// For a command without a limit: far away.
 const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
@@ -36,6 +38,7 @@ const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// # Cancel safety
 /// What was kept is kept; what was on its way may have happened.
 pub async fn run(args: ClientArgs) -> ExitCode {
+    show_log();
     match Runner::new(args).run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -48,11 +51,20 @@ pub async fn run(args: ClientArgs) -> ExitCode {
     }
 }
 
+/// Logs to standard error if asked to; a command is quiet otherwise.
+fn show_log() {
+    let Ok(filter) = std::env::var(LOG_VARIABLE) else { return };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Whoever embeds this may log already.
+    let _ = subscriber.try_init();
+}
+
 struct Runner {
     args: ClientArgs,
     printer: Printer,
     limit: Option<Duration>,
     deadline: Instant,
+    is_sealed: Cell<bool>,
 }
 
 impl Runner {
@@ -60,7 +72,7 @@ impl Runner {
         let printer = Printer::new(args.json);
         let limit = args.limit();
         let usable = limit.map_or(FAR, |limit| limit - RESERVE.min(limit / 4));
-        Self { printer, limit, deadline: Instant::now() + usable, args }
+        Self { printer, limit, deadline: Instant::now() + usable, is_sealed: Cell::new(false), args }
     }
 
     async fn run(&self) -> Result<(), CliError> {
@@ -90,7 +102,7 @@ impl Runner {
             }
             Command::Read { chat, since, follow } => {
                 let client = self.open().await?;
-                self.finish(&client, self.read(&client, *chat, *since, *follow)).await
+                self.finish(&client, read(&self.printer, &client, *chat, *since, *follow)).await
             }
         }
     }
@@ -139,14 +151,19 @@ impl Runner {
         let folder = self.args.profile.clone();
         let wait = self.deadline.saturating_duration_since(Instant::now());
         let opened = tokio::task::spawn_blocking(move || open_profile(&folder, passphrase, wait, may_create)).await;
-        let (profile, is_new) = opened.map_err(|error| ClientError::Profile(Box::new(error)))??;
-        if is_new && !profile.is_sealed() {
+        let profile = opened.map_err(|error| ClientError::Profile(Box::new(error)))??;
+        self.is_sealed.set(profile.is_sealed());
+        Ok(Arc::new(profile))
+    }
+
+    /// Says once, when a profile has come to hold an account, how its keys are kept.
+    fn note_protection(&self) {
+        if !self.is_sealed.get() {
             complain(&format!(
                 "note: the keys in {} are kept unencrypted, readable by you alone; {PASSPHRASE_VARIABLE} would seal them",
                 self.args.profile.display(),
             ));
         }
-        Ok(Arc::new(profile))
     }
 
     async fn open(&self) -> Result<Client, CliError> {
@@ -162,6 +179,7 @@ impl Runner {
         let client = timeout_at(self.deadline, registering).await.map_err(|_| self.timeout(None))??;
         let (user_id, name) = (client.user_id(), client.username());
         self.end(&client).await;
+        self.note_protection();
         let object = json!({ "user_id": user_id, "username": name, "session_id": client.session_id() });
         Ok(self.printer.line(&format!("{user_id} {name}"), &object)?)
     }
@@ -173,6 +191,7 @@ impl Runner {
         let link = timeout_at(self.deadline, link).await.map_err(|_| self.timeout(None))??;
         self.printer.line(&link.code(), &json!({ "code": link.code() }))?;
         let client = timeout_at(self.deadline, link.wait()).await.map_err(|_| self.timeout(None))??;
+        self.note_protection();
         self.finish(&client, async { Ok(client.live().await?) }).await
     }
 
@@ -301,39 +320,6 @@ impl Runner {
     fn timeout(&self, failure: Option<String>) -> CliError {
         CliError::Timeout { limit: self.limit.unwrap_or(FAR), failure }
     }
-
-    async fn read(&self, client: &Client, chat: ChatId, since: Option<u64>, follow: bool) -> Result<(), CliError> {
-        let mut events = client.events();
-        client.live().await?;
-        let mut history = client.history(chat).await?;
-        let mut from = since.map_or(history.start(), Seq::saturating).max(history.start());
-        let mut alarms = Vec::new();
-        loop {
-            let page: HistoryPage = history.after(from, PAGE_ENTRIES).await?;
-            for message in &page.messages {
-                self.printer.message(message)?;
-            }
-            alarms.extend(page.alarms);
-            let has_moved = page.up_to > from;
-            from = from.max(page.up_to);
-            if page.more && has_moved {
-                continue;
-            }
-            if !follow {
-                break;
-            }
-            // Read from the log rather than from the event, so that what is printed is one verified chain.
-            something_new(&mut events, chat, from).await?;
-        }
-        match alarms.first() {
-            None => Ok(()),
-            Some(Alarm { seq, failure, .. }) => Err(CliError::Unverified {
-                count: alarms.len(),
-                seq: seq.unwrap_or_default().get(),
-                failure: failure.to_string(),
-            }),
-        }
-    }
 }
 
 fn open_profile(
@@ -341,39 +327,12 @@ fn open_profile(
     passphrase: Option<Zeroizing<Vec<u8>>>,
     wait: Duration,
     may_create: bool,
-) -> Result<(Profile, bool), StorageError> {
+) -> Result<Profile, StorageError> {
     let passphrase = passphrase.as_ref().map(|phrase| phrase.as_slice());
     if may_create {
-        Profile::open_or_create(folder, passphrase, wait)
+        Ok(Profile::open_or_create(folder, passphrase, wait)?.0)
     } else {
-        Ok((Profile::open(folder, passphrase, wait)?, false))
-    }
-}
-
-/// Waits until a chat has a message above a place, or may have, since events were dropped.
-async fn something_new(events: &mut EventStream, chat: ChatId, above: Seq) -> Result<(), CliError> {
-    loop {
-        let event = tokio::select! {
-            event = events.next() => event,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
-                return Err(CliError::Closed(crate::client::CloseReason::ByUser));
-            }
-        };
-        let event = match event {
-            Err(_) => return Ok(()),
-            Ok(None) => return Err(CliError::Send(SendError::Closed(crate::client::CloseReason::ByUser))),
-            Ok(Some(event)) => event,
-        };
-        match &*event {
-            Event::Message(message) if message.chat_id == chat && message.seq > above => return Ok(()),
-            Event::Removed { chat_id } | Event::ChatDeleted { chat_id } if *chat_id == chat => {
-                return Err(CliError::Gone);
-            }
-            Event::Closed(reason) => return Err(CliError::Closed(*reason)),
-            Event::Alarm(alarm) if alarm.chat_id == Some(chat) => complain(&format!("alarm: {}", alarm.failure)),
-            _ => {}
-        }
+        Profile::open(folder, passphrase, wait)
     }
 }
 

@@ -7,6 +7,7 @@ mod args;
 mod command;
 mod error;
 mod print;
+mod read;
 
 pub use args::ClientArgs;
 pub use command::run;

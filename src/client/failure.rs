@@ -24,6 +24,12 @@ pub enum VerificationFailure {
         /// The place at which the logs differ.
         seq: Seq,
     },
+    /// The server's log ends before what it has shown.
+    #[error("the server's log ends at entry {seq}, before what it has shown")]
+    Rollback {
+        /// The newest entry that the server has.
+        seq: Seq,
+    },
     /// An entry that is not a message does not verify; it changes nothing.
     #[error("the entry does not verify: {0}")]
     Fold(FoldError),

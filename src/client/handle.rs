@@ -1,11 +1,10 @@
 //! The handle of a client: small, cloneable, all of its public operations.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::account::{self, NewAccount};
@@ -15,10 +14,10 @@ use super::engine::history::History;
 use super::engine::state::{Shared, State, Status};
 use super::engine::{devices, driver, members, persist, pump};
 use super::error::{ClientError, CloseReason, SendError};
-use super::event::Event;
 use super::keyring::Phase;
 use super::net::Endpoint;
 use super::storage::Storage;
+use super::view::{ChatMember, ChatSummary, EventStream, Stats};
 use crate::crypto::link_code::LinkCode;
 use crate::crypto::safety_number::safety_number;
 use crate::protocol::error::ErrorCode;
@@ -38,85 +37,6 @@ pub struct Sent {
     pub seq: Seq,
     /// When the server took it, by the database's clock.
     pub created_at: Timestamp,
-}
-
-/// A chat of this user.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ChatSummary {
-    /// The chat.
-    pub chat_id: ChatId,
-    /// Its title, if this session can open it.
-    pub title: Option<String>,
-    /// Its newest entry.
-    pub last_seq: Seq,
-    /// The entry that made this user a member.
-    pub joined_seq: Seq,
-}
-
-/// Prints no title (P12).
-impl fmt::Debug for ChatSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "chat {}", self.chat_id)
-    }
-}
-
-/// A member of a chat, as its log says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChatMember {
-    /// The user.
-    pub user_id: UserId,
-    /// The name under which this device looked the user up.
-    pub username: Option<Username>,
-    /// May send messages.
-    pub can_write: bool,
-    /// May add and remove members.
-    pub can_manage: bool,
-    /// Owns the chat.
-    pub is_owner: bool,
-    /// The entry that made them a member.
-    pub joined_seq: Seq,
-    /// Their sessions that receive.
-    pub sessions: Vec<SessionId>,
-}
-
-/// Counts of what a client did since it began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Connections made.
-    pub connections: u64,
-    /// Frames received.
-    pub frames_received: u64,
-    /// Sends that the server answered with `ok`.
-    pub messages_sent: u64,
-    /// Messages received that verified and were for this session, one's own too.
-    pub messages_received: u64,
-    /// Requests refused.
-    pub refusals: u64,
-    /// Requests repeated because their answer was lost.
-    pub resends: u64,
-    /// What did not verify.
-    pub alarms: u64,
-}
-
-/// The events of a client from the moment it was made.
-#[derive(Debug)]
-pub struct EventStream(broadcast::Receiver<Arc<Event>>);
-
-impl EventStream {
-    /// The next event.
-    ///
-    /// # Errors
-    /// The number of events that were dropped since this receiver was too slow; the stream goes on after them.
-    ///
-    /// # Cancel safety
-    /// No event is lost.
-    pub async fn next(&mut self) -> Result<Option<Arc<Event>>, u64> {
-        match self.0.recv().await {
-            Ok(event) => Ok(Some(event)),
-            Err(broadcast::error::RecvError::Closed) => Ok(None),
-            Err(broadcast::error::RecvError::Lagged(dropped)) => Err(dropped),
-        }
-    }
 }
 
 #[derive(Debug)]

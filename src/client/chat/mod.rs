@@ -12,3 +12,10 @@ pub(crate) mod own_key;
 pub(crate) mod received_keys;
 pub(crate) mod recent;
 pub(crate) mod state;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod log_tests;
+#[cfg(test)]
+mod outbox_tests;

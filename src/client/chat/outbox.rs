@@ -25,12 +25,15 @@ use crate::protocol::binary::{Blob, Signature};
 use crate::protocol::envelope::{Envelope, MessageKind};
 use crate::protocol::error::{ErrorCode, ErrorDetails};
 use crate::protocol::frame::{Send, SendOk, StageCopies};
-use crate::protocol::ids::{Epoch, MessageId, Revision, Seq, SessionId, Timestamp};
+use crate::protocol::ids::{Counter, Epoch, MessageId, Revision, Seq, SessionId, Timestamp};
 use crate::protocol::keys::PreviousKey;
 use crate::protocol::limits::DATA_BYTES_MAX;
 
-/// Refusals of one message before it is given up: a roster that changes so often is not to be caught up with.
-const REFUSALS_MAX: u32 = 24;
+/// Refusals of one message before it is given up: far above what a chat whose members change all the time brings.
+const REFUSALS_MAX: u32 = 256;
+
+/// Times that a later counter is waited out: with the pauses in between some seconds, well above a commit.
+const GAPS_MAX: u32 = 8;
 
 /// Bytes that encryption adds to a body: nonce and tag.
 const SEAL_BYTES: usize = 12 + 16;
@@ -91,6 +94,9 @@ struct Item {
     /// The frame may have left this machine; so counts every one that was found sealed in a profile.
     #[serde(skip, default = "found_sealed")]
     has_left: bool,
+    /// Times the server named a later counter than this frame's, which the log does not explain.
+    #[serde(skip)]
+    gaps: u32,
 }
 
 const fn found_sealed() -> bool {
@@ -121,8 +127,15 @@ impl Outbox {
         if body.len() > size_max {
             return Err(SendError::TooLarge { size: body.len(), size_max });
         }
-        let item =
-            Item { message_id, body: Blob::from(body), sealed: None, is_open: false, refusals: 0, has_left: false };
+        let item = Item {
+            message_id,
+            body: Blob::from(body),
+            sealed: None,
+            is_open: false,
+            refusals: 0,
+            has_left: false,
+            gaps: 0,
+        };
         self.items.push_back(item);
         Ok(())
     }
@@ -237,6 +250,15 @@ impl Outbox {
             return Verdict::Later(details.retry_after_ms);
         }
         let Some(item) = self.items.front_mut() else { return Verdict::Again };
+        let sealed_counter = item.sealed.as_ref().map_or(Counter::default(), |sealed| sealed.counter);
+        let is_used = self.key.as_ref().is_some_and(|key| key.next > sealed_counter);
+        let is_ahead = details.counter.is_some_and(|counter| counter > sealed_counter);
+        if code == ErrorCode::CounterGap && is_ahead && !is_used && item.gaps < GAPS_MAX {
+            // What holds the counter is most likely this very frame, sent before on a connection that was lost
+            // and still on its way to the log: this is no definite answer.
+            item.gaps += 1;
+            return Verdict::Later(details.retry_after_ms);
+        }
         item.is_open = false;
         item.refusals += 1;
         self.parts_staged = 0;
@@ -258,11 +280,10 @@ impl Outbox {
             }
             ErrorCode::KeySpent | ErrorCode::KeyExists => key.retire(),
             ErrorCode::UnknownKey => key.lost(),
-            ErrorCode::CounterGap => match details.counter {
-                Some(counter) if counter > key.next => key.next = counter,
-                // Receivers have seen higher counters than the server: only a new key is safe (K4).
-                _ => key.retire(),
-            },
+            // Unless the log has shown the counter used by then, only a new key is safe (K4): a counter that
+            // the server names and nobody has seen would be a gap to every receiver.
+            ErrorCode::CounterGap if is_used => {}
+            ErrorCode::CounterGap => key.retire(),
             ErrorCode::IdReused if details.stored.is_some() => {
                 let Some(stored) = details.stored.clone() else { return Verdict::Again };
                 // Whether this frame's or an earlier seal's counter was used is for the log to say.

@@ -8,8 +8,20 @@ use crate::client::backoff::Backoff;
 use crate::client::error::{ClientError, CloseReason};
 use crate::client::net::wire::{CallError, Refused, Wire};
 use crate::protocol::error::ErrorCode;
-use crate::protocol::frame::{Reply, Request};
+use crate::protocol::frame::{Nothing, Reply, Request};
 use crate::protocol::ids::{ChatId, Seq};
+
+/// Unwraps a reply of the kind that was asked for.
+macro_rules! expect_reply {
+    ($reply:expr, $variant:ident) => {
+        match $reply {
+            Reply::$variant(value) => Ok(value),
+            _ => Err(ClientError::UnexpectedAnswer),
+        }
+    };
+}
+
+pub(crate) use expect_reply;
 
 /// How long entries may take that the server says are there.
 const ENTRIES_WAIT: Duration = Duration::from_secs(10);
@@ -101,23 +113,21 @@ impl Shared {
         Ok(folded.is_some())
     }
 
-    /// Waits until a chat is known; an answer that it is not comes only when everything has caught up.
+    /// Waits until a chat is known. One that is not is asked for: this user may have been added a moment ago,
+    /// and the entry that says so may still be on its way.
     pub(crate) async fn known(&self, chat_id: ChatId) -> Result<(), ClientError> {
-        loop {
-            self.live().await.map_err(ClientError::Closed)?;
-            let (is_known, is_settled) = {
-                let state = self.lock();
-                let is_coming = state.inboxes.get(&chat_id).is_some_and(|inbox| inbox.is_fetching);
-                (state.chats.contains_key(&chat_id), !is_coming)
-            };
-            if is_known {
-                return Ok(());
-            }
-            if is_settled {
-                return Err(ClientError::UnknownChat);
-            }
-            let mut moved = self.moved.subscribe();
-            let _ = tokio::time::timeout(ENTRIES_WAIT, moved.changed()).await;
+        self.live().await.map_err(ClientError::Closed)?;
+        if self.lock().chats.contains_key(&chat_id) {
+            return Ok(());
+        }
+        let chats = expect_reply!(self.call(Request::ListChats(Nothing {})).await??, Chats)?;
+        if !chats.chats.iter().any(|info| info.chat_id == chat_id) {
+            return Err(ClientError::UnknownChat);
+        }
+        let known = self.wait_until(ENTRIES_WAIT, |state| state.chats.contains_key(&chat_id).then_some(()));
+        match known.await.map_err(ClientError::Closed)? {
+            Some(()) => Ok(()),
+            None => Err(ClientError::UnknownChat),
         }
     }
 
@@ -130,18 +140,6 @@ impl Shared {
         self.hurry.notify_one();
     }
 }
-
-/// Unwraps a reply of the kind that was asked for.
-macro_rules! expect_reply {
-    ($reply:expr, $variant:ident) => {
-        match $reply {
-            Reply::$variant(value) => Ok(value),
-            _ => Err(ClientError::UnexpectedAnswer),
-        }
-    };
-}
-
-pub(crate) use expect_reply;
 
 /// Starts a task that lives no longer than the client's connection or its own work.
 pub(crate) fn spawn(shared: &Arc<Shared>, work: impl Future<Output = ()> + Send + 'static) {

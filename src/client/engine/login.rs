@@ -118,6 +118,11 @@ pub(crate) async fn begin(
             wire.request(Request::Resume(Resume { cursors }), shared.config.request_timeout).await?;
             listed = Some(chats);
         }
+        Err(CallError::Refused(refused)) if refused.code == ErrorCode::AheadOfLog => {
+            // The other chats are resumed all the same.
+            let seq = refused.details.seq.unwrap_or_default();
+            shared.alarm(None, Some(seq), VerificationFailure::Rollback { seq });
+        }
         Err(error) => return Err(error.into()),
     }
     // Asked after the subscription stands: a chat that ends later is pushed, one that ended before is not listed.
@@ -149,6 +154,11 @@ fn sort_out(shared: &Shared, known: &HashSet<ChatId>, chats: &Chats) {
         }
         state.learn_titles(chats);
         state.progress.is_listed = true;
+        // A server that has nothing to catch up with need not say so.
+        state.progress.is_pushed |= chats
+            .chats
+            .iter()
+            .all(|info| state.chats.get(&info.chat_id).is_some_and(|chat| chat.log.head().seq >= info.last_seq));
     }
     shared.publish(events);
     shared.notify_moved();
