@@ -117,6 +117,13 @@ struct Locked {
     expiry_due: bool,
 }
 
+/// A key by its chat and id: the ids are their makers' choice, so two chats may use the same one.
+type KeyName = (Uuid, Uuid);
+
+fn key_name(item: &Item) -> KeyName {
+    (item.chat_id.0, item.key_id.0)
+}
+
 /// A stored key, as the items of this batch move it on.
 struct StoredKey {
     sender_session_id: Uuid,
@@ -238,10 +245,10 @@ impl Connection {
 
     /// Begins, locks the chats and reads the keys, in one round trip: the statements run one after the other,
     /// so the keys are read under the locks.
-    async fn lock(&self, items: &[Item]) -> Result<(HashMap<ChatId, Locked>, HashMap<Uuid, StoredKey>), StoreError> {
+    async fn lock(&self, items: &[Item]) -> Result<(HashMap<ChatId, Locked>, HashMap<KeyName, StoredKey>), StoreError> {
         let chats: Vec<Uuid> = items.iter().map(|item| item.chat_id.0).collect::<BTreeSet<_>>().into_iter().collect();
         let (key_chats, key_ids): (Vec<Uuid>, Vec<Uuid>) =
-            items.iter().map(|item| (item.chat_id.0, item.key_id.0)).collect::<BTreeSet<_>>().into_iter().unzip();
+            items.iter().map(key_name).collect::<BTreeSet<_>>().into_iter().unzip();
         let (_, chat_rows, key_rows) = try_join3(
             self.client.batch_execute("BEGIN"),
             self.client.query(&self.statements.lock, &[&chats]),
@@ -261,14 +268,15 @@ impl Connection {
         let mut keys = HashMap::new();
         for row in &key_rows {
             let covered: Option<i64> = get(row, "covered_version")?;
-            let chat = locked.get(&ChatId(get(row, "chat_id")?));
+            let chat_id: Uuid = get(row, "chat_id")?;
+            let chat = locked.get(&ChatId(chat_id));
             let key = StoredKey {
                 sender_session_id: get(row, "sender_session_id")?,
                 epoch: get(row, "epoch")?,
                 last_counter: get(row, "last_counter")?,
                 was_covered: chat.is_some_and(|chat| covered == Some(chat.roster_version)),
             };
-            keys.insert(get(row, "key_id")?, key);
+            keys.insert((chat_id, get(row, "key_id")?), key);
         }
         Ok((locked, keys))
     }
@@ -286,7 +294,7 @@ impl Connection {
     }
 
     /// Writes and commits; says why not when the items must be judged again.
-    async fn write(&self, items: &[&Item], keys: &HashMap<Uuid, StoredKey>) -> Result<Option<Retry>, StoreError> {
+    async fn write(&self, items: &[&Item], keys: &HashMap<KeyName, StoredKey>) -> Result<Option<Retry>, StoreError> {
         self.insert_messages(items).await?;
         if let Some(retry) = self.write_keys(items, keys).await? {
             return Ok(Some(retry));
@@ -294,7 +302,7 @@ impl Connection {
         let (mut key_chats, mut key_ids, mut counters) = (Vec::new(), Vec::new(), Vec::new());
         let mut counter_of = HashMap::new();
         for item in items {
-            counter_of.insert((item.chat_id.0, item.key_id.0), bigint(item.counter));
+            counter_of.insert(key_name(item), bigint(item.counter));
         }
         for ((chat_id, key_id), counter) in counter_of {
             key_chats.push(chat_id);
@@ -357,8 +365,8 @@ impl Connection {
         Ok(())
     }
 
-    async fn write_keys(&self, items: &[&Item], keys: &HashMap<Uuid, StoredKey>) -> Result<Option<Retry>, StoreError> {
-        let is_covered = |item: &Item| keys.get(&item.key_id.0).is_some_and(|key| key.was_covered);
+    async fn write_keys(&self, items: &[&Item], keys: &HashMap<KeyName, StoredKey>) -> Result<Option<Retry>, StoreError> {
+        let is_covered = |item: &Item| keys.get(&key_name(item)).is_some_and(|key| key.was_covered);
         let changed: Vec<&&Item> = items.iter().filter(|item| !item.copies.is_empty() || !is_covered(item)).collect();
         if changed.is_empty() {
             return Ok(None);
@@ -388,12 +396,13 @@ impl Connection {
             )
             .await?;
         let (cover_chats, cover_keys): (Vec<Uuid>, Vec<Uuid>) =
-            changed.iter().map(|item| (item.chat_id.0, item.key_id.0)).collect::<BTreeSet<_>>().into_iter().unzip();
+            changed.iter().map(|item| key_name(item)).collect::<BTreeSet<_>>().into_iter().unzip();
         let rows = self.client.query(&self.statements.cover_keys, &[&cover_chats, &cover_keys]).await?;
-        let covered: HashSet<Uuid> = rows.iter().map(|row| get(row, "key_id")).collect::<Result<_, _>>()?;
+        let name = |row| Ok((get(row, "chat_id")?, get(row, "key_id")?));
+        let covered: HashSet<KeyName> = rows.iter().map(name).collect::<Result<_, StoreError>>()?;
         let uncovered: HashSet<ChatId> = changed
             .iter()
-            .filter(|item| item.entry.is_some() && !covered.contains(&item.key_id.0))
+            .filter(|item| item.entry.is_some() && !covered.contains(&key_name(item)))
             .map(|item| item.chat_id)
             .collect();
         Ok(if uncovered.is_empty() { None } else { Some(Retry::Uncovered(uncovered)) })
@@ -404,7 +413,7 @@ impl Connection {
 fn judge(
     items: &[Item],
     locked: &mut HashMap<ChatId, Locked>,
-    keys: &mut HashMap<Uuid, StoredKey>,
+    keys: &mut HashMap<KeyName, StoredKey>,
     present: &HashSet<(Uuid, Uuid, i64)>,
     uncovered: &HashSet<ChatId>,
 ) -> Vec<Verdict> {
@@ -428,7 +437,7 @@ fn judge(
 fn judge_item(
     item: &Item,
     chat: &mut Locked,
-    keys: &mut HashMap<Uuid, StoredKey>,
+    keys: &mut HashMap<KeyName, StoredKey>,
     present: &HashSet<(Uuid, Uuid, i64)>,
 ) -> Outcome {
     let is_current = chat.last_seq == bigint(item.previous)
@@ -444,7 +453,7 @@ fn judge_item(
         return Outcome::IdTaken;
     }
     let counter = bigint(item.counter);
-    match (&item.new_key, keys.get_mut(&item.key_id.0)) {
+    match (&item.new_key, keys.get_mut(&key_name(item))) {
         (Some(_), Some(_)) => return Outcome::KeyTaken,
         (Some(new_key), None) => {
             if bigint(new_key.announcement.epoch) != chat.epoch {
@@ -456,7 +465,7 @@ fn judge_item(
                 last_counter: counter,
                 was_covered: false,
             };
-            keys.insert(item.key_id.0, key);
+            keys.insert(key_name(item), key);
         }
         (None, None) => return Outcome::Conflict,
         (None, Some(key)) => {
