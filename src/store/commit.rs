@@ -124,6 +124,18 @@ fn key_name(item: &Item) -> KeyName {
     (item.chat_id.0, item.key_id.0)
 }
 
+/// A revision of a message by its chat, id and number.
+type MessageName = (Uuid, Uuid, i64);
+
+fn message_name(item: &Item) -> Option<MessageName> {
+    match item.entry.as_ref().map(|entry| &entry.body) {
+        Some(EntryBody::Message(envelope)) => {
+            Some((item.chat_id.0, envelope.message_id.0, bigint(envelope.revision)))
+        }
+        _ => None,
+    }
+}
+
 /// A stored key, as the items of this batch move it on.
 struct StoredKey {
     sender_session_id: Uuid,
@@ -218,7 +230,7 @@ impl Connection {
     ) -> Result<Attempt, StoreError> {
         let present = if look_for_ids { self.messages_present(items).await? } else { HashSet::new() };
         let (mut locked, mut keys) = self.lock(items).await?;
-        let verdicts = judge(items, &mut locked, &mut keys, &present, uncovered);
+        let verdicts = judge(items, &mut locked, &mut keys, present, uncovered);
         let accepted: Vec<&Item> = items
             .iter()
             .zip(&verdicts)
@@ -281,13 +293,12 @@ impl Connection {
         Ok((locked, keys))
     }
 
-    async fn messages_present(&self, items: &[Item]) -> Result<HashSet<(Uuid, Uuid, i64)>, StoreError> {
+    async fn messages_present(&self, items: &[Item]) -> Result<HashSet<MessageName>, StoreError> {
         let (mut chats, mut ids, mut revisions) = (Vec::new(), Vec::new(), Vec::new());
-        for item in items {
-            let Some(EntryBody::Message(envelope)) = item.entry.as_ref().map(|entry| &entry.body) else { continue };
-            chats.push(item.chat_id.0);
-            ids.push(envelope.message_id.0);
-            revisions.push(bigint(envelope.revision));
+        for (chat_id, message_id, revision) in items.iter().filter_map(message_name) {
+            chats.push(chat_id);
+            ids.push(message_id);
+            revisions.push(revision);
         }
         let rows = self.client.query(&self.statements.messages_present, &[&chats, &ids, &revisions]).await?;
         rows.iter().map(|row| Ok((get(row, "chat_id")?, get(row, "id")?, get(row, "revision")?))).collect()
@@ -410,11 +421,14 @@ impl Connection {
 }
 
 /// Judges items against what the locked rows say (P4, P5).
+///
+/// `present` are messages that are in the log; those that are accepted join them, or one id twice in one batch
+/// would fail the batch as a whole.
 fn judge(
     items: &[Item],
     locked: &mut HashMap<ChatId, Locked>,
     keys: &mut HashMap<KeyName, StoredKey>,
-    present: &HashSet<(Uuid, Uuid, i64)>,
+    mut present: HashSet<MessageName>,
     uncovered: &HashSet<ChatId>,
 ) -> Vec<Verdict> {
     let mut stopped: HashSet<ChatId> = HashSet::new();
@@ -424,7 +438,7 @@ fn judge(
             None => Verdict::Busy,
             Some(_) if stopped.contains(&item.chat_id) => Verdict::Done(Outcome::Conflict),
             Some(_) if uncovered.contains(&item.chat_id) => Verdict::Done(Outcome::Conflict),
-            Some(chat) => Verdict::Done(judge_item(item, chat, keys, present)),
+            Some(chat) => Verdict::Done(judge_item(item, chat, keys, &mut present)),
         };
         if matches!(verdict, Verdict::Done(outcome) if outcome != Outcome::Committed) {
             stopped.insert(item.chat_id);
@@ -438,7 +452,7 @@ fn judge_item(
     item: &Item,
     chat: &mut Locked,
     keys: &mut HashMap<KeyName, StoredKey>,
-    present: &HashSet<(Uuid, Uuid, i64)>,
+    present: &mut HashSet<MessageName>,
 ) -> Outcome {
     let is_current = chat.last_seq == bigint(item.previous)
         && chat.epoch == bigint(item.epoch)
@@ -447,9 +461,8 @@ fn judge_item(
     if !is_current {
         return Outcome::Conflict;
     }
-    if let Some(EntryBody::Message(envelope)) = item.entry.as_ref().map(|entry| &entry.body)
-        && present.contains(&(item.chat_id.0, envelope.message_id.0, bigint(envelope.revision)))
-    {
+    let message = message_name(item);
+    if message.is_some_and(|message| present.contains(&message)) {
         return Outcome::IdTaken;
     }
     let counter = bigint(item.counter);
@@ -481,6 +494,7 @@ fn judge_item(
     if let Some(entry) = &item.entry {
         chat.last_seq = bigint(entry.seq);
     }
+    present.extend(message);
     Outcome::Committed
 }
 
