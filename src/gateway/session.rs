@@ -180,8 +180,15 @@ impl SessionActor {
         }
         let changes_members =
             matches!(request, Request::ChangeMembership(_) | Request::CreateChat(_) | Request::DeleteChat(_));
-        if changes_members && let Verdict::Wait(wait) = self.membership_changes.check() {
-            return responder.refuse(too_often(wait));
+        if changes_members {
+            match self.membership_changes.check() {
+                Verdict::Pass => {}
+                Verdict::Wait(wait) => return responder.refuse(too_often(wait)),
+                Verdict::Flood => {
+                    responder.refuse(too_often(Duration::from_secs(60)));
+                    return self.connection.close(CloseCode::PolicyViolation);
+                }
+            }
         }
         requests::live(&self.door, &caller, request, responder);
     }
