@@ -270,6 +270,10 @@ impl SessionActor {
             // A session that ended between the look at it and its entry in the directory was not found there.
             match broker.store.login_session(who.session_id).await {
                 Ok(Some(session)) if session.state == SessionState::Live => {}
+                // Only who was revoked is told so: it wipes what it holds.
+                Ok(Some(session)) if session.state == SessionState::Expired => {
+                    connection.close(CloseCode::SessionExpired);
+                }
                 Ok(_) => connection.close(CloseCode::SessionRevoked),
                 Err(_) => {}
             }
