@@ -97,9 +97,13 @@ impl Directory {
         }
     }
 
-    /// Puts a connection into the waiting room of a chat; gives the actor to ask instead if the chat is loaded.
+    /// Puts a connection into the waiting room of a chat; gives the actor to ask instead if the chat is loaded. A
+    /// connection that is closed is not kept: nobody would come to take it out.
     #[must_use]
     pub fn wait(&self, chat_id: ChatId, subscriber: Subscriber) -> Option<Addr<ChatActor>> {
+        if subscriber.connection.outbox.is_closed() {
+            return None;
+        }
         let mut slot = self.chats.entry(chat_id).or_insert_with(|| Slot::Waiting(Vec::new()));
         match slot.value_mut() {
             Slot::Loaded(chat) if chat.connected() => Some(chat.clone()),

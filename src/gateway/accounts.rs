@@ -51,10 +51,14 @@ async fn link(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Error>)
         Err(BadBody(refusal, status)) => return error_response(refusal, status),
     };
     let broker = &door.broker;
-    let linked = match broker.store.link(&request, &broker.options.sessions).await {
+    let (linked, is_first) = match broker.store.link(&request, &broker.options.sessions).await {
         Ok(linked) => linked,
         Err(failure) => return failed(failure),
     };
+    if !is_first {
+        // Anybody may send it, and again: its user is told once.
+        return HttpResponse::Ok().json(linked);
+    }
     let pending = ServerFrame::SessionPending(PendingSession {
         session_id: request.session_id,
         public_key: request.public_key,

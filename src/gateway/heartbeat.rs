@@ -45,7 +45,8 @@ impl Heartbeat {
     }
 }
 
-/// Refusals in a row after which a flood that does not heed them is ended.
+/// Refusals, less what passed, after which a flood that does not heed them is ended. What passes counts against
+/// them one for one: a rate lets something pass all the time, so a flood never has refusals alone.
 const STUBBORN: u32 = 1_000;
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<Instant>>;
@@ -55,7 +56,7 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddlewa
 pub struct Rate {
     limiter: Limiter,
     clock: MonotonicClock,
-    refused_in_a_row: u32,
+    refused: u32,
 }
 
 /// What a rate says.
@@ -78,23 +79,19 @@ impl Rate {
         let every = period / per.get();
         let quota = Quota::with_period(every.max(Duration::from_nanos(1))).unwrap_or(Quota::per_second(per));
         let clock = MonotonicClock;
-        Self {
-            limiter: RateLimiter::direct_with_clock(quota.allow_burst(burst), clock.clone()),
-            clock,
-            refused_in_a_row: 0,
-        }
+        Self { limiter: RateLimiter::direct_with_clock(quota.allow_burst(burst), clock.clone()), clock, refused: 0 }
     }
 
     /// Counts one.
     pub fn check(&mut self) -> Verdict {
         match self.limiter.check() {
             Ok(()) => {
-                self.refused_in_a_row = 0;
+                self.refused = self.refused.saturating_sub(1);
                 Verdict::Pass
             }
             Err(not_until) => {
-                self.refused_in_a_row += 1;
-                if self.refused_in_a_row > STUBBORN {
+                self.refused = self.refused.saturating_add(1);
+                if self.refused > STUBBORN {
                     return Verdict::Flood;
                 }
                 Verdict::Wait(not_until.wait_time_from(self.clock.now()))
@@ -119,6 +116,20 @@ mod tests {
         assert_eq!(heartbeat.tick(start + interval * 4, false), Beat::Ping);
         heartbeat.heard(start + interval * 6);
         assert_eq!(heartbeat.tick(start + interval * 7, false), Beat::Ping);
+    }
+
+    #[test]
+    fn a_flood_is_one_though_some_of_it_passes() {
+        let mut rate = Rate::new(20_000, Duration::from_secs(1), 1);
+        let mut passed = 0;
+        let flood = (0..10_000_000).any(|_| match rate.check() {
+            Verdict::Pass => {
+                passed += 1;
+                false
+            }
+            verdict => verdict == Verdict::Flood,
+        });
+        assert!(flood && passed > 1, "{passed} passed");
     }
 
     #[test]

@@ -47,6 +47,10 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
     let (who, broker) = (caller.who, door.broker.clone());
     match request {
         Request::Send(send) => {
+            if send.new_key.as_ref().is_some_and(|new_key| new_key.staged.is_some() && !new_key.copies.is_empty()) {
+                let message = "copies went ahead or are in the frame, not both";
+                return responder.refuse(Refusal::new(ErrorCode::Malformed, message));
+            }
             let signing_key = caller.signing_key;
             let chat_id = send.chat_id;
             to_chat(&broker, chat_id, Submit { who, signing_key, send, since: Instant::now(), responder, count: None });
@@ -218,7 +222,18 @@ async fn resume(
         standing.insert(chat_id, (seq, subscribed));
     }
     let mut ahead: Option<Seq> = None;
-    for position in broker.store.positions(who).await? {
+    let positions = match broker.store.positions(who).await {
+        Ok(positions) => positions,
+        Err(failure) => {
+            // Whether these chats are the user's is not known: it stands in none that it did not stand in before.
+            let known = connection.chats();
+            for chat_id in standing.into_keys().filter(|chat_id| !known.contains(chat_id)) {
+                broker.directory.unsubscribe(chat_id, connection);
+            }
+            return Err(failure);
+        }
+    };
+    for position in positions {
         let floor = Seq::saturating(position.joined_seq.get().saturating_sub(1));
         match standing.remove(&position.chat_id) {
             Some((seq, _)) if seq > position.last_seq => {
@@ -240,6 +255,12 @@ async fn resume(
     }
     if connection.outbox.is_closed() {
         // It ended meanwhile, and what it left then was less than where it stands now.
+        for chat_id in connection.chats() {
+            broker.directory.unsubscribe(chat_id, connection);
+        }
+    }
+    if connection.outbox.is_closed() {
+        // It went meanwhile, and whoever took it out of its chats did not know of these.
         for chat_id in connection.chats() {
             broker.directory.unsubscribe(chat_id, connection);
         }

@@ -194,7 +194,10 @@ impl SessionActor {
             match self.membership_changes.check() {
                 Verdict::Pass => {}
                 Verdict::Wait(wait) => return responder.refuse(too_often(wait)),
-                Verdict::Flood => return responder.refuse(too_often(Duration::from_secs(60))),
+                Verdict::Flood => {
+                    responder.refuse(too_often(Duration::from_secs(60)));
+                    return self.connection.close(CloseCode::PolicyViolation);
+                }
             }
         }
         if let Request::StageCopies(part) = &request
@@ -293,6 +296,10 @@ impl SessionActor {
             // A session that ended between the look at it and its entry in the directory was not found there.
             match broker.store.login_session(who.session_id).await {
                 Ok(Some(session)) if session.state == SessionState::Live => {}
+                // Only who was revoked is told so: it wipes what it holds.
+                Ok(Some(session)) if session.state == SessionState::Expired => {
+                    connection.close(CloseCode::SessionExpired);
+                }
                 Ok(_) => connection.close(CloseCode::SessionRevoked),
                 Err(_) => {}
             }

@@ -118,6 +118,23 @@ struct Locked {
     expiry_due: bool,
 }
 
+/// A key by its chat and id: the ids are their makers' choice, so two chats may use the same one.
+type KeyName = (Uuid, Uuid);
+
+fn key_name(item: &Item) -> KeyName {
+    (item.chat_id.0, item.key_id.0)
+}
+
+/// A revision of a message by its chat, id and number.
+type MessageName = (Uuid, Uuid, i64);
+
+fn message_name(item: &Item) -> Option<MessageName> {
+    match item.entry.as_ref().map(|entry| &entry.body) {
+        Some(EntryBody::Message(envelope)) => Some((item.chat_id.0, envelope.message_id.0, bigint(envelope.revision))),
+        _ => None,
+    }
+}
+
 /// A stored key, as the items of this batch move it on.
 struct StoredKey {
     sender_session_id: Uuid,
@@ -210,9 +227,9 @@ impl Connection {
         look_for_ids: bool,
         uncovered: &HashSet<ChatId>,
     ) -> Result<Attempt, StoreError> {
-        let mut present = if look_for_ids { self.messages_present(items).await? } else { HashSet::new() };
+        let present = if look_for_ids { self.messages_present(items).await? } else { HashSet::new() };
         let (mut locked, mut keys) = self.lock(items).await?;
-        let verdicts = judge(items, &mut locked, &mut keys, &mut present, uncovered);
+        let verdicts = judge(items, &mut locked, &mut keys, present, uncovered);
         let accepted: Vec<&Item> = items
             .iter()
             .zip(&verdicts)
@@ -242,10 +259,10 @@ impl Connection {
     async fn lock(
         &self,
         items: &[Arc<Item>],
-    ) -> Result<(HashMap<ChatId, Locked>, HashMap<Uuid, StoredKey>), StoreError> {
+    ) -> Result<(HashMap<ChatId, Locked>, HashMap<KeyName, StoredKey>), StoreError> {
         let chats: Vec<Uuid> = items.iter().map(|item| item.chat_id.0).collect::<BTreeSet<_>>().into_iter().collect();
         let (key_chats, key_ids): (Vec<Uuid>, Vec<Uuid>) =
-            items.iter().map(|item| (item.chat_id.0, item.key_id.0)).collect::<BTreeSet<_>>().into_iter().unzip();
+            items.iter().map(|item| key_name(item)).collect::<BTreeSet<_>>().into_iter().unzip();
         let (_, chat_rows, key_rows) = try_join3(
             self.client.batch_execute("BEGIN"),
             self.client.query(&self.statements.lock, &[&chats]),
@@ -265,32 +282,32 @@ impl Connection {
         let mut keys = HashMap::new();
         for row in &key_rows {
             let covered: Option<i64> = get(row, "covered_version")?;
-            let chat = locked.get(&ChatId(get(row, "chat_id")?));
+            let chat_id: Uuid = get(row, "chat_id")?;
+            let chat = locked.get(&ChatId(chat_id));
             let key = StoredKey {
                 sender_session_id: get(row, "sender_session_id")?,
                 epoch: get(row, "epoch")?,
                 last_counter: get(row, "last_counter")?,
                 was_covered: chat.is_some_and(|chat| covered == Some(chat.roster_version)),
             };
-            keys.insert(get(row, "key_id")?, key);
+            keys.insert((chat_id, get(row, "key_id")?), key);
         }
         Ok((locked, keys))
     }
 
-    async fn messages_present(&self, items: &[Arc<Item>]) -> Result<HashSet<(Uuid, Uuid, i64)>, StoreError> {
+    async fn messages_present(&self, items: &[Arc<Item>]) -> Result<HashSet<MessageName>, StoreError> {
         let (mut chats, mut ids, mut revisions) = (Vec::new(), Vec::new(), Vec::new());
-        for item in items {
-            let Some(EntryBody::Message(envelope)) = item.entry.as_ref().map(|entry| &entry.body) else { continue };
-            chats.push(item.chat_id.0);
-            ids.push(envelope.message_id.0);
-            revisions.push(bigint(envelope.revision));
+        for (chat_id, message_id, revision) in items.iter().filter_map(|item| message_name(item)) {
+            chats.push(chat_id);
+            ids.push(message_id);
+            revisions.push(revision);
         }
         let rows = self.client.query(&self.statements.messages_present, &[&chats, &ids, &revisions]).await?;
         rows.iter().map(|row| Ok((get(row, "chat_id")?, get(row, "id")?, get(row, "revision")?))).collect()
     }
 
     /// Writes and commits; says why not when the items must be judged again.
-    async fn write(&self, items: &[&Item], keys: &HashMap<Uuid, StoredKey>) -> Result<Option<Retry>, StoreError> {
+    async fn write(&self, items: &[&Item], keys: &HashMap<KeyName, StoredKey>) -> Result<Option<Retry>, StoreError> {
         self.insert_messages(items).await?;
         if let Some(retry) = self.write_keys(items, keys).await? {
             return Ok(Some(retry));
@@ -298,7 +315,7 @@ impl Connection {
         let (mut key_chats, mut key_ids, mut counters) = (Vec::new(), Vec::new(), Vec::new());
         let mut counter_of = HashMap::new();
         for item in items {
-            counter_of.insert((item.chat_id.0, item.key_id.0), bigint(item.counter));
+            counter_of.insert(key_name(item), bigint(item.counter));
         }
         for ((chat_id, key_id), counter) in counter_of {
             key_chats.push(chat_id);
@@ -361,8 +378,12 @@ impl Connection {
         Ok(())
     }
 
-    async fn write_keys(&self, items: &[&Item], keys: &HashMap<Uuid, StoredKey>) -> Result<Option<Retry>, StoreError> {
-        let is_covered = |item: &Item| keys.get(&item.key_id.0).is_some_and(|key| key.was_covered);
+    async fn write_keys(
+        &self,
+        items: &[&Item],
+        keys: &HashMap<KeyName, StoredKey>,
+    ) -> Result<Option<Retry>, StoreError> {
+        let is_covered = |item: &Item| keys.get(&key_name(item)).is_some_and(|key| key.was_covered);
         let changed: Vec<&&Item> = items.iter().filter(|item| !item.copies.is_empty() || !is_covered(item)).collect();
         if changed.is_empty() {
             return Ok(None);
@@ -392,12 +413,13 @@ impl Connection {
             )
             .await?;
         let (cover_chats, cover_keys): (Vec<Uuid>, Vec<Uuid>) =
-            changed.iter().map(|item| (item.chat_id.0, item.key_id.0)).collect::<BTreeSet<_>>().into_iter().unzip();
+            changed.iter().map(|item| key_name(item)).collect::<BTreeSet<_>>().into_iter().unzip();
         let rows = self.client.query(&self.statements.cover_keys, &[&cover_chats, &cover_keys]).await?;
-        let covered: HashSet<Uuid> = rows.iter().map(|row| get(row, "key_id")).collect::<Result<_, _>>()?;
+        let name = |row| Ok((get(row, "chat_id")?, get(row, "key_id")?));
+        let covered: HashSet<KeyName> = rows.iter().map(name).collect::<Result<_, StoreError>>()?;
         let uncovered: HashSet<ChatId> = changed
             .iter()
-            .filter(|item| item.entry.is_some() && !covered.contains(&item.key_id.0))
+            .filter(|item| item.entry.is_some() && !covered.contains(&key_name(item)))
             .map(|item| item.chat_id)
             .collect();
         Ok(if uncovered.is_empty() { None } else { Some(Retry::Uncovered(uncovered)) })
@@ -405,11 +427,14 @@ impl Connection {
 }
 
 /// Judges items against what the locked rows say (P4, P5).
+///
+/// `present` are messages that are in the log; those that are accepted join them, or one id twice in one batch
+/// would fail the batch as a whole.
 fn judge(
     items: &[Arc<Item>],
     locked: &mut HashMap<ChatId, Locked>,
-    keys: &mut HashMap<Uuid, StoredKey>,
-    present: &mut HashSet<(Uuid, Uuid, i64)>,
+    keys: &mut HashMap<KeyName, StoredKey>,
+    mut present: HashSet<MessageName>,
     uncovered: &HashSet<ChatId>,
 ) -> Vec<Verdict> {
     let mut stopped: HashSet<ChatId> = HashSet::new();
@@ -419,7 +444,7 @@ fn judge(
             None => Verdict::Busy,
             Some(_) if stopped.contains(&item.chat_id) => Verdict::Done(Outcome::Conflict),
             Some(_) if uncovered.contains(&item.chat_id) => Verdict::Done(Outcome::Conflict),
-            Some(chat) => Verdict::Done(judge_item(item, chat, keys, present)),
+            Some(chat) => Verdict::Done(judge_item(item, chat, keys, &mut present)),
         };
         if matches!(verdict, Verdict::Done(outcome) if outcome != Outcome::Committed) {
             stopped.insert(item.chat_id);
@@ -432,8 +457,8 @@ fn judge(
 fn judge_item(
     item: &Item,
     chat: &mut Locked,
-    keys: &mut HashMap<Uuid, StoredKey>,
-    present: &mut HashSet<(Uuid, Uuid, i64)>,
+    keys: &mut HashMap<KeyName, StoredKey>,
+    present: &mut HashSet<MessageName>,
 ) -> Outcome {
     let is_current = chat.last_seq == bigint(item.previous)
         && chat.epoch == bigint(item.epoch)
@@ -442,15 +467,12 @@ fn judge_item(
     if !is_current {
         return Outcome::Conflict;
     }
-    let id = match item.entry.as_ref().map(|entry| &entry.body) {
-        Some(EntryBody::Message(envelope)) => Some((item.chat_id.0, envelope.message_id.0, bigint(envelope.revision))),
-        _ => None,
-    };
-    if id.is_some_and(|id| present.contains(&id)) {
+    let message = message_name(item);
+    if message.is_some_and(|message| present.contains(&message)) {
         return Outcome::IdTaken;
     }
     let counter = bigint(item.counter);
-    match (&item.new_key, keys.get_mut(&item.key_id.0)) {
+    match (&item.new_key, keys.get_mut(&key_name(item))) {
         (Some(_), Some(_)) => return Outcome::KeyTaken,
         (Some(new_key), None) => {
             if bigint(new_key.announcement.epoch) != chat.epoch {
@@ -462,7 +484,7 @@ fn judge_item(
                 last_counter: counter,
                 was_covered: false,
             };
-            keys.insert(item.key_id.0, key);
+            keys.insert(key_name(item), key);
         }
         (None, None) => return Outcome::Conflict,
         (None, Some(key)) => {
@@ -478,8 +500,7 @@ fn judge_item(
     if let Some(entry) = &item.entry {
         chat.last_seq = bigint(entry.seq);
     }
-    // The same id again in this very batch is a repeat too.
-    present.extend(id);
+    present.extend(message);
     Outcome::Committed
 }
 

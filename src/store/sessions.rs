@@ -88,12 +88,12 @@ impl Store {
         .await
     }
 
-    /// Makes a pending session. The same request again gets the same answer.
+    /// Makes a pending session. The same request again gets the same answer; the flag says whether it is the first.
     ///
     /// # Errors
     /// `unknown_user`, `bad_certificate` for unsound keys, `limit_reached`, `unknown_session` when the id is
     /// another session's, or [`StoreError`].
-    pub async fn link(&self, link: &Link, limits: &SessionLimits) -> Result<Linked, Failure> {
+    pub async fn link(&self, link: &Link, limits: &SessionLimits) -> Result<(Linked, bool), Failure> {
         if !link.public_key.is_sound() || !link.signing_public_key.is_sound() {
             return Err(
                 Refusal::new(ErrorCode::BadCertificate, "a public key is not canonical or of small order").into()
@@ -115,7 +115,7 @@ impl Store {
                 if !is_same {
                     return Err(Refusal::new(ErrorCode::UnknownSession, "the session id is not free").into());
                 }
-                return Ok(Linked { expires_at: timestamp(&row, "expired_at")? });
+                return Ok((Linked { expires_at: timestamp(&row, "expired_at")? }, false));
             }
             let pending = "SELECT count(*) AS count FROM user_sessions WHERE user_id = $1 AND state = 'pending'";
             let count: i64 = get(&tx.query_one(pending, &[&link.user_id.0]).await?, "count")?;
@@ -135,7 +135,7 @@ impl Store {
                 &link.proof.as_ref(),
             ])
             .await?;
-            Ok(Linked { expires_at })
+            Ok((Linked { expires_at }, true))
         })
         .await
     }

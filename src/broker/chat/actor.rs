@@ -204,7 +204,7 @@ impl ChatActor {
     fn submit(&mut self, mut submit: Submit, ctx: &mut Context<Self>) {
         let Phase::Ready(state) = &mut self.phase else { return self.queue.push_front(Work::Submit(submit)) };
         if let Err(refusal) = put_together(&self.staging, &mut submit) {
-            return submit.answer(Err(refusal));
+            return self.refuse_unless_repeat(submit, refusal, ctx);
         }
         let now = self.broker.store.clock().now();
         match state.submit(now, submit.who, &submit.signing_key, &submit.send) {

@@ -32,9 +32,12 @@ impl FanOut {
         Self { chat_id, subscribers: HashMap::new(), metrics }
     }
 
-    /// Takes a connection in.
+    /// Takes a connection in, unless it is closed: one that was replaced may still be resuming, and must not take
+    /// the place of the newer one.
     pub fn insert(&mut self, session_id: SessionId, subscriber: Subscriber) {
-        self.subscribers.insert(session_id, subscriber);
+        if !subscriber.connection.outbox.is_closed() {
+            self.subscribers.insert(session_id, subscriber);
+        }
     }
 
     /// Takes a connection out.
