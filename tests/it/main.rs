@@ -26,4 +26,6 @@ mod support;
 #[cfg(feature = "client")]
 mod terminal;
 mod tidy;
+#[cfg(feature = "client")]
+mod tls;
 mod transport;

@@ -10,7 +10,7 @@ use super::support::database::Database;
 use super::support::{eventually, within};
 
 /// One device of a user: a profile folder.
-struct Profile {
+pub struct Profile {
     folder: PathBuf,
 }
 
@@ -22,7 +22,7 @@ struct Done {
 }
 
 impl Profile {
-    fn new(parent: &TempDir, name: &str) -> Self {
+    pub fn new(parent: &TempDir, name: &str) -> Self {
         Self { folder: parent.path().join(name) }
     }
 
@@ -50,14 +50,14 @@ impl Profile {
     }
 
     /// Runs what must succeed; gives its output.
-    async fn ok(&self, arguments: &[&str]) -> String {
+    pub async fn ok(&self, arguments: &[&str]) -> String {
         let done = self.run(arguments).await;
         assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.stderr);
         done.stdout
     }
 
     /// Runs what must fail; gives its one line.
-    async fn fails(&self, arguments: &[&str]) -> String {
+    pub async fn fails(&self, arguments: &[&str]) -> String {
         let done = self.run(arguments).await;
         assert_ne!(done.code, Some(0), "{arguments:?}: {}", done.stdout);
         assert_eq!(done.stderr.lines().count(), 1, "{arguments:?}: one line, not {:?}", done.stderr);

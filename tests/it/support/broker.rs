@@ -48,6 +48,7 @@ impl Broker {
     }
 
     /// Starts one whose log goes to a file.
+    #[cfg(feature = "client")]
     pub async fn start_logging(settings: Settings, log: &std::path::Path) -> Self {
         let free = Settings::default().with("server.listen", "127.0.0.1:0").with("operator.listen", "127.0.0.1:0");
         let file = std::fs::File::create(log).unwrap();
