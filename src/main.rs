@@ -10,22 +10,30 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Arguments {
-    /// A file of settings; what it does not name keeps its default.
     #[cfg(feature = "server")]
-    #[arg(long, global = true, value_name = "FILE", env = "SEALCAST_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingsFile,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// Where the broker's settings come from.
+#[cfg(feature = "server")]
+#[derive(Debug, clap::Args)]
+struct SettingsFile {
+    /// A file of settings; what it does not name keeps its default.
+    #[arg(long, value_name = "FILE", env = "SEALCAST_CONFIG")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve (the default).
     #[cfg(feature = "server")]
-    Serve,
+    Serve(SettingsFile),
     /// Bring the database's schema up to date, and stop.
     #[cfg(feature = "server")]
-    Migrate,
+    Migrate(SettingsFile),
     /// Chat from the terminal.
     #[cfg(feature = "client")]
     Client(Box<sealcast::cli::ClientArgs>),
@@ -46,13 +54,12 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         #[cfg(feature = "server")]
-        Some(Command::Serve) | None => {
-            sealcast::server::run(settings(arguments.config)?)?;
-            Ok(ExitCode::SUCCESS)
-        }
+        None => serve(arguments.settings),
         #[cfg(feature = "server")]
-        Some(Command::Migrate) => {
-            sealcast::server::run_migrate(&settings(arguments.config)?)?;
+        Some(Command::Serve(file)) => serve(file.or(arguments.settings)),
+        #[cfg(feature = "server")]
+        Some(Command::Migrate(file)) => {
+            sealcast::server::run_migrate(&settings(file.or(arguments.settings))?)?;
             Ok(ExitCode::SUCCESS)
         }
         #[cfg(feature = "client")]
@@ -70,8 +77,22 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 #[cfg(feature = "server")]
-fn settings(file: Option<PathBuf>) -> anyhow::Result<sealcast::config::Settings> {
-    let settings = sealcast::config::Settings::load(file.as_deref())?;
+impl SettingsFile {
+    /// The file named after the subcommand counts before the one named ahead of it.
+    fn or(self, ahead: Self) -> Self {
+        Self { config: self.config.or(ahead.config) }
+    }
+}
+
+#[cfg(feature = "server")]
+fn serve(file: SettingsFile) -> anyhow::Result<ExitCode> {
+    sealcast::server::run(settings(file)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "server")]
+fn settings(file: SettingsFile) -> anyhow::Result<sealcast::config::Settings> {
+    let settings = sealcast::config::Settings::load(file.config.as_deref())?;
     sealcast::telemetry::subscriber::install(settings.log.format, &settings.log.filter)?;
     Ok(settings)
 }

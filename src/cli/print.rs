@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Body, Message};
 use crate::protocol::ids::Timestamp;
+use crate::protocol::username::Username;
 
 /// Where results go.
 #[derive(Debug)]
@@ -30,8 +31,8 @@ impl Printer {
         output.flush()
     }
 
-    /// Writes a message: seq, time, sender, text.
-    pub(super) fn message(&self, message: &Message) -> io::Result<()> {
+    /// Writes a message: seq, time, sender (the name, or the id of one whose name is not known), text.
+    pub(super) fn message(&self, message: &Message, sender: Option<&Username>) -> io::Result<()> {
         let (text, body) = match &message.body {
             Body::Message { text, reply } => {
                 let reply = reply.map(|reply| json!({ "messageId": reply.message_id, "senderId": reply.sender_id }));
@@ -49,12 +50,14 @@ impl Printer {
             }
         };
         let time = time(message.created_at);
-        let plain = format!("{}\t{time}\t{}\t{text}", message.seq, message.sender_id);
+        let name = sender.map_or_else(|| message.sender_id.to_string(), ToString::to_string);
+        let plain = format!("{}\t{time}\t{name}\t{text}", message.seq);
         let object = json!({
             "seq": message.seq,
             "created_at": time,
             "message_id": message.message_id,
             "sender_id": message.sender_id,
+            "sender": sender,
             "sender_session_id": message.sender_session_id,
             "body": body,
         });

@@ -19,12 +19,13 @@ pub(super) async fn read(
     let mut events = client.events();
     client.live().await?;
     let mut history = client.history(chat).await?;
+    client.members(chat).await?;
     let mut from = since.map_or(history.start(), Seq::saturating).max(history.start());
     let mut alarms = Vec::new();
     loop {
         let page: HistoryPage = history.after(from, PAGE_ENTRIES).await?;
         for message in &page.messages {
-            printer.message(message)?;
+            printer.message(message, client.name_of(message.sender_id).as_ref())?;
         }
         alarms.extend(page.alarms);
         let has_moved = page.up_to > from;

@@ -115,6 +115,16 @@ impl Client {
         self.shared().lock().account.username.clone()
     }
 
+    /// The name of a user, if this session knows it.
+    #[must_use]
+    pub fn name_of(&self, user_id: UserId) -> Option<Username> {
+        let state = self.shared().lock();
+        if user_id == state.account.me.user_id {
+            return Some(state.account.username.clone());
+        }
+        state.account.pins.get(&user_id).and_then(|pin| pin.username.clone())
+    }
+
     /// The events from now on. Make it before what should be seen by it.
     #[must_use]
     pub fn events(&self) -> EventStream {
@@ -279,6 +289,7 @@ impl Client {
     /// Changes nothing.
     pub async fn members(&self, chat_id: ChatId) -> Result<Vec<ChatMember>, ClientError> {
         self.shared().known(chat_id).await?;
+        members::learn_names(self.shared(), chat_id).await?;
         let state = self.shared().lock();
         let chat = state.chats.get(&chat_id).ok_or(ClientError::UnknownChat)?;
         let fold = chat.log.fold();

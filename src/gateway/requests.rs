@@ -13,7 +13,9 @@ use crate::broker::connection::Connection;
 use crate::broker::responder::Responder;
 use crate::protocol::binary::SigningKey;
 use crate::protocol::error::{CloseCode, ErrorCode, ErrorDetails, Refusal};
-use crate::protocol::frame::{Chats, CreateChat, Cursor, KeyList, Nothing, Page, Reply, Request, Resume, ServerFrame};
+use crate::protocol::frame::{
+    Chats, CreateChat, Cursor, KeyList, MemberNames, Nothing, Page, Reply, Request, Resume, ServerFrame,
+};
 use crate::protocol::ids::{ChatId, Seq};
 use crate::protocol::limits::{CURSORS_MAX, KEYS_PER_REQUEST_MAX};
 use crate::store::Failure;
@@ -102,6 +104,10 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
                 async move { broker.store.list_chats(who).await.map(|chats| Reply::Chats(Chats { chats })) },
             )
         }
+        Request::ListMembers(list) => spawn(responder, async move {
+            let members = broker.store.member_names(who, list.chat_id).await?;
+            Ok(Reply::Members(MemberNames { members }))
+        }),
         Request::History(history) => {
             let (chat_id, direction, seq, limit) = (history.chat_id, history.direction, history.seq, history.limit);
             page(caller, responder, async move { broker.store.page(who, chat_id, direction, seq, limit).await });

@@ -77,6 +77,8 @@ requests! {
     DeleteChat(DeleteChat) = "delete_chat";
     /// Lists one's own chats.
     ListChats(Nothing) = "list_chats";
+    /// Asks for the names of a chat's members; who they are the log itself says.
+    ListMembers(ListMembers) = "list_members";
     /// Sends a message.
     Send(Box<Send>) = "send";
     /// Sends copies ahead that do not fit in the frame of their message.
@@ -183,6 +185,13 @@ pub struct DeleteChat {
     pub chat_id: ChatId,
     /// The signed `delete`.
     pub change: SignedChange,
+}
+
+/// A request for the names of members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListMembers {
+    /// The chat.
+    pub chat_id: ChatId,
 }
 
 /// A message with all that lets every recipient open it.
@@ -375,6 +384,8 @@ pub enum Reply {
     Changed(Changed),
     /// To `list_chats`.
     Chats(Chats),
+    /// To `list_members`.
+    Members(MemberNames),
     /// To `send`.
     Sent(SendOk),
     /// To `history` and `events`.
@@ -514,6 +525,22 @@ pub struct ChatInfo {
     pub name: Option<SealedName>,
     /// The name's info key for this session.
     pub info_key: Option<InfoKeyWrap>,
+}
+
+/// The names of a chat's members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberNames {
+    /// In order of their ids.
+    pub members: Vec<MemberName>,
+}
+
+/// The name of a member: the server's word, which a client pins to the identity key that the log gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberName {
+    /// The user.
+    pub user_id: UserId,
+    /// The name in its normal form.
+    pub username: Username,
 }
 
 /// A message is committed.

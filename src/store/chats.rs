@@ -4,12 +4,13 @@ use tokio_postgres::Row;
 
 use super::Store;
 use super::error::{Failure, StoreError};
-use super::members::Requester;
+use super::members::{Requester, unknown_chat};
 use super::rows::{fixed, get, id, number};
 use crate::protocol::binary::Blob;
-use crate::protocol::frame::ChatInfo;
-use crate::protocol::ids::{ChatId, InfoKeyId, Seq, SessionId};
+use crate::protocol::frame::{ChatInfo, MemberName};
+use crate::protocol::ids::{ChatId, InfoKeyId, Seq, SessionId, UserId};
 use crate::protocol::keys::{InfoKeyWrap, SealedName};
+use crate::protocol::username::Username;
 
 /// Where a chat of a user stands.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +38,27 @@ impl Store {
                  WHERE m.user_id = $1 ORDER BY c.id";
             let found = tx.query(statement, &[&who.user_id.0, &who.session_id.0]).await?;
             Ok(found.iter().map(|row| info_of(row, who.session_id)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The names of a chat's members.
+    ///
+    /// # Errors
+    /// `unknown_chat`, or [`StoreError`].
+    pub async fn member_names(&self, who: Requester, chat_id: ChatId) -> Result<Vec<MemberName>, Failure> {
+        self.read("member_names", async |tx| {
+            let statement = "SELECT u.id, u.username FROM user_in_chat m JOIN users u ON u.id = m.user_id \
+                 WHERE m.chat_id = $1 AND EXISTS (SELECT 1 FROM user_in_chat me WHERE me.chat_id = $1 AND me.user_id = $2) \
+                 ORDER BY u.id";
+            let mut names = Vec::new();
+            for row in tx.query(statement, &[&chat_id.0, &who.user_id.0]).await? {
+                let username = Username::parse(get(&row, "username")?);
+                let username = username.map_err(|_| StoreError::Corrupt { what: "username" })?;
+                names.push(MemberName { user_id: id(&row, "id", UserId)?, username });
+            }
+            // A chat has its owner at least.
+            if names.is_empty() { Err(unknown_chat().into()) } else { Ok(names) }
         })
         .await
     }

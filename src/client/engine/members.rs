@@ -16,7 +16,8 @@ use crate::crypto::{Secret, name, wrap};
 use crate::protocol::envelope::Seen;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::{
-    ChangeMembership, Chats, CreateChat, DeleteChat, LookupUser, Nothing, Reply, Request, SessionState, UserInfo,
+    ChangeMembership, Chats, CreateChat, DeleteChat, ListMembers, LookupUser, Nothing, Reply, Request, SessionState,
+    UserInfo,
 };
 use crate::protocol::ids::{ChangeNo, ChatId, InfoKeyId, Seq};
 use crate::protocol::keys::InfoKeyWrap;
@@ -61,6 +62,30 @@ pub(crate) async fn lookup(shared: &Shared, username: &Username) -> Result<UserI
         return Err(ClientError::Verification(failure));
     }
     Ok(user)
+}
+
+/// Learns the names of a chat's members and pins each to the identity key that the chat's log gives.
+pub(crate) async fn learn_names(shared: &Shared, chat_id: ChatId) -> Result<(), ClientError> {
+    let named = expect_reply!(shared.call(Request::ListMembers(ListMembers { chat_id })).await??, Members)?;
+    let mut failures = Vec::new();
+    {
+        let mut state = shared.lock();
+        let Some(chat) = state.chats.get(&chat_id) else { return Ok(()) };
+        let members = &chat.log.fold().membership().members;
+        let known = |user_id| members.get(&user_id).map(|member| member.identity_key);
+        let keys: Vec<_> = named.members.iter().map(|member| known(member.user_id)).collect();
+        for (member, key) in named.members.iter().zip(keys) {
+            let Some(key) = key else { continue };
+            match state.account.pin(member.user_id, &key, Some(&member.username)) {
+                Ok(is_new) => state.is_account_dirty |= is_new,
+                Err(failure) => failures.push(failure),
+            }
+        }
+    }
+    for failure in failures {
+        shared.alarm(Some(chat_id), None, failure);
+    }
+    Ok(())
 }
 
 /// Makes a chat and waits until it has come back in the log.
