@@ -1,0 +1,497 @@
+//! The scenario `mixed`: sets up users and chats, lets messages flow while members change and things break, heals,
+//! reads to the end, tries the keys of those who were removed, and checks.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use sealcast::client::{Client, ClientConfig, Connector, NewAccount, PendingLink, Storage};
+use sealcast::crypto::link_code::LinkCode;
+use sealcast::protocol::codec::Encoding;
+use sealcast::protocol::ids::{ChatId, MessageId, SessionId};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinSet;
+
+use crate::args::{Encodings, MixedArgs};
+use crate::broker::{self, Broker};
+use crate::churn::{Changes, Churn, Roster, User};
+use crate::device::{Device, Load, Phase};
+use crate::hoard::Hoard;
+use crate::probe::{self, Probe};
+use crate::recorder::{Recorder, Removal};
+use crate::report::{Cpu, Kills, Report};
+use crate::rng::Rng;
+
+/// Users of a chat at its beginning.
+const CHAT_USERS: std::ops::RangeInclusive<usize> = 3..=15;
+
+/// Users and chats that are made at the same time.
+const SET_UP_AT_ONCE: usize = 8;
+
+/// Events that a device may be late by before the run counts as not recorded.
+const EVENTS_KEPT: usize = 16 * 1024;
+
+/// How often clients keep their keyring: what a removed device held is known as of then, or of its last message.
+const UPKEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long healing may take, for each of its steps.
+const HEAL_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How often a chat's end is looked at while healing.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Everything of a run but its command line.
+struct Run {
+    args: MixedArgs,
+    load: Arc<Load>,
+    broker: Option<Arc<Mutex<Broker>>>,
+    url: String,
+    seed: u64,
+}
+
+/// Runs the scenario. The broker that it may have started is stopped before this returns.
+pub(crate) async fn run(args: MixedArgs) -> anyhow::Result<Report> {
+    let seed = args.seed.unwrap_or_else(|| draw_seed());
+    let recorder = Recorder::new(args.history.as_deref())?;
+    let load = Arc::new(Load::new(recorder, usize::try_from(args.size)?, args.rate));
+    let broker = match &args.server {
+        Some(_) => None,
+        None => Some(Arc::new(Mutex::new(Broker::start(limits(&args)?, args.broker_log.clone()).await?))),
+    };
+    let url = match (&args.server, &broker) {
+        (Some(url), _) => url.trim_end_matches('/').to_owned(),
+        (None, Some(broker)) => broker.lock().await.url(),
+        (None, None) => bail!("no broker"),
+    };
+    let run = Run { args, load, broker: broker.clone(), url, seed };
+    let result = tokio::select! {
+        result = run.all() => result,
+        () = interrupted() => Err(anyhow!("interrupted")),
+    };
+    let log_end = match &broker {
+        Some(broker) if result.is_err() => broker.lock().await.log_end(),
+        _ => String::new(),
+    };
+    drop(run);
+    if let Some(broker) = broker {
+        let broker = Arc::try_unwrap(broker).map_err(|_| anyhow!("the broker is still used"))?.into_inner();
+        broker.stop().await?;
+    }
+    result.with_context(|| if log_end.is_empty() { "mixed".to_owned() } else { format!("broker's log:\n{log_end}") })
+}
+
+fn draw_seed() -> u64 {
+    // The random half of a fresh identifier; short, to be typed again.
+    let bytes = MessageId::generate();
+    bytes.as_bytes().iter().skip(12).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// What the scenario needs above the defaults: nothing, for moderate numbers.
+fn limits(args: &MixedArgs) -> anyhow::Result<Vec<(&'static str, u64)>> {
+    let defaults = sealcast::config::Settings::load(None)?;
+    let sessions = u64::from(args.sessions_per_user);
+    let chats_of_owner = u64::from(args.chats.div_ceil(args.users));
+    let changes = chats_of_owner * (CHAT_USERS.end().saturating_add(1) as u64 + 2 * args.seconds.min(60));
+    let needs = [
+        ("session.certificates_per_hour_max", sessions, defaults.session.certificates_per_hour_max),
+        ("session.live_max", sessions, defaults.session.live_max),
+        ("limits.membership_changes_per_minute", changes, defaults.limits.membership_changes_per_minute.into()),
+    ];
+    Ok(needs.into_iter().filter(|(_, need, default)| need > default).map(|(key, need, _)| (key, need)).collect())
+}
+
+impl Run {
+    async fn all(&self) -> anyhow::Result<Report> {
+        let mut rng = Rng::new(self.seed);
+        let began = Instant::now();
+        let users = Arc::new(self.make_users().await.context("making users")?);
+        let rosters = self.make_chats(&users, &mut rng).await.context("making chats")?;
+        self.settle(&users, &rosters).await?;
+        let set_up_s = began.elapsed().as_secs_f64();
+
+        let owners: HashMap<ChatId, usize> = rosters.iter().map(|roster| (roster.chat_id, roster.owner)).collect();
+        let (before, counts_before) = (self.cpu().await, self.load.recorder.counts());
+        let started = Instant::now();
+        self.load.enter(Phase::Run);
+        let churn = tokio::spawn(Churn::new(Arc::clone(&users), rosters).run(Arc::clone(&self.load), rng));
+        let (kills, ()) = tokio::join!(self.break_things(), async {
+            tokio::time::sleep(Duration::from_secs(self.args.seconds)).await;
+            self.load.enter(Phase::Over);
+        });
+        let (counts, elapsed_s) = (self.load.recorder.counts(), started.elapsed().as_secs_f64());
+        let cpu = self.cpu().await.since(before);
+        let kills = kills?;
+
+        let healing = Instant::now();
+        let unanswered = self.load.drain(HEAL_TIMEOUT).await;
+        let changes = churn.await.context("the churn")?;
+        let behind = self.heal(&users, &owners).await?;
+        let healed_s = healing.elapsed().as_secs_f64();
+        let heads_differ = self.compare_heads(&users, &owners);
+        let (connections, resends) = stats(&users);
+        self.close(&users).await;
+        let control = self.probe(&users, &owners).await.context("trying the keys of removed sessions")?;
+        let mut report = self.report(changes, kills, cpu).await?;
+        report.set_up_s = set_up_s;
+        report.elapsed_s = elapsed_s;
+        report.healed_s = healed_s;
+        report.acked_per_s = (counts.acked - counts_before.acked) as f64 / elapsed_s;
+        report.delivered_per_s = (counts.delivered - counts_before.delivered) as f64 / elapsed_s;
+        report.unanswered = unanswered;
+        report.behind = behind;
+        report.heads_differ = heads_differ;
+        report.control = control;
+        report.connections = connections;
+        report.resends = resends;
+        Ok(report)
+    }
+
+    async fn report(&self, changes: Changes, kills: Kills, cpu: Cpu) -> anyhow::Result<Report> {
+        let (settings, postgres) = match &self.broker {
+            Some(broker) => {
+                let broker = broker.lock().await;
+                (Some(broker.settings()?), broker.postgres_version())
+            }
+            None => (None, None),
+        };
+        let recorder = &self.load.recorder;
+        Ok(Report {
+            args: self.args.clone(),
+            seed: self.seed,
+            settings,
+            raised: if self.broker.is_some() { limits(&self.args)? } else { Vec::new() },
+            postgres,
+            sent: recorder.counts().sent,
+            latency: recorder.latency(),
+            verdict: recorder.finish()?,
+            troubles: recorder.troubles(),
+            changes,
+            kills,
+            cpu,
+            ..Report::default()
+        })
+    }
+
+    fn config(&self, connector: &Connector, session: usize) -> ClientConfig {
+        let encoding = match self.args.encoding {
+            Encodings::Json => Encoding::Json,
+            Encodings::Msgpack => Encoding::MessagePack,
+            Encodings::Both if session.is_multiple_of(2) => Encoding::MessagePack,
+            Encodings::Both => Encoding::Json,
+        };
+        let mut config = ClientConfig::new(connector.clone());
+        config.encoding = encoding;
+        config.events_kept = EVENTS_KEPT;
+        config.upkeep_interval = UPKEEP_INTERVAL;
+        config
+    }
+
+    async fn make_users(&self) -> anyhow::Result<Vec<User>> {
+        let connector = Connector::new(None)?;
+        // On a server that is used again, names of other runs are taken.
+        let tag = format!("{:08x}", draw_seed());
+        let permits = Arc::new(Semaphore::new(SET_UP_AT_ONCE));
+        let mut tasks = JoinSet::new();
+        for index in 0..usize::try_from(self.args.users)? {
+            let username = format!("lt-{tag}-{index}");
+            let sessions = usize::try_from(self.args.sessions_per_user)?;
+            let configs: Vec<ClientConfig> =
+                (0..sessions).map(|session| self.config(&connector, index * sessions + session)).collect();
+            let (permits, load, server) = (Arc::clone(&permits), Arc::clone(&self.load), self.url.clone());
+            tasks.spawn(async move {
+                let _permit = permits.acquire().await?;
+                anyhow::Ok((index, make_user(username, server, configs, &load).await?))
+            });
+        }
+        let mut users = BTreeMap::new();
+        while let Some(made) = tasks.join_next().await {
+            let (index, user) = made??;
+            users.insert(index, user);
+        }
+        Ok(users.into_values().collect())
+    }
+
+    async fn make_chats(&self, users: &Arc<Vec<User>>, rng: &mut Rng) -> anyhow::Result<Vec<Roster>> {
+        let permits = Arc::new(Semaphore::new(SET_UP_AT_ONCE));
+        let mut tasks = JoinSet::new();
+        for index in 0..usize::try_from(self.args.chats)? {
+            let owner = index % users.len();
+            let wanted = rng.between(*CHAT_USERS.start(), *CHAT_USERS.end()).min(users.len());
+            let mut members = BTreeSet::new();
+            while members.len() + 1 < wanted {
+                let user = rng.below(users.len());
+                if user != owner {
+                    members.insert(user);
+                }
+            }
+            let (permits, users) = (Arc::clone(&permits), Arc::clone(users));
+            tasks.spawn(async move {
+                let _permit = permits.acquire().await?;
+                let client = users.get(owner).and_then(|user| user.devices.first()).map(|device| &device.client);
+                let client = client.ok_or_else(|| anyhow!("an owner without a device"))?;
+                let chat_id = client.create_chat(&format!("Chat {index}")).await?;
+                for user in &members {
+                    let user = users.get(*user).ok_or_else(|| anyhow!("a member that is no user"))?;
+                    client.add_member(chat_id, &user.username, true, false).await?;
+                }
+                let ever = members.iter().copied().chain([owner]).collect();
+                anyhow::Ok((index, Roster { chat_id, owner, members, ever }))
+            });
+        }
+        let mut rosters = BTreeMap::new();
+        while let Some(made) = tasks.join_next().await {
+            let (index, roster) = made??;
+            rosters.insert(index, roster);
+        }
+        Ok(rosters.into_values().collect())
+    }
+
+    /// Waits until every session is a recipient of the chats of its user.
+    async fn settle(&self, users: &[User], rosters: &[Roster]) -> anyhow::Result<()> {
+        let sessions = |user: &usize| users.get(*user).into_iter().flat_map(|user| &user.devices);
+        let deadline = Instant::now() + HEAL_TIMEOUT;
+        loop {
+            let is_settled = rosters.iter().all(|roster| {
+                let members = self.load.recorder.members(roster.chat_id);
+                roster.ever.iter().flat_map(sessions).all(|device| {
+                    let has_joined = members.contains_key(&device.session_id);
+                    has_joined && device.client.head(roster.chat_id).is_some()
+                })
+            });
+            if is_settled {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!("the chats do not come to all of their members");
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Ends processes as often as asked for, until the run is over, and lets them come back.
+    async fn break_things(&self) -> anyhow::Result<Kills> {
+        let Some(broker) = &self.broker else { return Ok(Kills::default()) };
+        let recorder = &self.load.recorder;
+        let brokers = async {
+            let mut kills = 0;
+            while self.wait_for_fault(self.args.kill_broker_every).await {
+                recorder.fault("kill broker");
+                broker.lock().await.kill_and_restart().await?;
+                recorder.fault("broker is back");
+                kills += 1;
+            }
+            anyhow::Ok(kills)
+        };
+        let postgres = async {
+            let mut kills = 0;
+            while self.wait_for_fault(self.args.kill_postgres_every).await {
+                recorder.fault("kill postgres");
+                kills += u64::from(broker.lock().await.kill_postgres().await?);
+            }
+            anyhow::Ok(kills)
+        };
+        let (broker_kills, postgres_kills) = tokio::try_join!(brokers, postgres)?;
+        if !broker.lock().await.is_running() {
+            bail!("the broker ended by itself");
+        }
+        Ok(Kills { broker: broker_kills, postgres: postgres_kills })
+    }
+
+    /// Waits for the next fault; `false` when the run is over first.
+    async fn wait_for_fault(&self, every: Option<u64>) -> bool {
+        let Some(every) = every else { return false };
+        tokio::select! {
+            biased;
+            () = self.load.over() => false,
+            () = tokio::time::sleep(Duration::from_secs(every)) => true,
+        }
+    }
+
+    /// Waits until every member session was given each chat up to its end, and says so; tells how many were not.
+    async fn heal(&self, users: &[User], owners: &HashMap<ChatId, usize>) -> anyhow::Result<u64> {
+        let deadline = Instant::now() + HEAL_TIMEOUT;
+        let live = async {
+            for device in devices(users) {
+                // A client that is closed for good is told by its event, and its chats by their missing end.
+                let _ = device.client.live().await;
+            }
+        };
+        let _ = tokio::time::timeout(HEAL_TIMEOUT, live).await;
+        let mut behind = 0;
+        for chat_id in self.load.recorder.chats() {
+            let owner = owners.get(&chat_id).and_then(|owner| users.get(*owner)).and_then(|user| user.devices.first());
+            let client = &owner.ok_or_else(|| anyhow!("a chat without an owner"))?.client;
+            loop {
+                let chats = client.list_chats().await.context("listing chats")?;
+                let end = chats.iter().find(|chat| chat.chat_id == chat_id).map(|chat| chat.last_seq.get());
+                let end = end.ok_or_else(|| anyhow!("the owner does not have the chat any more"))?;
+                let members = self.load.recorder.members(chat_id);
+                let late = members.values().filter(|highest| **highest < end).count();
+                if late > 0 && Instant::now() < deadline {
+                    tokio::time::sleep(LOOK_INTERVAL).await;
+                    continue;
+                }
+                for (session_id, _) in members.iter().filter(|(_, highest)| **highest >= end) {
+                    self.load.recorder.last(*session_id, chat_id, end);
+                }
+                behind += u64::try_from(late)?;
+                break;
+            }
+        }
+        Ok(behind)
+    }
+
+    /// Counts sessions whose hash of a chat's log is not the owner's.
+    fn compare_heads(&self, users: &[User], owners: &HashMap<ChatId, usize>) -> u64 {
+        let clients: HashMap<SessionId, &Client> =
+            devices(users).map(|device| (device.session_id, &device.client)).collect();
+        let mut differ = 0;
+        for (chat_id, owner) in owners {
+            let owner = users.get(*owner).and_then(|user| user.devices.first());
+            let truth = owner.and_then(|device| device.client.head(*chat_id));
+            let members = self.load.recorder.members(*chat_id);
+            let heads = members.keys().filter_map(|session_id| clients.get(session_id)?.head(*chat_id));
+            differ += heads.filter(|head| Some(*head) != truth).count() as u64;
+        }
+        differ
+    }
+
+    async fn close(&self, users: &[User]) {
+        let mut closing = JoinSet::new();
+        for device in devices(users) {
+            let client = device.client.clone();
+            closing.spawn(async move { client.close().await.is_ok() });
+        }
+        while closing.join_next().await.is_some() {}
+        for device in devices(users) {
+            // Its last event is that it closed.
+            while !device.listener.is_finished() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    /// Every removed session asks the server once more, and tries every key that it ever held on every later entry.
+    async fn probe(&self, users: &[User], owners: &HashMap<ChatId, usize>) -> anyhow::Result<Control> {
+        let mut control = Control::default();
+        let Some(address) = self.url.strip_prefix("http://") else { return Ok(control) };
+        let hoards: HashMap<SessionId, &Hoard> =
+            devices(users).map(|device| (device.session_id, &*device.hoard)).collect();
+        let mut by_chat: BTreeMap<ChatId, Vec<Removal>> = BTreeMap::new();
+        for removal in self.load.recorder.removals() {
+            by_chat.entry(removal.chat_id).or_default().push(removal);
+        }
+        for (chat_id, removals) in by_chat {
+            let owner = owners.get(&chat_id).and_then(|owner| users.get(*owner)).and_then(|user| user.devices.first());
+            let owner = owner.ok_or_else(|| anyhow!("a chat without an owner"))?;
+            let mut member = Probe::open(address, &owner.hoard.session()?).await?;
+            let log = member.log_after(chat_id, 0).await?;
+            member.close().await;
+            for removal in removals {
+                let hoard = hoards.get(&removal.session_id).ok_or_else(|| anyhow!("a session without a keyring"))?;
+                let held = hoard.sender_keys(chat_id)?;
+                control.removals += 1;
+                control.keys += held.len() as u64;
+                let mut later_keys = BTreeSet::new();
+                let mut is_able = false;
+                for entry in &log {
+                    let seq = entry.seq.get();
+                    if seq > removal.seq {
+                        self.load.recorder.peek(removal.session_id, chat_id, seq, probe::opens(chat_id, entry, &held));
+                        later_keys.extend(probe::key_of(entry));
+                    } else if seq > removal.member && probe::opens(chat_id, entry, &held) {
+                        is_able = true;
+                        control.opened_before += 1;
+                    }
+                }
+                if removal.received > 0 && !is_able {
+                    control.unable += 1;
+                }
+                let later_keys: Vec<_> = later_keys.into_iter().collect();
+                let mut thief = Probe::open(address, &hoard.session()?).await?;
+                let (given, copies) = thief.beg(chat_id, removal.seq, &later_keys).await?;
+                thief.close().await;
+                for seq in given {
+                    self.load.recorder.peek(removal.session_id, chat_id, seq, true);
+                }
+                control.copies_given += copies as u64;
+            }
+        }
+        Ok(control)
+    }
+
+    async fn cpu(&self) -> Cpu {
+        let mut cpu = Cpu { clients: broker::cpu_s("self"), ..Cpu::default() };
+        if let Some(broker) = &self.broker {
+            let broker = broker.lock().await;
+            cpu.broker = broker.pid().map_or(0.0, |pid| broker::cpu_s(&pid.to_string()));
+            cpu.postgres = broker.postmaster().map_or(0.0, broker::cpu_with_children_s);
+        }
+        cpu
+    }
+}
+
+/// How the trial of the keys of removed sessions went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Control {
+    /// Removals of sessions that were looked at.
+    pub(crate) removals: u64,
+    /// Keys that the removed sessions had held.
+    pub(crate) keys: u64,
+    /// Entries from before the removals that these keys opened: shows that the trial can open something.
+    pub(crate) opened_before: u64,
+    /// Sessions that had received messages, and whose keys open none of them: the trial is worth nothing.
+    pub(crate) unable: u64,
+    /// Copies of keys of later entries that the server gave to a removed session.
+    pub(crate) copies_given: u64,
+}
+
+fn devices(users: &[User]) -> impl Iterator<Item = &Device> {
+    users.iter().flat_map(|user| &user.devices)
+}
+
+fn stats(users: &[User]) -> (u64, u64) {
+    let stats = devices(users).map(|device| device.client.stats());
+    stats.fold((0, 0), |(connections, resends), stats| (connections + stats.connections, resends + stats.resends))
+}
+
+/// Registers a user and links their further sessions.
+async fn make_user(
+    username: String,
+    server: String,
+    configs: Vec<ClientConfig>,
+    load: &Arc<Load>,
+) -> anyhow::Result<User> {
+    let account = || NewAccount { server: server.clone(), username: username.clone(), ttl: None };
+    let mut devices: Vec<Device> = Vec::new();
+    for config in configs {
+        let hoard = Arc::new(Hoard::default());
+        let storage = Arc::clone(&hoard) as Arc<dyn Storage>;
+        let client = match devices.first() {
+            None => Client::register(config, account(), storage).await.context("registering")?,
+            Some(first) => {
+                let pending = PendingLink::begin(config, account(), storage).await.context("asking for a session")?;
+                let code = pending.code().parse::<LinkCode>()?;
+                let (approved, client) = tokio::join!(first.client.approve_session(&code, None), pending.wait());
+                approved.context("approving a session")?;
+                client.context("linking a session")?
+            }
+        };
+        client.live().await.map_err(|reason| anyhow!("a client closed: {reason}"))?;
+        devices.push(Device::attach(client, hoard, load));
+    }
+    Ok(User { username, devices })
+}
