@@ -18,9 +18,14 @@
     reason = "a test fails by panicking, and is read by its name"
 )]
 
+mod attacks;
+mod codes;
 mod embedded;
+mod limits;
 mod membership;
 mod messages;
 mod operations;
+mod sessions;
 mod support;
 mod transport;
+mod wire;
