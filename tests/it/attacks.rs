@@ -276,7 +276,7 @@ fn staged(send: &mut Send, hash: Hash) {
 
 #[tokio::test]
 async fn copies_in_the_frame_are_bounded_whatever_the_frame_says_went_ahead() {
-    let mut pair = Pair::start().await;
+    let pair = Pair::start().await;
     let mut packed = pair.ada.connect_with(&pair.broker, Encoding::MessagePack).await;
     let now = view(&mut packed, pair.chat_id).await;
     let mut key = pair.ada.sender_key(&now, pair.chat_id);
