@@ -286,7 +286,8 @@ fn check_fates(chat_id: ChatId, chat: &Chat, verdict: &mut Verdict) {
         let is_nowhere = head.is_some() && !logs.iter().any(|(_, log)| log.contains_key(&seq));
         if lacking > 0 || is_nowhere {
             verdict.lost += 1;
-            verdict.note(|| format!("chat {chat_id}, seq {seq}: message {message_id} is missing at {lacking} recipients"));
+            verdict
+                .note(|| format!("chat {chat_id}, seq {seq}: message {message_id} is missing at {lacking} recipients"));
         }
     }
 }
@@ -332,8 +333,12 @@ mod tests {
         /// 11 and 12 are messages that it must not read.
         fn good() -> Self {
             let s = [SessionId::generate(), SessionId::generate(), SessionId::generate()];
-            let mut run =
-                Self { c: ChatId::generate(), s, m: (0..7).map(|_| MessageId::generate()).collect(), records: Vec::new() };
+            let mut run = Self {
+                c: ChatId::generate(),
+                s,
+                m: (0..7).map(|_| MessageId::generate()).collect(),
+                records: Vec::new(),
+            };
             let c = run.c;
             for (index, s) in s.into_iter().enumerate() {
                 run.records.push(Record::Member { s, c, seq: 2 + index as u64 });

@@ -38,7 +38,10 @@ pub(crate) struct Probe {
 
 impl Probe {
     /// Connects to `host:port` and logs in.
-    pub(crate) async fn open(address: &str, (session_id, secrets): &(SessionId, SessionSecrets)) -> anyhow::Result<Self> {
+    pub(crate) async fn open(
+        address: &str,
+        (session_id, secrets): &(SessionId, SessionSecrets),
+    ) -> anyhow::Result<Self> {
         let tcp = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         tcp.set_nodelay(true)?;
         let request = ClientRequestBuilder::new(format!("ws://{address}{SOCKET_PATH}").parse()?);
@@ -96,7 +99,10 @@ impl Probe {
             let Reply::Page(page) = answer.map_err(|code| anyhow!("a member's history is refused: {code}"))? else {
                 bail!("a member's history is not answered with a page");
             };
-            (after, entries) = (page.up_to, { entries.extend(page.entries); entries });
+            (after, entries) = (page.up_to, {
+                entries.extend(page.entries);
+                entries
+            });
             if !page.more {
                 return Ok(entries);
             }

@@ -128,55 +128,83 @@ impl Report {
         let (args, changes) = (&self.args, &self.changes);
         let pace = if args.rate == 0 { "as fast as it goes".to_owned() } else { format!("{} messages/s", args.rate) };
         table.row("sealcast", format!("{}, encoding {:?}", env!("CARGO_PKG_VERSION"), args.encoding).to_lowercase());
-        table.row("postgres", match (&self.postgres, &args.server) {
-            (Some(version), _) => format!("{version}, private, fsync and synchronous_commit on"),
-            (None, server) => format!("not known, broker at {}", server.as_deref().unwrap_or("?")),
-        });
-        table.row("scenario", format!(
-            "mixed: {} users with {} sessions each, {} chats, {} s, {} bytes, {pace}, seed {}",
-            args.users, args.sessions_per_user, args.chats, args.seconds, args.size, self.seed
-        ));
+        table.row(
+            "postgres",
+            match (&self.postgres, &args.server) {
+                (Some(version), _) => format!("{version}, private, fsync and synchronous_commit on"),
+                (None, server) => format!("not known, broker at {}", server.as_deref().unwrap_or("?")),
+            },
+        );
+        table.row(
+            "scenario",
+            format!(
+                "mixed: {} users with {} sessions each, {} chats, {} s, {} bytes, {pace}, seed {}",
+                args.users, args.sessions_per_user, args.chats, args.seconds, args.size, self.seed
+            ),
+        );
         if let Some(settings) = &self.settings {
-            table.row("limits", format!(
-                "requests/s {} (burst {}), membership changes/min {}, certificates/h {}, live sessions {}",
-                settings.limits.requests_per_s,
-                settings.limits.requests_burst,
-                settings.limits.membership_changes_per_minute,
-                settings.session.certificates_per_hour_max,
-                settings.session.live_max
-            ));
+            table.row(
+                "limits",
+                format!(
+                    "requests/s {} (burst {}), membership changes/min {}, certificates/h {}, live sessions {}",
+                    settings.limits.requests_per_s,
+                    settings.limits.requests_burst,
+                    settings.limits.membership_changes_per_minute,
+                    settings.session.certificates_per_hour_max,
+                    settings.session.live_max
+                ),
+            );
             let raised: Vec<String> = self.raised.iter().map(|(key, value)| format!("{key} = {value}")).collect();
             table.row("  above default", if raised.is_empty() { "none".to_owned() } else { raised.join(", ") });
         }
-        table.row("set-up, run, heal", format!("{:.1} s, {:.1} s, {:.1} s", self.set_up_s, self.elapsed_s, self.healed_s));
+        table.row(
+            "set-up, run, heal",
+            format!("{:.1} s, {:.1} s, {:.1} s", self.set_up_s, self.elapsed_s, self.healed_s),
+        );
         table.row("members", format!("{} added, {} removed, {} left", changes.added, changes.removed, changes.left));
         table.named("  failed changes", &changes.failed);
-        table.row("connections", format!(
-            "{} made, {} dropped by their clients; {} requests repeated",
-            self.connections, changes.reconnects, self.resends
-        ));
+        table.row(
+            "connections",
+            format!(
+                "{} made, {} dropped by their clients; {} requests repeated",
+                self.connections, changes.reconnects, self.resends
+            ),
+        );
         table.row("kills", format!("broker {}, postgres {}", self.kills.broker, self.kills.postgres));
         table.row("acked", format!("{} of {} sent, {:.1}/s", self.verdict.acked, self.sent, self.acked_per_s));
         table.named("  not sent", &self.troubles.refusals);
         table.row("delivered", format!("{}, {:.1}/s", self.verdict.delivered, self.delivered_per_s));
         let latency = &self.latency;
-        table.row("latency", format!(
-            "p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, max {:.1} ms",
-            latency.p50, latency.p99, latency.p999, latency.max
-        ));
+        table.row(
+            "latency",
+            format!(
+                "p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, max {:.1} ms",
+                latency.p50, latency.p99, latency.p999, latency.max
+            ),
+        );
         let cpu = &self.cpu;
-        table.row("cpu", format!(
-            "clients {:.1} s, broker {:.1} s, postgres {:.1} s{}",
-            cpu.clients,
-            cpu.broker,
-            cpu.postgres,
-            if self.kills.broker + self.kills.postgres > 0 { " (of processes that were ended: not counted)" } else { "" }
-        ));
+        table.row(
+            "cpu",
+            format!(
+                "clients {:.1} s, broker {:.1} s, postgres {:.1} s{}",
+                cpu.clients,
+                cpu.broker,
+                cpu.postgres,
+                if self.kills.broker + self.kills.postgres > 0 {
+                    " (of processes that were ended: not counted)"
+                } else {
+                    ""
+                }
+            ),
+        );
         let control = &self.control;
-        table.row("removed sessions", format!(
-            "{}, {} keys held; opened before {}; tried after {}",
-            control.removals, control.keys, control.opened_before, self.verdict.peeks
-        ));
+        table.row(
+            "removed sessions",
+            format!(
+                "{}, {} keys held; opened before {}; tried after {}",
+                control.removals, control.keys, control.opened_before, self.verdict.peeks
+            ),
+        );
         for (name, count) in self.counts() {
             table.row(name, count.to_string());
         }
@@ -189,7 +217,10 @@ impl Report {
             table.row("  found", example.clone());
         }
         let failures = self.failures();
-        table.row("result", if failures.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", failures.join("; ")) });
+        table.row(
+            "result",
+            if failures.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", failures.join("; ")) },
+        );
         table.0
     }
 

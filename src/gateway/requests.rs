@@ -57,7 +57,9 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             let chat_id = send.chat_id;
             to_chat(&broker, chat_id, Submit { who, signing_key, send, since: Instant::now(), responder, count: None });
         }
-        Request::StageCopies(part) => to_chat(&broker, part.chat_id, Stage { who, part, responder }),
+        Request::StageCopies(part) => {
+            to_chat(&broker, part.chat_id, Stage { who, part, since: Instant::now(), responder });
+        }
         Request::ChangeMembership(change) => {
             let chat_id = change.chat_id;
             let request = ControlRequest::Membership(Box::new(change));

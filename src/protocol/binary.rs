@@ -85,6 +85,16 @@ impl Visitor<'_> for Base64Visitor {
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<u8>, E> {
         URL_SAFE_NO_PAD.decode(text).map_err(|_| E::custom("not base64url without padding"))
     }
+
+    /// MessagePack whose `data` came before its `type`: serde keeps such a value and then calls it readable. JSON
+    /// has no bytes, so none of it comes here.
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        Ok(bytes.to_vec())
+    }
+
+    fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+        Ok(bytes)
+    }
 }
 
 struct BytesVisitor;

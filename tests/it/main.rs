@@ -18,10 +18,14 @@
     reason = "a test fails by panicking, and is read by its name"
 )]
 
+mod attacks;
+mod codes;
 mod embedded;
+mod limits;
 mod membership;
 mod messages;
 mod operations;
+mod sessions;
 mod support;
 #[cfg(feature = "client")]
 mod terminal;
@@ -29,3 +33,4 @@ mod tidy;
 #[cfg(feature = "client")]
 mod tls;
 mod transport;
+mod wire;

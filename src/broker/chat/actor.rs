@@ -75,6 +75,7 @@ enum Phase {
 #[derive(Debug)]
 enum Work {
     Submit(Submit),
+    Stage(Stage),
     Control(Control),
 }
 
@@ -82,6 +83,7 @@ impl Work {
     const fn since(&self) -> Instant {
         match self {
             Self::Submit(submit) => submit.since,
+            Self::Stage(stage) => stage.since,
             Self::Control(control) => control.since,
         }
     }
@@ -89,6 +91,7 @@ impl Work {
     fn refuse(self, refusal: Refusal) {
         match self {
             Self::Submit(submit) => submit.answer(Err(refusal)),
+            Self::Stage(stage) => stage.responder.refuse(refusal),
             Self::Control(control) => control.responder.refuse(refusal),
         }
     }
@@ -167,6 +170,7 @@ impl ChatActor {
                     return;
                 }
                 Some(Work::Submit(submit)) => self.submit(submit, ctx),
+                Some(Work::Stage(stage)) => self.stage(stage),
                 Some(Work::Control(control)) if self.in_flight.is_empty() => return self.control(control, ctx),
                 Some(control @ Work::Control(_)) => {
                     self.queue.push_front(control);
@@ -212,6 +216,18 @@ impl ChatActor {
             Decision::StoreKey(item, refusal) => self.append(submit, Arc::from(item), Some(refusal), ctx),
             Decision::Refuse(refusal) => self.refuse_unless_repeat(submit, refusal, ctx),
         }
+    }
+
+    /// Takes in a part of a list of copies: a recipient's alone, and not many more copies than there are recipients.
+    fn stage(&mut self, stage: Stage) {
+        let Phase::Ready(state) = &self.phase else { return self.queue.push_front(Work::Stage(stage)) };
+        let session_id = stage.who.session_id;
+        let result = if state.is_recipient(session_id) {
+            self.staging.put(session_id, stage.part, state.recipient_count(), Instant::now())
+        } else {
+            Err(unknown_chat())
+        };
+        stage.responder.answer(result.map(|()| Reply::Done(Nothing {})));
     }
 
     fn append(&mut self, submit: Submit, item: Arc<Item>, refusal: Option<Refusal>, ctx: &mut Context<Self>) {
@@ -621,18 +637,7 @@ impl Handler<Stage> for ChatActor {
         if self.is_gone() {
             return pass_on(&self.broker, self.chat_id, &ctx.address(), stage);
         }
-        self.busy_at = Instant::now();
-        let is_recipient = match &self.phase {
-            Phase::Ready(state) => state.is_recipient(stage.who.session_id),
-            // Not known yet: the message itself is judged in any case.
-            _ => true,
-        };
-        let result = if is_recipient {
-            self.staging.put(stage.who.session_id, stage.part, Instant::now())
-        } else {
-            Err(unknown_chat())
-        };
-        stage.responder.answer(result.map(|()| Reply::Done(Nothing {})));
+        self.enqueue(Work::Stage(stage), ctx);
     }
 }
 

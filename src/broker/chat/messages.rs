@@ -77,6 +77,8 @@ pub struct Stage {
     pub who: Requester,
     /// The part.
     pub part: StageCopies,
+    /// When it came.
+    pub since: Instant,
     /// Its answer.
     pub responder: Responder,
 }

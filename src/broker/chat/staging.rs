@@ -26,9 +26,18 @@ struct Staged {
 impl Staging {
     /// Takes a part in. A part of another key, or of another number of parts, begins anew.
     ///
+    /// `recipients` bounds the whole list: with one frame more than the chat has now, for it may have shrunk
+    /// since the list was made.
+    ///
     /// # Errors
     /// `too_large` or `malformed`; then nothing is kept of it.
-    pub fn put(&mut self, session_id: SessionId, part: StageCopies, now: Instant) -> Result<(), Refusal> {
+    pub fn put(
+        &mut self,
+        session_id: SessionId,
+        part: StageCopies,
+        recipients: usize,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         if part.parts > STAGED_PARTS_MAX {
             let message = "the list has too many parts";
             return Err(Refusal::limit(ErrorCode::TooLarge, message, u64::from(STAGED_PARTS_MAX)));
@@ -41,9 +50,17 @@ impl Staging {
             return Err(Refusal::new(ErrorCode::Malformed, "the part is not one of the parts"));
         }
         self.forget_old(now);
+        let others = self.0.get(&session_id).filter(|staged| staged.is_of(&part)).map_or(0, |staged| {
+            staged.received.iter().filter(|(at, _)| **at != part.part).map(|(_, copies)| copies.len()).sum()
+        });
+        let limit = recipients.saturating_add(COPIES_PER_FRAME_MAX);
+        if part.copies.len().saturating_add(others) > limit {
+            let message = "the list has more copies than the chat has recipients";
+            return Err(Refusal::limit(ErrorCode::TooLarge, message, u64::try_from(limit).unwrap_or(u64::MAX)));
+        }
         let fresh = Staged { key_id: part.key_id, parts: part.parts, received: BTreeMap::new(), since: now };
         let staged = match self.0.get_mut(&session_id) {
-            Some(staged) if staged.key_id == part.key_id && staged.parts == part.parts => staged,
+            Some(staged) if staged.is_of(&part) => staged,
             _ => self.0.entry(session_id).insert_entry(fresh).into_mut(),
         };
         staged.received.insert(part.part, part.copies);
@@ -73,6 +90,10 @@ impl Staging {
 }
 
 impl Staged {
+    fn is_of(&self, part: &StageCopies) -> bool {
+        self.key_id == part.key_id && self.parts == part.parts
+    }
+
     fn is_old(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) > Duration::from_secs(STAGED_KEPT_S)
     }
@@ -97,9 +118,9 @@ mod tests {
         let (first, second) = (part(key_id, 0, 2, 3), part(key_id, 1, 2, 2));
         let all: Vec<KeyCopy> = first.copies.iter().chain(&second.copies).cloned().collect();
         let hash = staged_hash(all.iter());
-        staging.put(session_id, second, now).unwrap();
+        staging.put(session_id, second, 5, now).unwrap();
         assert_eq!(staging.get(session_id, key_id, &hash, now), None);
-        staging.put(session_id, first, now).unwrap();
+        staging.put(session_id, first, 5, now).unwrap();
         assert_eq!(staging.get(session_id, key_id, &hash, now), Some(all));
         assert_eq!(staging.get(session_id, key_id, &Hash([0; 32]), now), None);
         assert_eq!(staging.get(SessionId::generate(), key_id, &hash, now), None);
@@ -112,12 +133,14 @@ mod tests {
         let (mut staging, session_id, key_id, now) =
             (Staging::default(), SessionId::generate(), KeyId::generate(), Instant::now());
         let code = |result: Result<(), Refusal>| result.unwrap_err().code;
-        assert_eq!(code(staging.put(session_id, part(key_id, 0, STAGED_PARTS_MAX + 1, 1), now)), ErrorCode::TooLarge);
-        assert_eq!(
-            code(staging.put(session_id, part(key_id, 0, 1, COPIES_PER_FRAME_MAX + 1), now)),
-            ErrorCode::TooLarge
-        );
-        assert_eq!(code(staging.put(session_id, part(key_id, 1, 1, 1), now)), ErrorCode::Malformed);
-        assert!(staging.put(session_id, part(key_id, 0, STAGED_PARTS_MAX, COPIES_PER_FRAME_MAX), now).is_ok());
+        let mut put = |part| staging.put(session_id, part, 1, now);
+        assert_eq!(code(put(part(key_id, 0, STAGED_PARTS_MAX + 1, 1))), ErrorCode::TooLarge);
+        assert_eq!(code(put(part(key_id, 0, 1, COPIES_PER_FRAME_MAX + 1))), ErrorCode::TooLarge);
+        assert_eq!(code(put(part(key_id, 1, 1, 1))), ErrorCode::Malformed);
+        assert!(put(part(key_id, 0, STAGED_PARTS_MAX, COPIES_PER_FRAME_MAX)).is_ok());
+        assert!(put(part(key_id, 1, STAGED_PARTS_MAX, 1)).is_ok());
+        assert_eq!(code(put(part(key_id, 2, STAGED_PARTS_MAX, 1))), ErrorCode::TooLarge);
+        assert!(put(part(key_id, 1, STAGED_PARTS_MAX, 1)).is_ok(), "the same part again");
+        assert!(put(part(KeyId::generate(), 2, STAGED_PARTS_MAX, COPIES_PER_FRAME_MAX)).is_ok(), "another list");
     }
 }

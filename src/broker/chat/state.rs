@@ -99,6 +99,12 @@ impl ChatState {
         self.recipients.contains_key(&session_id)
     }
 
+    /// How many sessions are recipients.
+    #[must_use]
+    pub fn recipient_count(&self) -> usize {
+        self.recipients.len()
+    }
+
     /// What a key's session says of it.
     #[must_use]
     pub fn announcement(&self, key_id: KeyId) -> Option<&SignedAnnouncement> {

@@ -100,6 +100,21 @@ impl Database {
         connect(&self.url()).await
     }
 
+    /// Holds every commit of messages until the client that is returned commits or goes: what comes meanwhile
+    /// gathers for the commits that follow.
+    pub async fn hold_commits(&self) -> Client {
+        let outside = self.client().await;
+        outside.batch_execute("BEGIN; LOCK TABLE chat_messages IN SHARE MODE").await.unwrap();
+        outside
+    }
+
+    /// Waits until somebody waits for a lock: a commit is held.
+    pub async fn until_held(&self) {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+             AND wait_event_type = 'Lock' AND query LIKE 'INSERT INTO chat_messages%'";
+        super::eventually("a commit that is held", async || self.count(waiting).await > 0).await;
+    }
+
     /// One number by SQL.
     pub async fn count(&self, sql: &str) -> i64 {
         self.client().await.query_one(sql, &[]).await.unwrap().get(0)

@@ -4,6 +4,7 @@ pub mod broker;
 pub mod chat;
 pub mod database;
 pub mod device;
+pub mod link;
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The rules that the transport must hold, each seen from a raw socket.
 
-mod support;
+pub(crate) mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
