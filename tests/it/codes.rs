@@ -628,7 +628,7 @@ async fn details_of_copies_and_rosters() {
     let mut message = pair.ada.seal(&now, &mut key, b"ahead");
     message.new_key.as_mut().unwrap().staged = Some(Hash([3; 32]));
     let error = refused(&mut pair, Request::Send(Box::new(message))).await;
-    assert_eq!((error.code, error.details), (ErrorCode::CopiesMissing, None));
+    assert_eq!((error.code, error.details), (ErrorCode::UnknownKey, None));
     good(&mut pair).await;
 }
 

@@ -44,6 +44,7 @@ async fn requests(pair: &mut Pair) -> Vec<Request> {
             change: pair.ada.change_from(&now, chat_id, Change::Delete, &pair.ada),
         }),
         Request::ListChats(Nothing {}),
+        Request::ListMembers(frame::ListMembers { chat_id }),
         Request::Send(Box::new(pair.ada.seal(&now, &mut key, b"unasked"))),
         Request::StageCopies(StageCopies {
             chat_id,

@@ -420,12 +420,12 @@ async fn k15_a_list_for_more_recipients_than_fit_in_a_frame_goes_ahead_in_parts(
     message.new_key.as_mut().unwrap().staged = Some(staged_hash(copies.iter()));
     // Half a list is worth nothing, nor is a whole one by another's word or under another hash.
     packed.request(part(1)).await.unwrap();
-    assert_eq!(submit(&mut packed, message.clone()).await.unwrap_err().code, ErrorCode::CopiesMissing);
+    assert_eq!(submit(&mut packed, message.clone()).await.unwrap_err().code, ErrorCode::UnknownKey);
     packed.request(part(0)).await.unwrap();
     let mut other = message.clone();
     other.new_key.as_mut().unwrap().staged = Some(staged_hash(copies[1..].iter()));
     let error = submit(&mut packed, other).await.unwrap_err();
-    assert_eq!((error.code, error.details), (ErrorCode::CopiesMissing, None));
+    assert_eq!((error.code, error.details), (ErrorCode::UnknownKey, None));
     assert_eq!(pair.database.count("SELECT count(*) FROM sender_keys").await, 0, "nothing was stored");
     assert_eq!(view(&mut packed, chat_id).await.seen, now.seen);
 
