@@ -73,6 +73,9 @@ enum Stage {
     Closed,
 }
 
+/// How far ahead a timer is set; what is further off is looked at again then.
+const LONGEST_TIMER: Duration = Duration::from_secs(86_400);
+
 /// A key with which nobody signs: what an unknown session's login is checked against, so that it takes as long.
 const NOBODY: SigningKey = SigningKey([
     0x3d, 0x40, 0x17, 0xc3, 0xe8, 0x43, 0x89, 0x5a, 0x92, 0xb7, 0x0a, 0xa7, 0x4d, 0x1b, 0x7e, 0xbc, 0x9c, 0x98, 0x2c,
@@ -284,8 +287,11 @@ impl SessionActor {
     /// Ends the connection when its session's time runs out, and writes that down at once.
     fn expire_at(&self, expired_at: Timestamp, ctx: &mut Context<Self>) {
         let left = expired_at.get().saturating_sub(self.door.broker.store.clock().now().get());
-        // Timers reach a year; what is further off is judged by every request in any case.
-        let left = Duration::from_micros(left).min(Duration::from_secs(31_536_000));
+        let left = Duration::from_micros(left);
+        if left > LONGEST_TIMER {
+            ctx.run_later(LONGEST_TIMER, move |actor, ctx| actor.expire_at(expired_at, ctx));
+            return;
+        }
         ctx.run_later(left, |actor, _| {
             let (broker, connection, who) =
                 (actor.door.broker.clone(), Arc::clone(&actor.connection), actor.connection.who());
@@ -353,7 +359,6 @@ impl Actor for SessionActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(self.mailbox);
-        self.door.open.fetch_add(1, Ordering::Relaxed);
         self.door.broker.metrics.connections.with_label_values(&["new"]).inc();
         self.hello();
         ctx.run_later(Duration::from_secs(self.door.settings.server.login_timeout_s), |actor, _| {
