@@ -34,7 +34,7 @@ pub struct Inner {
     pub settings: Settings,
     /// Cuts what makes no progress.
     pub reaper: Arc<Reaper>,
-    /// Sockets that are open.
+    /// Sockets that are open, or in their handshake; a place is given back when the transport tells of its end.
     pub open: AtomicUsize,
 }
 

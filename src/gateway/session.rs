@@ -383,7 +383,6 @@ impl Actor for SessionActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(self.mailbox);
-        self.door.open.fetch_add(1, Ordering::Relaxed);
         self.door.broker.metrics.connections.with_label_values(&["new"]).inc();
         self.hello();
         ctx.run_later(Duration::from_secs(self.door.settings.server.login_timeout_s), |actor, _| {

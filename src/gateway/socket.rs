@@ -21,7 +21,10 @@ const MESSAGES_OUTSTANDING_MAX: usize = 64;
 /// `GET /v1/socket`.
 pub async fn open(request: HttpRequest, payload: web::Payload, door: web::Data<Door>) -> HttpResponse {
     let metrics = &door.broker.metrics;
-    if door.broker.is_draining() || door.open.load(Ordering::Relaxed) >= door.settings.server.connections_max {
+    // The place is taken before the handshake, or handshakes at once would all find the same one free.
+    let is_full = door.open.fetch_add(1, Ordering::Relaxed) >= door.settings.server.connections_max;
+    if is_full || door.broker.is_draining() {
+        door.open.fetch_sub(1, Ordering::Relaxed);
         metrics.handshakes.with_label_values(&["overloaded"]).inc();
         return error_response(
             Refusal::new(ErrorCode::LimitReached, "no further connection now; come back later"),
@@ -54,6 +57,7 @@ pub async fn open(request: HttpRequest, payload: web::Payload, door: web::Data<D
             response
         }
         Err(error) => {
+            door.open.fetch_sub(1, Ordering::Relaxed);
             metrics.handshakes.with_label_values(&[error.metric_label()]).inc();
             error.error_response()
         }

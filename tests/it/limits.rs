@@ -583,6 +583,27 @@ async fn connections_of_the_process() {
 }
 
 #[tokio::test]
+async fn handshakes_at_once_are_no_way_around_the_limit() {
+    let database = Database::create().await;
+    let settings = Settings::on(&database).with("server.connections_max", 5).with("server.workers", 1);
+    let broker = Broker::start_with(settings).await;
+    let address = broker.address().to_owned();
+    let attempts: Vec<_> = (0..60)
+        .map(|_| {
+            let address = address.clone();
+            tokio::spawn(async move { Socket::handshake(&address, "sealcast.v1.json").await })
+        })
+        .collect();
+    let mut open = Vec::new();
+    for attempt in attempts {
+        open.extend(within("an attempt", attempt).await.unwrap());
+    }
+    assert_eq!(open.len(), 5);
+    drop(open);
+    eventually("room again", async || Socket::handshake(&address, "sealcast.v1.json").await.is_ok()).await;
+}
+
+#[tokio::test]
 async fn a4_a_silent_socket_is_closed_at_the_login_limit() {
     let database = Database::create().await;
     let broker = Broker::start_with(Settings::on(&database).with("server.login_timeout_s", 1)).await;
