@@ -1,0 +1,181 @@
+//! Messages on their way: judged, given to the writer, answered, taken back.
+//!
+//! A message that is refused may be the repeat of one that is in the log: then its sender gets the first result (P2).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::prelude::*;
+
+use super::super::messages::{Stage, Submit};
+use super::super::staging::Staging;
+use super::super::state::Decision;
+use super::{ChatActor, InFlight, Phase, Work};
+use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
+use crate::protocol::frame::{Nothing, Reply, Send, SendOk};
+use crate::store::batch::Item;
+use crate::store::members::unknown_chat;
+use crate::store::messages::StoredMessage;
+use crate::store::writer::{Append, Outcome};
+
+impl ChatActor {
+    pub(super) fn submit(&mut self, mut submit: Submit, ctx: &mut Context<Self>) {
+        let Phase::Ready(state) = &mut self.phase else { return self.queue.push_front(Work::Submit(submit)) };
+        if let Err(refusal) = put_together(&self.staging, &mut submit) {
+            return self.refuse_unless_repeat(submit, refusal, ctx);
+        }
+        let now = self.broker.store.clock().now();
+        match state.submit(now, submit.who, &submit.signing_key, &submit.send) {
+            Decision::Append(item) => self.append(submit, Arc::from(item), None, ctx),
+            Decision::StoreKey(item, refusal) => self.append(submit, Arc::from(item), Some(refusal), ctx),
+            Decision::Refuse(refusal) => self.refuse_unless_repeat(submit, refusal, ctx),
+        }
+    }
+
+    /// Takes in a part of a list of copies: a recipient's alone, and not many more copies than there are recipients.
+    pub(super) fn stage(&mut self, stage: Stage) {
+        let Phase::Ready(state) = &self.phase else { return self.queue.push_front(Work::Stage(stage)) };
+        let session_id = stage.who.session_id;
+        let result = if state.is_recipient(session_id) {
+            self.staging.put(session_id, stage.part, state.recipient_count(), Instant::now())
+        } else {
+            Err(unknown_chat())
+        };
+        stage.responder.answer(result.map(|()| Reply::Done(Nothing {})));
+    }
+
+    pub(super) fn append(
+        &mut self,
+        submit: Submit,
+        item: Arc<Item>,
+        refusal: Option<Refusal>,
+        ctx: &mut Context<Self>,
+    ) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let append = Append { item: Arc::clone(&item), ticket, reply: ctx.address().recipient() };
+        let taken = self.broker.writer_of(self.chat_id).map(|writer| writer.try_send(append));
+        let announcement = match &self.phase {
+            Phase::Ready(state) if !item.copies.is_empty() => state.announcement(item.key_id).cloned(),
+            _ => None,
+        };
+        let in_flight = InFlight { ticket, submit, item, announcement, refusal, taken_back: None };
+        self.in_flight.push_back(in_flight);
+        if !matches!(taken, Some(Ok(()))) {
+            self.broker.metrics.queue_full.with_label_values(&["writer_mailbox"]).inc();
+            self.take_back(ticket, Outcome::Overloaded);
+        }
+    }
+
+    /// A refusal stands unless the very same message is in the log: then its sender gets the first result (P2).
+    pub(super) fn refuse_unless_repeat(&mut self, submit: Submit, refusal: Refusal, ctx: &mut Context<Self>) {
+        let envelope = &submit.send.envelope;
+        let (chat_id, message_id, revision) = (self.chat_id, envelope.message_id, envelope.revision);
+        let broker = self.broker.clone();
+        let find = async move { broker.store.find_message(chat_id, message_id, revision).await };
+        let answer = find.into_actor(self).map(move |found, _, _| {
+            let result = match found {
+                Ok(None) => Err(refusal),
+                Ok(Some(stored)) => repeat(stored, &submit, refusal),
+                Err(failure) => Err(failure.refusal()),
+            };
+            submit.answer(result);
+        });
+        ctx.spawn(answer);
+    }
+
+    pub(super) fn take_back(&mut self, ticket: u64, outcome: Outcome) {
+        if let Some(item) = self.in_flight.iter_mut().find(|item| item.ticket == ticket) {
+            item.taken_back = Some(outcome);
+        }
+        self.phase = Phase::Stale;
+    }
+
+    pub(super) fn committed(&mut self, done: InFlight) {
+        if let Some(announcement) = &done.announcement {
+            self.fan_out.keys(announcement, &done.item.copies);
+        }
+        if let Some(refusal) = done.refusal {
+            return done.submit.answer(Err(refusal));
+        }
+        let Some(entry) = Arc::unwrap_or_clone(done.item).entry else { return };
+        if done.submit.send.new_key.as_ref().is_some_and(|new_key| new_key.staged.is_some()) {
+            self.staging.remove(done.submit.who.session_id);
+        }
+        self.delivered = Some(entry.seq);
+        let result = match &self.phase {
+            Phase::Ready(state) => state.sent(&entry),
+            _ => SendOk {
+                seq: entry.seq,
+                created_at: entry.created_at,
+                log_hash: entry.log_hash,
+                duplicate: false,
+                unreachable: Vec::new(),
+                refused: Vec::new(),
+            },
+        };
+        done.submit.answer(Ok(result));
+        self.fan_out.entry(entry);
+    }
+
+    /// Puts what was taken back in front of the queue again, in its order, but for what is answered at once.
+    pub(super) fn requeue(&mut self, ctx: &mut Context<Self>) {
+        let mut taken_back: Vec<InFlight> = self.in_flight.drain(..).collect();
+        while let Some(item) = taken_back.pop() {
+            match item.taken_back {
+                Some(Outcome::Overloaded) => {
+                    let details = ErrorDetails { retry_after_ms: Some(100), ..ErrorDetails::default() };
+                    let refusal = Refusal::with(ErrorCode::RateLimited, "too many messages wait", details);
+                    item.submit.answer(Err(refusal));
+                }
+                Some(Outcome::IdTaken) => {
+                    let refusal = Refusal::new(ErrorCode::IdReused, "the id was used with other content");
+                    self.refuse_unless_repeat(item.submit, refusal, ctx);
+                }
+                Some(Outcome::KeyTaken) => {
+                    let refusal = Refusal::new(ErrorCode::KeyExists, "a key of that id exists");
+                    self.refuse_unless_repeat(item.submit, refusal, ctx);
+                }
+                _ => self.queue.push_front(Work::Submit(item.submit)),
+            }
+        }
+    }
+
+    pub(super) fn is_on_its_way(&self, submit: &Submit) -> bool {
+        let id = |send: &Send| (send.envelope.message_id, send.envelope.revision);
+        self.in_flight.iter().any(|item| id(&item.submit.send) == id(&submit.send))
+    }
+}
+
+/// Puts copies that went ahead in parts into their message.
+fn put_together(staging: &Staging, submit: &mut Submit) -> Result<(), Refusal> {
+    let Send { envelope, new_key: Some(new_key), .. } = &mut *submit.send else { return Ok(()) };
+    let (Some(hash), Some(key_id)) = (new_key.staged, envelope.key_id) else { return Ok(()) };
+    if !new_key.copies.is_empty() {
+        // They were put in by an earlier judgement of the same message.
+        return Ok(());
+    }
+    let copies = staging.get(submit.who.session_id, key_id, &hash, Instant::now());
+    new_key.copies = copies.ok_or_else(|| {
+        Refusal::new(ErrorCode::UnknownKey, "the copies that went ahead are not here, or have another hash")
+    })?;
+    Ok(())
+}
+
+/// What the sender of a message is told whose id is in the log.
+fn repeat(stored: StoredMessage, submit: &Submit, refusal: Refusal) -> Result<SendOk, Refusal> {
+    let envelope = &submit.send.envelope;
+    let is_own = stored.sender_session_id == submit.who.session_id;
+    let is_same = stored.envelope.signature == envelope.signature
+        && stored.envelope.signed_bytes(submit.send.chat_id) == envelope.signed_bytes(submit.send.chat_id);
+    match (is_own, is_same) {
+        (true, true) => Ok(stored.result),
+        // A stranger learns nothing of what is in the log.
+        _ if refusal.code == ErrorCode::UnknownChat && !is_own => Err(refusal),
+        (true, false) => {
+            let details = ErrorDetails { stored: Some(stored.result), ..ErrorDetails::default() };
+            Err(Refusal::with(ErrorCode::IdReused, "the id was used with other content", details))
+        }
+        (false, _) => Err(Refusal::new(ErrorCode::IdReused, "the id was used by somebody else")),
+    }
+}

@@ -1,0 +1,99 @@
+//! Changes of members and the end of a chat: transactions of their own, begun when nothing of the chat is on its
+//! way, and followed by a look at the store.
+
+use actix::prelude::*;
+
+use super::super::fan_out::{say_deleted, welcome};
+use super::super::messages::{Control, ControlRequest};
+use super::loading::load;
+use super::{ChatActor, Phase};
+use crate::broker::Broker;
+use crate::broker::responder::Responder;
+use crate::protocol::frame::{Changed, Reply};
+use crate::protocol::ids::{Seq, SessionId};
+use crate::protocol::membership::{Change, SignedChange};
+use crate::store::Failure;
+use crate::store::members::Requester;
+
+impl ChatActor {
+    pub(super) fn control(&mut self, control: Control, ctx: &mut Context<Self>) {
+        self.phase = Phase::Away;
+        let broker = self.broker.clone();
+        let Control { who, request, responder, .. } = control;
+        let run = async move {
+            let result = run_control(&broker, who, &request).await;
+            (request, result)
+        };
+        let finish = run.into_actor(self).map(move |(request, result), actor, ctx| {
+            actor.controlled(request, result, responder, ctx);
+        });
+        ctx.spawn(finish);
+    }
+
+    pub(super) fn controlled(
+        &mut self,
+        request: ControlRequest,
+        result: Result<(Changed, Vec<SessionId>), Failure>,
+        responder: Responder,
+        ctx: &mut Context<Self>,
+    ) {
+        self.phase = Phase::Stale;
+        match (result, request) {
+            (Err(failure), _) => {
+                responder.refuse(failure.refusal());
+                self.pump(ctx);
+            }
+            (Ok((changed, recipients)), ControlRequest::Delete(delete)) => {
+                self.end(&delete.change, &recipients, ctx);
+                responder.ok(Reply::Changed(changed));
+            }
+            (Ok((changed, newcomers)), ControlRequest::Membership(_)) => {
+                // The entry is shown before the answer, and subscriptions of who was removed go with it.
+                let (broker, chat_id, since) = (self.broker.clone(), self.chat_id, self.delivered);
+                self.phase = Phase::Away;
+                let load = async move { load(&broker, chat_id, since).await };
+                let finish = load.into_actor(self).map(move |loaded, actor, ctx| {
+                    actor.loaded(loaded, ctx);
+                    welcome(&actor.broker, actor.chat_id, changed.seq, &newcomers);
+                    responder.ok(Reply::Changed(changed));
+                });
+                ctx.spawn(finish);
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, change: &SignedChange, recipients: &[SessionId], ctx: &mut Context<Self>) {
+        say_deleted(&self.broker, self.chat_id, change, recipients);
+        self.phase = Phase::Gone;
+        self.leave(ctx);
+        self.pump(ctx);
+    }
+}
+
+/// Runs a change of members; gives the sessions that are to be told: a newcomer's, or those of a chat that ended.
+async fn run_control(
+    broker: &Broker,
+    who: Requester,
+    request: &ControlRequest,
+) -> Result<(Changed, Vec<SessionId>), Failure> {
+    let change = match request {
+        ControlRequest::Delete(delete) => {
+            let recipients = broker.store.delete_chat(who, delete).await?;
+            return Ok((Changed { seq: Seq::default(), duplicate: false }, recipients));
+        }
+        ControlRequest::Membership(change) => change,
+    };
+    let (limits, members_max) = (&broker.options.sessions, broker.options.members_max);
+    let changed = match broker.store.change_membership(who, change, limits, members_max).await {
+        Err(Failure::ExpiryDue) => {
+            broker.expire_in_chat(change.chat_id).await?;
+            broker.expire(change.change.change.target.user_id).await?;
+            broker.store.change_membership(who, change, limits, members_max).await?
+        }
+        result => result?,
+    };
+    let is_add = matches!(change.change.change.change, Change::Add { .. });
+    let target = change.change.change.target.user_id;
+    let newcomers = if is_add { broker.store.live_sessions(target).await.unwrap_or_default() } else { Vec::new() };
+    Ok((changed, newcomers))
+}

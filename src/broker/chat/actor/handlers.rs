@@ -1,0 +1,128 @@
+//! What the actor is sent. A chat that is going passes on what still comes through old addresses.
+
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::super::messages::{Control, Counted, Refresh, Stage, Submit, Subscribe, Subscribed, Unsubscribe};
+use super::{ChatActor, Work};
+use crate::broker::Broker;
+use crate::protocol::ids::ChatId;
+use crate::store::writer::{Appended, Outcome};
+
+impl Actor for ChatActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.broker.metrics.chats_loaded.inc();
+        let interval = (self.broker.options.chat_idle / 2).clamp(Duration::from_millis(10), Duration::from_secs(30));
+        ctx.run_interval(interval, |actor, ctx| {
+            actor.staging.forget_old(Instant::now());
+            actor.passivate_if_idle(ctx);
+        });
+        self.pump(ctx);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.broker.metrics.chats_loaded.dec();
+    }
+}
+
+impl Handler<Submit> for ChatActor {
+    type Result = ();
+
+    fn handle(&mut self, mut submit: Submit, ctx: &mut Self::Context) {
+        if self.is_gone() {
+            return pass_on(&self.broker, self.chat_id, &ctx.address(), submit);
+        }
+        submit.count = Some(Counted::new(&self.broker.metrics));
+        self.enqueue(Work::Submit(submit), ctx);
+    }
+}
+
+impl Handler<Control> for ChatActor {
+    type Result = ();
+
+    fn handle(&mut self, control: Control, ctx: &mut Self::Context) {
+        if self.is_gone() {
+            return pass_on(&self.broker, self.chat_id, &ctx.address(), control);
+        }
+        self.enqueue(Work::Control(control), ctx);
+    }
+}
+
+impl Handler<Stage> for ChatActor {
+    type Result = ();
+
+    fn handle(&mut self, stage: Stage, ctx: &mut Self::Context) {
+        if self.is_gone() {
+            return pass_on(&self.broker, self.chat_id, &ctx.address(), stage);
+        }
+        self.enqueue(Work::Stage(stage), ctx);
+    }
+}
+
+impl Handler<Refresh> for ChatActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Refresh, ctx: &mut Self::Context) {
+        if !self.is_gone() {
+            self.refresh_wanted = true;
+            self.pump(ctx);
+        }
+    }
+}
+
+impl Handler<Subscribe> for ChatActor {
+    type Result = ResponseFuture<Subscribed>;
+
+    fn handle(&mut self, subscribe: Subscribe, ctx: &mut Self::Context) -> ResponseFuture<Subscribed> {
+        let (reply, answer) = oneshot::channel();
+        self.asking.push((subscribe.subscriber, reply));
+        self.answer_asking();
+        self.pump(ctx);
+        // An actor that goes meanwhile answers nothing: its chat is asked for anew.
+        Box::pin(async move { answer.await.unwrap_or(Subscribed::Again) })
+    }
+}
+
+impl Handler<Unsubscribe> for ChatActor {
+    type Result = ();
+
+    fn handle(&mut self, unsubscribe: Unsubscribe, _: &mut Self::Context) {
+        self.fan_out.remove(unsubscribe.connection);
+    }
+}
+
+impl Handler<Appended> for ChatActor {
+    type Result = ();
+
+    fn handle(&mut self, appended: Appended, ctx: &mut Self::Context) {
+        self.busy_at = Instant::now();
+        match appended.outcome {
+            Outcome::Committed => {
+                let position = self.in_flight.iter().position(|item| item.ticket == appended.ticket);
+                if let Some(done) = position.and_then(|position| self.in_flight.remove(position)) {
+                    self.committed(done);
+                }
+            }
+            outcome => self.take_back(appended.ticket, outcome),
+        }
+        self.pump(ctx);
+    }
+}
+
+/// Passes a message on to the chat's present actor; the one that is going keeps nothing.
+fn pass_on<M>(broker: &Broker, chat_id: ChatId, going: &Addr<ChatActor>, message: M)
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+    ChatActor: Handler<M>,
+{
+    let current = broker.directory.chat(broker, chat_id).filter(|current| current != going);
+    if let Some(chat) = current {
+        // A full mailbox drops the message, and its responder says so.
+        let _ = chat.try_send(message);
+    }
+}
