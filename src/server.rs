@@ -11,6 +11,7 @@ use actix_web::{App, HttpServer, web};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use crate::broker::chat::actor::MAILBOX;
 use crate::broker::chat::state::KeyLimits;
 use crate::broker::{Broker, BrokerOptions};
 use crate::config::{ConfigError, Settings};
@@ -174,6 +175,7 @@ impl Running {
         let metrics = Metrics::new()?;
         let deadline = Duration::from_secs(settings.database.deadline_s);
         let pool = PoolOptions { connections_max: settings.database.connections_max, deadline };
+        show_bounds(&settings, &metrics);
         let store = Store::connect(database.config.clone(), &pool, metrics.clone()).await?;
         let mut arbiters = Vec::new();
         let writers = start_writers(&settings, database, deadline, &metrics, &mut arbiters);
@@ -202,6 +204,10 @@ impl Running {
         writeln!(stdout, "listening on http://{}", self.public_address)?;
         writeln!(stdout, "operator on http://{}", self.operator_address)?;
         stdout.flush()?;
+        tracing::info!(
+            next = format!("sealcast client --profile DIR register --server http://{} USERNAME", self.public_address),
+            "ready for devices",
+        );
         Ok(())
     }
 
@@ -246,6 +252,19 @@ async fn wait_until(deadline: Instant, is_so: impl AsyncFn() -> bool) -> bool {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     true
+}
+
+/// Shows the bounds of queues that are the same for every chat and connection; the writer's lanes show their own.
+fn show_bounds(settings: &Settings, metrics: &Metrics) {
+    let bounds = [
+        ("chat", settings.chat.in_flight_max),
+        ("chat_mailbox", MAILBOX),
+        ("outbox_frames", settings.limits.outbox_frames_max),
+        ("outbox_bytes", settings.limits.outbox_bytes_max),
+    ];
+    for (queue, bound) in bounds {
+        metrics.queue_bound.with_label_values(&[queue]).set(i64::try_from(bound).unwrap_or(i64::MAX));
+    }
 }
 
 fn start_writers(

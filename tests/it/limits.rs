@@ -635,12 +635,10 @@ async fn w12_who_answers_no_ping_is_closed_and_who_does_is_not() {
     let mut alive = ada.connect(&broker).await;
     alive.request(Request::Ping(Nothing {})).await.unwrap();
     let port = broker.address().rsplit(':').next().unwrap().parse().unwrap();
-    let request = format!(
-        "GET /v1/socket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    let request = "GET /v1/socket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         Sec-WebSocket-Protocol: sealcast.v1.json\r\n\r\n"
-    );
-    let (mut mute, head) = super::transport::support::Client::request(port, &request).await;
+         Sec-WebSocket-Protocol: sealcast.v1.json\r\n\r\n";
+    let (mut mute, head) = super::transport::support::Client::request(port, request).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     let since = std::time::Instant::now();
     // Who reads answers pings.

@@ -12,6 +12,7 @@
     clippy::cast_sign_loss,
     clippy::missing_panics_doc,
     clippy::disallowed_methods,
+    clippy::large_futures,
     missing_docs,
     unreachable_pub,
     missing_debug_implementations,
