@@ -79,11 +79,7 @@ impl Rate {
         let every = period / per.get();
         let quota = Quota::with_period(every.max(Duration::from_nanos(1))).unwrap_or(Quota::per_second(per));
         let clock = MonotonicClock;
-        Self {
-            limiter: RateLimiter::direct_with_clock(quota.allow_burst(burst), clock.clone()),
-            clock,
-            refused: 0,
-        }
+        Self { limiter: RateLimiter::direct_with_clock(quota.allow_burst(burst), clock.clone()), clock, refused: 0 }
     }
 
     /// Counts one.

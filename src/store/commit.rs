@@ -129,9 +129,7 @@ type MessageName = (Uuid, Uuid, i64);
 
 fn message_name(item: &Item) -> Option<MessageName> {
     match item.entry.as_ref().map(|entry| &entry.body) {
-        Some(EntryBody::Message(envelope)) => {
-            Some((item.chat_id.0, envelope.message_id.0, bigint(envelope.revision)))
-        }
+        Some(EntryBody::Message(envelope)) => Some((item.chat_id.0, envelope.message_id.0, bigint(envelope.revision))),
         _ => None,
     }
 }
@@ -376,7 +374,11 @@ impl Connection {
         Ok(())
     }
 
-    async fn write_keys(&self, items: &[&Item], keys: &HashMap<KeyName, StoredKey>) -> Result<Option<Retry>, StoreError> {
+    async fn write_keys(
+        &self,
+        items: &[&Item],
+        keys: &HashMap<KeyName, StoredKey>,
+    ) -> Result<Option<Retry>, StoreError> {
         let is_covered = |item: &Item| keys.get(&key_name(item)).is_some_and(|key| key.was_covered);
         let changed: Vec<&&Item> = items.iter().filter(|item| !item.copies.is_empty() || !is_covered(item)).collect();
         if changed.is_empty() {

@@ -171,8 +171,7 @@ async fn n3_an_older_connection_that_still_resumes_takes_nothing_from_the_newer(
     until_in_flight(&pair.broker, 1).await;
 
     let mut older = pair.bob.connect(&pair.broker).await;
-    let cursors =
-        vec![Cursor { chat_id: slow, seq: slow_view.seen.seq }, Cursor { chat_id, seq: at }];
+    let cursors = vec![Cursor { chat_id: slow, seq: slow_view.seen.seq }, Cursor { chat_id, seq: at }];
     older.send(Request::Resume(Resume { cursors })).await;
     older.request(Request::Ping(Nothing {})).await.unwrap();
     let mut newer = pair.bob.connect(&pair.broker).await;

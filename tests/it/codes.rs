@@ -93,7 +93,8 @@ fn every_code_is_covered_or_not_given() {
 /// Everything in a database that a refused request might have touched.
 async fn contents(database: &Database) -> Vec<(String, String)> {
     let client = database.client().await;
-    let tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE 'refinery%' ORDER BY 1";
+    let tables =
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE 'refinery%' ORDER BY 1";
     let mut contents = Vec::new();
     for table in client.query(tables, &[]).await.unwrap() {
         let table: String = table.get(0);
@@ -172,7 +173,9 @@ async fn storage_unavailable_while_the_database_does_not_answer() {
     let carol = Device::unregistered("carol", 1_000);
     let registration = serde_json::to_string(&carol.registration()).unwrap();
     let held = pair.database.client().await;
-    held.batch_execute("BEGIN; LOCK TABLE chats, users, user_sessions, user_in_chat IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    held.batch_execute("BEGIN; LOCK TABLE chats, users, user_sessions, user_in_chat IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
     let creation = pair.ada.creation(ChatId::generate());
     let requests = [
         Request::Send(Box::new(message.clone())),

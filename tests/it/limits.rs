@@ -173,8 +173,7 @@ async fn cursors_keys_and_pages() {
     assert!(pair.ada_socket.request(cursors(CURSORS_MAX)).await.is_ok());
     let error = pair.ada_socket.request(cursors(CURSORS_MAX + 1)).await.unwrap_err();
     assert_eq!(limit(&error), too_large(CURSORS_MAX));
-    let keys =
-        |count: usize| Request::Keys(Keys { chat_id, key_ids: (0..count).map(|_| KeyId::generate()).collect() });
+    let keys = |count: usize| Request::Keys(Keys { chat_id, key_ids: (0..count).map(|_| KeyId::generate()).collect() });
     assert!(matches!(pair.ada_socket.request(keys(KEYS_PER_REQUEST_MAX)).await, Ok(Reply::Keys(_))));
     let error = pair.ada_socket.request(keys(KEYS_PER_REQUEST_MAX + 1)).await.unwrap_err();
     assert_eq!(limit(&error), too_large(KEYS_PER_REQUEST_MAX));
@@ -311,8 +310,7 @@ async fn usernames_and_bodies_over_http() {
 #[tokio::test]
 async fn requests_of_one_connection() {
     let database = Database::create().await;
-    let settings =
-        Settings::on(&database).with("limits.requests_per_s", 2).with("limits.requests_burst", 5);
+    let settings = Settings::on(&database).with("limits.requests_per_s", 2).with("limits.requests_burst", 5);
     let broker = Broker::start_with(settings).await;
     let ada = Device::register(&broker, "ada").await;
     let mut socket = ada.connect(&broker).await;
@@ -366,8 +364,7 @@ async fn membership_changes_in_a_minute() {
 #[tokio::test]
 async fn sessions_and_certificates_of_a_user() {
     let database = Database::create().await;
-    let settings =
-        Settings::on(&database).with("session.live_max", 3).with("session.certificates_per_hour_max", 4);
+    let settings = Settings::on(&database).with("session.live_max", 3).with("session.certificates_per_hour_max", 4);
     let broker = Broker::start_with(settings).await;
     let ada = Device::register(&broker, "ada").await;
     let mut socket = ada.connect(&broker).await;
@@ -515,10 +512,8 @@ async fn the_life_of_a_sender_key() {
 #[tokio::test]
 async fn messages_on_their_way_in_a_chat_and_in_a_lane() {
     let database = Database::create().await;
-    let settings = Settings::on(&database)
-        .with("chat.in_flight_max", 3)
-        .with("writer.queue_max", 4)
-        .with("writer.lanes", 1);
+    let settings =
+        Settings::on(&database).with("chat.in_flight_max", 3).with("writer.queue_max", 4).with("writer.lanes", 1);
     let mut pair = Pair::start_on(database, settings).await;
     let others = [pair.bob.create_chat(&mut pair.bob_socket).await, pair.bob.create_chat(&mut pair.bob_socket).await];
     let mut bobs = Vec::new();
@@ -554,10 +549,7 @@ async fn messages_on_their_way_in_a_chat_and_in_a_lane() {
         let message = pair.bob.seal(now_bob, key_bob, b"held");
         open_bob.push(pair.bob_socket.send(Request::Send(Box::new(message))).await);
     }
-    eventually("five on their way", async || {
-        pair.broker.metric("sealcast_messages_in_flight", "").await >= 5.0
-    })
-    .await;
+    eventually("five on their way", async || pair.broker.metric("sealcast_messages_in_flight", "").await >= 5.0).await;
     let (now_bob, key_bob) = &mut bobs[1];
     let full = pair.bob.seal(now_bob, key_bob, b"one too many");
     let error = submit(&mut pair.bob_socket, full.clone()).await.unwrap_err();
@@ -577,8 +569,7 @@ async fn messages_on_their_way_in_a_chat_and_in_a_lane() {
 #[tokio::test]
 async fn connections_of_the_process() {
     let database = Database::create().await;
-    let settings =
-        Settings::on(&database).with("server.connections_max", 2).with("server.workers", 2);
+    let settings = Settings::on(&database).with("server.connections_max", 2).with("server.workers", 2);
     let broker = Broker::start_with(settings).await;
     let ada = Device::register(&broker, "ada").await;
     let mut first = ada.connect(&broker).await;

@@ -237,10 +237,8 @@ async fn a14_of_thirty_logins_at_once_exactly_one_survives() {
         open.push(within("a login", login).await.unwrap());
     }
     assert_eq!(pair.bob_socket.close_code().await, Some(CloseCode::Replaced.number()));
-    eventually("one connection", async || {
-        pair.broker.metric("sealcast_connections{", "authenticated").await == 2.0
-    })
-    .await;
+    eventually("one connection", async || pair.broker.metric("sealcast_connections{", "authenticated").await == 2.0)
+        .await;
     let mut survivors = Vec::new();
     for mut socket in open {
         let ping = socket.send(Request::Ping(Nothing {})).await;
@@ -304,10 +302,7 @@ async fn a_device_is_linked_approved_and_gets_its_hand_over() {
     };
     assert_eq!((&handover.certificate, handover.handover.as_ref()), (&pending.certificate, b"sealed".as_slice()));
     // This connection stays what it was; the next one is live and replaces it.
-    assert_eq!(
-        waiting.request(Request::ListChats(Nothing {})).await.unwrap_err().code,
-        ErrorCode::SessionPending
-    );
+    assert_eq!(waiting.request(Request::ListChats(Nothing {})).await.unwrap_err().code, ErrorCode::SessionPending);
     let mut live = pending.connect_live(&pair.broker).await;
     assert_eq!(waiting.close_code().await, Some(CloseCode::Replaced.number()));
     let after = view(&mut live, pair.chat_id).await;
@@ -379,11 +374,9 @@ async fn a_wrong_place_in_the_chain_is_a_conflict() {
     let mut pending = pair.bob.pending(&pair.broker).await;
     let chain = sessions(&mut pair.bob_socket).await;
     let wrong_hash = sealcast::protocol::binary::Hash([1; 32]);
-    for (place, previous) in [
-        (chain.place, chain.hash),
-        (chain.place.next().next(), chain.hash),
-        (chain.place.next(), wrong_hash),
-    ] {
+    for (place, previous) in
+        [(chain.place, chain.hash), (chain.place.next().next(), chain.hash), (chain.place.next(), wrong_hash)]
+    {
         pending.certify_at(place, previous);
         let error = pair.bob_socket.request(Request::ApproveSession(pending.approval())).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::EventConflict);
@@ -573,8 +566,7 @@ async fn a_session_that_ended_does_nothing_by_what_it_had_under_way() {
     let before = pair.database.count("SELECT count(*) FROM chat_messages").await;
     let chain = sessions(&mut pair.bob_socket).await;
     let revoke = Request::RevokeSession(RevokeSession { revocation: pair.bob.revocation(&chain, lost.session_id) });
-    let late: Vec<Request> =
-        (0..20).map(|_| Request::Send(Box::new(lost.seal(&now, &mut key, b"too late")))).collect();
+    let late: Vec<Request> = (0..20).map(|_| Request::Send(Box::new(lost.seal(&now, &mut key, b"too late")))).collect();
     pair.bob_socket.request(revoke).await.unwrap();
     // Its socket may be open for a moment still, and takes these in.
     for request in late {

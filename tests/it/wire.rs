@@ -106,7 +106,11 @@ async fn w4_bad_frames_get_their_code_and_their_number() {
         (json!({"id": 9, "request": {"type": "history", "data": {"chat_id": chat_id}}}), Some(9), malformed),
         (json!({"id": 10, "request": {"type": "keys", "data": {"chat_id": 5, "key_ids": []}}}), Some(10), malformed),
         (json!({"id": 11, "request": {"type": "lookup_user", "data": {"username": "a b"}}}), Some(11), malformed),
-        (json!({"id": 12, "request": {"type": "lookup_user", "data": {"username": "x".repeat(100_000)}}}), Some(12), malformed),
+        (
+            json!({"id": 12, "request": {"type": "lookup_user", "data": {"username": "x".repeat(100_000)}}}),
+            Some(12),
+            malformed,
+        ),
         (json!({"id": 13, "request": {"type": "resume", "data": {"cursors": {}}}}), Some(13), malformed),
         (json!({"id": 14, "request": {"type": 5, "data": {}}}), None, malformed),
         (json!([1, {"type": "fly", "data": {}}]), Some(1), unknown),
@@ -126,7 +130,8 @@ async fn w4_bad_frames_get_their_code_and_their_number() {
             }
         }
         // Fields that nobody knows are ignored, wherever they are, and fields come in any order.
-        let more = json!({"zzz": [1, {"a": null}], "id": 100, "request": {"data": {"new": true}, "more": 1, "type": "ping"}});
+        let more =
+            json!({"zzz": [1, {"a": null}], "id": 100, "request": {"data": {"new": true}, "more": 1, "type": "ping"}});
         socket.send_raw(write(encoding, &more)).await;
         assert!(matches!(socket.answer(RequestId::saturating(100)).await, Ok(Reply::Done(_))), "{encoding:?}");
     }
@@ -138,7 +143,8 @@ async fn fields_come_in_any_order_in_both_encodings() {
     let mut pair = Pair::start().await;
     // In JSON a whole login and creation.
     let mut socket = Socket::open(&pair.broker, Encoding::Json).await;
-    for (id, request) in [(1, pair.bob.login(&socket.hello)), (2, Request::CreateChat(pair.bob.creation(ChatId::generate())))]
+    for (id, request) in
+        [(1, pair.bob.login(&socket.hello)), (2, Request::CreateChat(pair.bob.creation(ChatId::generate())))]
     {
         let frame = ClientFrame { id: RequestId::saturating(id), request };
         // A map in order of its names: `data` before `type`, everywhere.
@@ -202,7 +208,8 @@ async fn w3_nesting_lies_and_noise_are_malformed_and_nothing_more() {
     let ping = Encoding::MessagePack
         .encode(&ClientFrame { id: RequestId::saturating(5), request: Request::Ping(Nothing {}) })
         .unwrap();
-    let lying = |head: &[u8]| [b"\x82\xa2id\x01\xa7request\x82\xa4type\xa4ping\xa4data\x81\xa1x".as_slice(), head].concat();
+    let lying =
+        |head: &[u8]| [b"\x82\xa2id\x01\xa7request\x82\xa4type\xa4ping\xa4data\x81\xa1x".as_slice(), head].concat();
     for bytes in [
         vec![0x91; 200_000],
         vec![0x81; 200_000],
