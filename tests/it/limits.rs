@@ -579,7 +579,8 @@ async fn connections_of_the_process() {
     assert_eq!(response.status().as_u16(), 503);
     assert!(first.request(Request::Ping(Nothing {})).await.is_ok());
     drop(second);
-    eventually("room again", async || Socket::handshake(broker.address(), "sealcast.v1.json").await.is_ok()).await;
+    eventually("room again", async || Box::pin(Socket::handshake(broker.address(), "sealcast.v1.json")).await.is_ok())
+        .await;
 }
 
 #[tokio::test]
@@ -600,7 +601,7 @@ async fn handshakes_at_once_are_no_way_around_the_limit() {
     }
     assert_eq!(open.len(), 5);
     drop(open);
-    eventually("room again", async || Socket::handshake(&address, "sealcast.v1.json").await.is_ok()).await;
+    eventually("room again", async || Box::pin(Socket::handshake(&address, "sealcast.v1.json")).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -635,12 +636,10 @@ async fn w12_who_answers_no_ping_is_closed_and_who_does_is_not() {
     let mut alive = ada.connect(&broker).await;
     alive.request(Request::Ping(Nothing {})).await.unwrap();
     let port = broker.address().rsplit(':').next().unwrap().parse().unwrap();
-    let request = format!(
-        "GET /v1/socket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         Sec-WebSocket-Protocol: sealcast.v1.json\r\n\r\n"
-    );
-    let (mut mute, head) = super::transport::support::Client::request(port, &request).await;
+    let request = "GET /v1/socket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Protocol: sealcast.v1.json\r\n\r\n";
+    let (mut mute, head) = super::transport::support::Client::request(port, request).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     let since = std::time::Instant::now();
     // Who reads answers pings.
