@@ -31,11 +31,11 @@ pub(crate) enum Command {
 ///
 /// lost: acknowledged messages that are missing at a session that was a recipient, or were not found at all.
 /// duplicated: messages at two places of the log, and entries that one session was given twice.
-/// out_of_order: entries given after a later one, and messages placed before one that had been acknowledged
+/// `out_of_order`: entries given after a later one, and messages placed before one that had been acknowledged
 /// before they were sent.
 /// gaps: entries missing in a session's stretch of a log, from its first to the chat's last.
 /// undecryptable: entries that a recipient could not open or verify, and every other alarm of a client.
-/// read_after_removal: entries that a session was given after its removal, or that a key it ever held opens.
+/// `read_after_removal`: entries that a session was given after its removal, or that a key it ever held opens.
 #[derive(Debug, Clone, Default, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct MixedArgs {
@@ -78,6 +78,9 @@ pub(crate) struct MixedArgs {
     /// Where the history goes, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     pub(crate) history: Option<PathBuf>,
+    /// What the clients log on standard error: a level, or `target=level` pairs.
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) client_log: Option<String>,
     /// Where the log of the broker goes that is started; by default it goes with the broker.
     #[arg(long, value_name = "FILE", conflicts_with = "server")]
     pub(crate) broker_log: Option<PathBuf>,

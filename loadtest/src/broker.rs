@@ -14,7 +14,7 @@ use anyhow::{Context, anyhow, bail};
 use sealcast::config::Settings;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// How long a broker may take to listen, a new cluster and a recovery included.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -41,6 +41,8 @@ pub(crate) struct Broker {
 #[derive(Debug)]
 struct Running {
     child: Child,
+    /// The child stops when this closes, which waiting for the child would do too early.
+    _stdin: ChildStdin,
     /// What the broker says later is read by nobody, but the pipe must stay open.
     _lines: Lines<BufReader<ChildStdout>>,
 }
@@ -108,6 +110,7 @@ impl Broker {
         }
         let mut child = command.spawn().context("starting the broker")?;
         let stdout = child.stdout.take().ok_or_else(|| anyhow!("the broker has no standard output"))?;
+        let stdin = child.stdin.take().ok_or_else(|| anyhow!("the broker has no standard input"))?;
         let mut lines = BufReader::new(stdout).lines();
         let first = tokio::time::timeout(START_TIMEOUT, lines.next_line()).await;
         let address = match first {
@@ -118,7 +121,7 @@ impl Broker {
             bail!("the broker did not start; its log ends with:\n{}", self.log_end());
         };
         self.address = address;
-        self.running = Some(Running { child, _lines: lines });
+        self.running = Some(Running { child, _stdin: stdin, _lines: lines });
         Ok(())
     }
 

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use sealcast::telemetry::subscriber::LogFormat;
 
 use args::{Arguments, Command, MixedArgs};
 
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
 }
 
 fn run_mixed(args: MixedArgs) -> anyhow::Result<bool> {
+    if let Some(filter) = &args.client_log {
+        sealcast::telemetry::subscriber::install(LogFormat::Text, filter)?;
+    }
     let json = args.json.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(mixed::run(args))?;

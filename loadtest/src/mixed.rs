@@ -35,6 +35,9 @@ const EVENTS_KEPT: usize = 16 * 1024;
 /// How often clients keep their keyring: what a removed device held is known as of then, or of its last message.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long users, and then chats, may take to be made.
+const SET_UP_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// How long healing may take, for each of its steps.
 const HEAL_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -52,7 +55,7 @@ struct Run {
 
 /// Runs the scenario. The broker that it may have started is stopped before this returns.
 pub(crate) async fn run(args: MixedArgs) -> anyhow::Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| draw_seed());
+    let seed = args.seed.unwrap_or_else(draw_seed);
     let recorder = Recorder::new(args.history.as_deref())?;
     let load = Arc::new(Load::new(recorder, usize::try_from(args.size)?, args.rate));
     let broker = match &args.server {
@@ -79,6 +82,14 @@ pub(crate) async fn run(args: MixedArgs) -> anyhow::Result<Report> {
         broker.stop().await?;
     }
     result.with_context(|| if log_end.is_empty() { "mixed".to_owned() } else { format!("broker's log:\n{log_end}") })
+}
+
+/// Gives a step of the set-up its time.
+async fn within<T>(step: &str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    match tokio::time::timeout(SET_UP_TIMEOUT, work).await {
+        Ok(done) => done.with_context(|| step.to_owned()),
+        Err(_) => bail!("{step} took longer than {} s", SET_UP_TIMEOUT.as_secs()),
+    }
 }
 
 fn draw_seed() -> u64 {
@@ -117,8 +128,9 @@ impl Run {
     async fn all(&self) -> anyhow::Result<Report> {
         let mut rng = Rng::new(self.seed);
         let began = Instant::now();
-        let users = Arc::new(self.make_users().await.context("making users")?);
-        let rosters = self.make_chats(&users, &mut rng).await.context("making chats")?;
+        let users = within("making users", self.make_users()).await?;
+        let users = Arc::new(users);
+        let rosters = within("making chats", self.make_chats(&users, &mut rng)).await?;
         self.settle(&users, &rosters).await?;
         let set_up_s = began.elapsed().as_secs_f64();
 

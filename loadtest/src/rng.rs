@@ -1,6 +1,6 @@
 //! Draws numbers from a seed, so that a run's plan can be had again.
 //!
-//! SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014, figure 17.
+//! `SplitMix64`: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014, figure 17.
 
 /// A generator; never for a secret.
 #[derive(Debug, Clone)]

@@ -24,10 +24,11 @@ use crate::protocol::binary::{Nonce, SigningKey};
 use crate::protocol::codec::Encoding;
 use crate::protocol::error::{CloseCode, ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{
-    Authenticate, Authenticated, Hello, Reply, Request, ServerFrame, SessionState, login_bytes,
+    Authenticate, Authenticated, Hello, Nothing, Reply, Request, ServerFrame, SessionState, login_bytes,
 };
 use crate::protocol::ids::{ChatId, SessionId, Timestamp};
 use crate::protocol::limits::STAGED_KEPT_S;
+use crate::protocol::membership::Change;
 use crate::protocol::verify::Verifier;
 use crate::store::Failure;
 use crate::store::members::Requester;
@@ -188,9 +189,7 @@ impl SessionActor {
         if self.door.broker.is_draining() {
             return responder.refuse(Refusal::new(ErrorCode::StorageUnavailable, "the server restarts; send it again"));
         }
-        let changes_members =
-            matches!(request, Request::ChangeMembership(_) | Request::CreateChat(_) | Request::DeleteChat(_));
-        if changes_members {
+        if is_limited(&request) {
             match self.membership_changes.check() {
                 Verdict::Pass => {}
                 Verdict::Wait(wait) => return responder.refuse(too_often(wait)),
@@ -285,6 +284,7 @@ impl SessionActor {
             self.go_live(who);
         } else {
             self.stage = Stage::Pending(who);
+            self.look_for_approval(who);
         }
         responder.ok(Reply::Authenticated(Authenticated { user_id: session.user_id, state: session.state }));
     }
@@ -304,6 +304,21 @@ impl SessionActor {
                 Err(_) => {}
             }
             let _ = broker.store.touch_session(who.session_id).await;
+        });
+    }
+
+    /// Tells a session that was approved between the look at it and its entry in the directory: nobody else does.
+    fn look_for_approval(&self, who: Requester) {
+        let (broker, connection) = (self.door.broker.clone(), Arc::clone(&self.connection));
+        actix::spawn(async move {
+            match broker.store.login_session(who.session_id).await {
+                Ok(Some(session)) if session.state == SessionState::Live => {
+                    connection.push_reply(&ServerFrame::Approved(Nothing {}));
+                }
+                Ok(_) => {}
+                // It would wait for nothing; on its next connection it learns what it is.
+                Err(_) => connection.close(CloseCode::Overloaded),
+            }
         });
     }
 
@@ -363,6 +378,15 @@ impl SessionActor {
             }
         }
         ctx.stop();
+    }
+}
+
+/// Whether a request counts against the limit of membership changes: taking somebody out never does.
+fn is_limited(request: &Request) -> bool {
+    match request {
+        Request::ChangeMembership(change) => matches!(change.change.change.change, Change::Add { .. }),
+        Request::CreateChat(_) => true,
+        _ => false,
     }
 }
 

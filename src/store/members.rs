@@ -99,7 +99,8 @@ impl Store {
     ) -> Result<Changed, Failure> {
         let (chat_id, signed) = (request.chat_id, &request.change);
         let change = &signed.change;
-        if matches!(change.change, Change::Create | Change::Delete) {
+        let is_add = matches!(change.change, Change::Add { .. });
+        if matches!(change.change, Change::Create | Change::Delete) || (!is_add && !request.info_keys.is_empty()) {
             return Err(refusal_of(MembershipError::Malformed, None).into());
         }
         self.write("change_membership", async |tx| {

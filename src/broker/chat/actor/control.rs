@@ -17,7 +17,7 @@ use crate::store::members::Requester;
 
 impl ChatActor {
     pub(super) fn control(&mut self, control: Control, ctx: &mut Context<Self>) {
-        self.phase = Phase::Away;
+        let kept = std::mem::replace(&mut self.phase, Phase::Away);
         let broker = self.broker.clone();
         let Control { who, request, responder, .. } = control;
         let run = async move {
@@ -25,9 +25,28 @@ impl ChatActor {
             (request, result)
         };
         let finish = run.into_actor(self).map(move |(request, result), actor, ctx| {
+            if let Err(Failure::Refused(refusal)) = result {
+                // Nothing has changed, so what is believed holds as before.
+                actor.phase = kept;
+                responder.refuse(refusal);
+                return actor.pump(ctx);
+            }
             actor.controlled(request, result, responder, ctx);
         });
         ctx.spawn(finish);
+    }
+
+    /// Lets the store refuse a stranger, beside what the chat does: strangers hold up nobody.
+    pub(super) fn control_by_stranger(&mut self, control: Control, ctx: &mut Context<Self>) {
+        let broker = self.broker.clone();
+        let Control { who, request, responder, .. } = control;
+        let run = async move { run_control(&broker, who, &request).await };
+        ctx.spawn(run.into_actor(self).map(|result, actor, ctx| {
+            // Who has become a member meanwhile, on another node, is no stranger: then the chat looks again.
+            actor.refresh_wanted |= result.is_ok();
+            responder.answer(result.map(|(changed, _)| Reply::Changed(changed)).map_err(Failure::refusal));
+            actor.pump(ctx);
+        }));
     }
 
     pub(super) fn controlled(

@@ -172,6 +172,7 @@ impl ChatActor {
                 }
                 Some(Work::Submit(submit)) => self.submit(submit, ctx),
                 Some(Work::Stage(stage)) => self.stage(stage),
+                Some(Work::Control(control)) if self.is_by_stranger(&control) => self.control_by_stranger(control, ctx),
                 Some(Work::Control(control)) if self.in_flight.is_empty() => return self.control(control, ctx),
                 Some(control @ Work::Control(_)) => {
                     self.queue.push_front(control);
@@ -179,6 +180,10 @@ impl ChatActor {
                 }
             }
         }
+    }
+
+    fn is_by_stranger(&self, control: &Control) -> bool {
+        matches!(&self.phase, Phase::Ready(state) if !state.is_recipient(control.who.session_id))
     }
 
     /// Answers what has waited too long for a store that does not answer.
