@@ -66,7 +66,7 @@ async fn fold(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, before: Seq) {
         Err(FoldError::Answer) => return wire.cut(),
         Err(FoldError::Verification(failure)) => Err(failure),
     };
-    let events = {
+    {
         let mut state = shared.lock();
         let is_current = state.progress.wire.as_ref().is_some_and(|now| now.generation() == wire.generation());
         let joining = state.inboxes.get_mut(&chat_id).filter(|_| is_current).and_then(|inbox| inbox.queue.pop_front());
@@ -85,9 +85,9 @@ async fn fold(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, before: Seq) {
                 state.inboxes.insert(chat_id, Inbox { is_ignored: true, ..Inbox::default() });
             }
         }
-        events
-    };
-    shared.publish(events);
+        // Under the lock, so that they come before those of the entries behind.
+        shared.publish(events);
+    }
     shared.advance(wire, chat_id, |_, _| {});
 }
 

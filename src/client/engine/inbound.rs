@@ -107,7 +107,7 @@ impl Shared {
         chat_id: ChatId,
         change: impl FnOnce(&mut Inbox, Option<&mut Chat>),
     ) {
-        let (events, need) = {
+        let need = {
             let mut state = self.lock();
             let is_current = state.progress.wire.as_ref().is_some_and(|now| now.generation() == wire.generation());
             if !is_current {
@@ -117,17 +117,19 @@ impl Shared {
             change(inboxes.entry(chat_id).or_default(), chats.get_mut(&chat_id));
             let mut events = Vec::new();
             let need = state.drain(chat_id, &mut events);
-            (events, need)
+            for event in &events {
+                if matches!(event, Event::Message(_)) {
+                    Counts::add(&self.counts.messages_received);
+                }
+            }
+            // Under the lock: what a fetch brings and what the connection brings are taken by two tasks, and
+            // their events must leave in the order in which the entries were taken.
+            self.publish(events);
+            need
         };
         if let Some(need) = need {
             fetch::start(self, wire, chat_id, need);
         }
-        for event in &events {
-            if matches!(event, Event::Message(_)) {
-                Counts::add(&self.counts.messages_received);
-            }
-        }
-        self.publish(events);
         self.notify_moved();
         self.judge_live();
     }
