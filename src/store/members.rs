@@ -34,7 +34,7 @@ impl Store {
     /// Makes a chat. The same request again gets the same answer.
     ///
     /// # Errors
-    /// A refusal by the membership rules, `too_large`, `limit_reached`, or [`StoreError`].
+    /// A refusal by the membership rules, `too_large`, `limit_reached`, or [`StoreError`](super::StoreError).
     pub async fn create_chat(
         &self,
         who: Requester,
@@ -89,7 +89,7 @@ impl Store {
     /// Adds or removes a member, or lets the requester leave. The same request again gets the same answer.
     ///
     /// # Errors
-    /// A refusal by the membership rules, [`Failure::ExpiryDue`], or [`StoreError`].
+    /// A refusal by the membership rules, [`Failure::ExpiryDue`], or [`StoreError`](super::StoreError).
     pub async fn change_membership(
         &self,
         who: Requester,
@@ -163,7 +163,7 @@ impl Store {
     /// Ends a chat: everything of it goes. Owner only. Gives the sessions that were its recipients.
     ///
     /// # Errors
-    /// A refusal by the membership rules, or [`StoreError`].
+    /// A refusal by the membership rules, or [`StoreError`](super::StoreError).
     pub async fn delete_chat(&self, who: Requester, request: &DeleteChat) -> Result<Vec<SessionId>, Failure> {
         let (chat_id, change) = (request.chat_id, &request.change.change);
         if change.change != Change::Delete {
