@@ -56,6 +56,11 @@ async fn fold(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, before: Seq) {
     let fold = match fold_before(shared, wire, chat_id, before).await {
         Ok(fold) => Ok(fold),
         Err(FoldError::Call(CallError::Lost)) => return,
+        // The next connection brings the entries again; to forget them here would be to lose the chat's beginning.
+        Err(FoldError::Call(CallError::Refused(refused))) if refused.code.is_retryable() => {
+            tracing::info!(code = %refused.code, "chat cannot be folded now, connection is made anew");
+            return wire.cut();
+        }
         Err(FoldError::Call(CallError::Refused(refused))) => {
             tracing::info!(code = %refused.code, "chat is gone before it was folded");
             shared.lock().inboxes.remove(&chat_id);
@@ -97,6 +102,10 @@ async fn key(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, key_id: KeyId) 
         Ok(Reply::Keys(list)) => list.keys,
         Ok(_) => return wire.cut(),
         Err(CallError::Lost) => return,
+        Err(CallError::Refused(refused)) if refused.code.is_retryable() => {
+            tracing::info!(code = %refused.code, "key cannot be had now, connection is made anew");
+            return wire.cut();
+        }
         Err(CallError::Refused(refused)) => {
             tracing::info!(code = %refused.code, "key is refused");
             Vec::new()
