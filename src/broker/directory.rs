@@ -14,7 +14,7 @@ use super::Broker;
 use super::chat::actor::ChatActor;
 use super::chat::messages::Unsubscribe;
 use super::connection::Connection;
-use crate::protocol::ids::{ChatId, Seq, SessionId};
+use crate::protocol::ids::{ChatId, Seq, SessionId, UserId};
 
 /// A connection that is live in a chat.
 #[derive(Debug, Clone)]
@@ -57,6 +57,13 @@ impl Directory {
     #[must_use]
     pub fn connection(&self, session_id: SessionId) -> Option<Arc<Connection>> {
         self.connections.get(&session_id).map(|connection| Arc::clone(&connection))
+    }
+
+    /// The sessions of a user that are connected here. Looks at every connection: for when the store cannot be asked.
+    #[must_use]
+    pub fn sessions_of(&self, user_id: UserId) -> Vec<SessionId> {
+        let is_theirs = |connection: &Connection| connection.who().is_some_and(|who| who.user_id == user_id);
+        self.connections.iter().filter(|entry| is_theirs(entry.value())).map(|entry| *entry.key()).collect()
     }
 
     /// Every connection that has logged in.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::Semaphore;
 
-use crate::protocol::ids::ChatId;
+use crate::protocol::ids::{ChatId, SessionId, UserId};
 use crate::store::Store;
 use crate::store::users::SessionLimits;
 use crate::store::writer::BatchWriter;
@@ -117,6 +117,16 @@ impl Broker {
 
     fn chat_arbiter(&self, chat_id: ChatId) -> Option<&ArbiterHandle> {
         self.chat_arbiters.get(self.place(chat_id, self.chat_arbiters.len()))
+    }
+
+    /// The sessions of a user who is new in a chat. When the store does not say, those that are connected here: a
+    /// session that is left out hears of the chat only on its next connection, and who is no recipient is told
+    /// nothing by the reader.
+    pub async fn sessions_to_welcome(&self, user_id: UserId) -> Vec<SessionId> {
+        match self.store.live_sessions(user_id).await {
+            Ok(sessions) => sessions,
+            Err(_) => self.directory.sessions_of(user_id),
+        }
     }
 
     fn place(&self, chat_id: ChatId, places: usize) -> usize {

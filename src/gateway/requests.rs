@@ -204,10 +204,9 @@ async fn create_chat(broker: &Broker, who: Requester, create: &CreateChat) -> Re
         }
         result => result?,
     };
-    if !changed.duplicate {
-        let sessions = broker.store.live_sessions(who.user_id).await?;
-        welcome(broker, create.chat_id, changed.seq, &sessions);
-    }
+    // Also after a repeated request: the first may have ended between its commit and this.
+    let sessions = broker.sessions_to_welcome(who.user_id).await;
+    welcome(broker, create.chat_id, changed.seq, &sessions);
     Ok(Reply::Changed(changed))
 }
 

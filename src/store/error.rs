@@ -43,6 +43,17 @@ impl StoreError {
         error.code().is_some_and(|code| conflicts.contains(code))
     }
 
+    /// Whether the database went away, or is not back yet.
+    #[must_use]
+    pub fn is_lost_connection(&self) -> bool {
+        let error = match self {
+            Self::Postgres(error) | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => error,
+            _ => return false,
+        };
+        let gone = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+        error.code().map_or(true, |code| gone.contains(code))
+    }
+
     /// Whether a row of that key was there already.
     #[must_use]
     pub fn is_unique_violation(&self) -> bool {

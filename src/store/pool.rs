@@ -23,6 +23,9 @@ pub struct PoolOptions {
 /// How many times longer than others a transaction may take that touches any number of rows.
 const SLOW_FACTOR: u32 = 60;
 
+/// How long a reader waits before it asks a database again that went away.
+const LOST_PAUSE: Duration = Duration::from_millis(100);
+
 /// How often a transaction that met another is tried.
 const ATTEMPTS_MAX: u32 = 5;
 
@@ -155,6 +158,10 @@ impl Store {
                 let result = self.attempt(isolation, read_only, &work).await;
                 match result {
                     Err(Failure::Store(error)) if error.is_conflict() && attempt < ATTEMPTS_MAX => attempt += 1,
+                    // What only reads may be asked again, until the database is back or the deadline has passed.
+                    Err(Failure::Store(error)) if read_only && error.is_lost_connection() => {
+                        tokio::time::sleep(LOST_PAUSE).await;
+                    }
                     result => return result,
                 }
             }

@@ -113,6 +113,6 @@ async fn run_control(
     };
     let is_add = matches!(change.change.change.change, Change::Add { .. });
     let target = change.change.change.target.user_id;
-    let newcomers = if is_add { broker.store.live_sessions(target).await.unwrap_or_default() } else { Vec::new() };
+    let newcomers = if is_add { broker.sessions_to_welcome(target).await } else { Vec::new() };
     Ok((changed, newcomers))
 }
