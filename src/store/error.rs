@@ -51,7 +51,7 @@ impl StoreError {
             _ => return false,
         };
         let gone = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
-        error.code().map_or(true, |code| gone.contains(code))
+        error.code().is_none_or(|code| gone.contains(code))
     }
 
     /// Whether a row of that key was there already.
