@@ -15,6 +15,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Many users in many chats, with joins, removals and reconnects while messages flow.
+    #[command(after_help = COUNTS)]
     Mixed(MixedArgs),
     /// Check histories that were written before; several are one.
     Check {
@@ -27,17 +28,20 @@ pub(crate) enum Command {
     Broker,
 }
 
-/// The six counts, each of which must be 0 for exit code 0:
-///
-/// lost: acknowledged messages that are missing at a session that was a recipient, or were not found at all.
-/// duplicated: messages at two places of the log, and entries that one session was given twice.
-/// `out_of_order`: entries given after a later one, and messages placed before one that had been acknowledged
-/// before they were sent.
-/// gaps: entries missing in a session's stretch of a log, from its first to the chat's last.
-/// undecryptable: entries that a recipient could not open or verify, and every other alarm of a client.
-/// `read_after_removal`: entries that a session was given after its removal, or that a key it ever held opens.
+/// What the help says of the result.
+const COUNTS: &str = "\
+The six counts, each of which must be 0 for exit code 0:
+  lost                acknowledged messages that are missing at a session that was a recipient, or were found nowhere
+  duplicated          messages at two places of the log, and entries that one session was given twice
+  out_of_order        entries given after a later one, and messages placed before one that had been acknowledged
+                      before they were sent
+  gaps                entries missing in a session's stretch of a log, from its first to the chat's last
+  undecryptable       entries that a recipient could not open or verify, and every other alarm of a client
+  read_after_removal  entries that a session was given after its removal, or that a key it ever kept opens, and copies
+                      of later keys that the server gave it";
+
+/// Options of `mixed`.
 #[derive(Debug, Clone, Default, Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct MixedArgs {
     /// Users.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(3..=10_000))]
@@ -91,7 +95,7 @@ pub(crate) struct MixedArgs {
 pub(crate) enum Encodings {
     /// JSON.
     Json,
-    /// MessagePack.
+    /// `MessagePack`.
     #[default]
     Msgpack,
     /// Every other session each.

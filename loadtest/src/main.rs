@@ -1,8 +1,8 @@
 //! Loads a broker of Sealcast with real clients and real cryptography, and checks every promise on what they saw.
 //!
-//! Lives here: the command line and the exit code. `mixed` is the scenario, on `device`, `churn` and `broker`;
-//! `recorder` makes the history, `check` judges it, `probe` and `hoard` are what a removed device would try,
-//! `report` tells the result. Imports the client library and the protocol of `sealcast`, and its server only to
+//! Lives here: the command line and the exit code. `mixed` is the scenario, on `setup`, `device`, `churn`, `broker`
+//! and `trial`; `recorder` makes the history, `check` judges it, `probe` and `hoard` are what a removed device would
+//! try, `report` tells the result. Imports the client library and the protocol of `sealcast`, and its server only to
 //! be the broker in a process of its own.
 
 mod args;
@@ -17,6 +17,8 @@ mod probe;
 mod recorder;
 mod report;
 mod rng;
+mod setup;
+mod trial;
 
 use std::fs::File;
 use std::io::{BufReader, Write};

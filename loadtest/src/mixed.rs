@@ -1,56 +1,40 @@
 //! The scenario `mixed`: sets up users and chats, lets messages flow while members change and things break, heals,
 //! reads to the end, tries the keys of those who were removed, and checks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use sealcast::client::{Client, ClientConfig, Connector, NewAccount, PendingLink, Storage};
-use sealcast::crypto::link_code::LinkCode;
-use sealcast::protocol::codec::Encoding;
+use sealcast::client::Client;
 use sealcast::protocol::ids::{ChatId, MessageId, SessionId};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::args::{Encodings, MixedArgs};
+use crate::args::MixedArgs;
 use crate::broker::{self, Broker};
-use crate::churn::{Changes, Churn, Roster, User};
+use crate::churn::{Changes, Churn, User};
 use crate::device::{Device, Load, Phase};
-use crate::hoard::Hoard;
-use crate::probe::{self, Probe};
-use crate::recorder::{Recorder, Removal};
+use crate::recorder::Recorder;
 use crate::report::{Cpu, Kills, Report};
 use crate::rng::Rng;
 
 /// Users of a chat at its beginning.
-const CHAT_USERS: std::ops::RangeInclusive<usize> = 3..=15;
-
-/// Users and chats that are made at the same time.
-const SET_UP_AT_ONCE: usize = 8;
-
-/// Events that a device may be late by before the run counts as not recorded.
-const EVENTS_KEPT: usize = 16 * 1024;
-
-/// How often clients keep their keyring: what a removed device held is known as of then, or of its last message.
-const UPKEEP_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How long users, and then chats, may take to be made.
-const SET_UP_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const CHAT_USERS: std::ops::RangeInclusive<usize> = 3..=15;
 
 /// How long healing may take, for each of its steps.
-const HEAL_TIMEOUT: Duration = Duration::from_secs(90);
+pub(crate) const HEAL_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How often a chat's end is looked at while healing.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Everything of a run but its command line.
-struct Run {
-    args: MixedArgs,
-    load: Arc<Load>,
-    broker: Option<Arc<Mutex<Broker>>>,
-    url: String,
-    seed: u64,
+pub(crate) struct Run {
+    pub(crate) args: MixedArgs,
+    pub(crate) load: Arc<Load>,
+    pub(crate) broker: Option<Arc<Mutex<Broker>>>,
+    pub(crate) url: String,
+    pub(crate) seed: u64,
 }
 
 /// Runs the scenario. The broker that it may have started is stopped before this returns.
@@ -84,15 +68,8 @@ pub(crate) async fn run(args: MixedArgs) -> anyhow::Result<Report> {
     result.with_context(|| if log_end.is_empty() { "mixed".to_owned() } else { format!("broker's log:\n{log_end}") })
 }
 
-/// Gives a step of the set-up its time.
-async fn within<T>(step: &str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    match tokio::time::timeout(SET_UP_TIMEOUT, work).await {
-        Ok(done) => done.with_context(|| step.to_owned()),
-        Err(_) => bail!("{step} took longer than {} s", SET_UP_TIMEOUT.as_secs()),
-    }
-}
-
-fn draw_seed() -> u64 {
+/// A number that another run does not draw.
+pub(crate) fn draw_seed() -> u64 {
     // The random half of a fresh identifier; short, to be typed again.
     let bytes = MessageId::generate();
     bytes.as_bytes().iter().skip(12).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
@@ -128,10 +105,7 @@ impl Run {
     async fn all(&self) -> anyhow::Result<Report> {
         let mut rng = Rng::new(self.seed);
         let began = Instant::now();
-        let users = within("making users", self.make_users()).await?;
-        let users = Arc::new(users);
-        let rosters = within("making chats", self.make_chats(&users, &mut rng)).await?;
-        self.settle(&users, &rosters).await?;
+        let (users, rosters) = self.set_up(&mut rng).await?;
         let set_up_s = began.elapsed().as_secs_f64();
 
         let owners: HashMap<ChatId, usize> = rosters.iter().map(|roster| (roster.chat_id, roster.owner)).collect();
@@ -195,102 +169,6 @@ impl Run {
             cpu,
             ..Report::default()
         })
-    }
-
-    fn config(&self, connector: &Connector, session: usize) -> ClientConfig {
-        let encoding = match self.args.encoding {
-            Encodings::Json => Encoding::Json,
-            Encodings::Msgpack => Encoding::MessagePack,
-            Encodings::Both if session.is_multiple_of(2) => Encoding::MessagePack,
-            Encodings::Both => Encoding::Json,
-        };
-        let mut config = ClientConfig::new(connector.clone());
-        config.encoding = encoding;
-        config.events_kept = EVENTS_KEPT;
-        config.upkeep_interval = UPKEEP_INTERVAL;
-        config
-    }
-
-    async fn make_users(&self) -> anyhow::Result<Vec<User>> {
-        let connector = Connector::new(None)?;
-        // On a server that is used again, names of other runs are taken.
-        let tag = format!("{:08x}", draw_seed());
-        let permits = Arc::new(Semaphore::new(SET_UP_AT_ONCE));
-        let mut tasks = JoinSet::new();
-        for index in 0..usize::try_from(self.args.users)? {
-            let username = format!("lt-{tag}-{index}");
-            let sessions = usize::try_from(self.args.sessions_per_user)?;
-            let configs: Vec<ClientConfig> =
-                (0..sessions).map(|session| self.config(&connector, index * sessions + session)).collect();
-            let (permits, load, server) = (Arc::clone(&permits), Arc::clone(&self.load), self.url.clone());
-            tasks.spawn(async move {
-                let _permit = permits.acquire().await?;
-                anyhow::Ok((index, make_user(username, server, configs, &load).await?))
-            });
-        }
-        let mut users = BTreeMap::new();
-        while let Some(made) = tasks.join_next().await {
-            let (index, user) = made??;
-            users.insert(index, user);
-        }
-        Ok(users.into_values().collect())
-    }
-
-    async fn make_chats(&self, users: &Arc<Vec<User>>, rng: &mut Rng) -> anyhow::Result<Vec<Roster>> {
-        let permits = Arc::new(Semaphore::new(SET_UP_AT_ONCE));
-        let mut tasks = JoinSet::new();
-        for index in 0..usize::try_from(self.args.chats)? {
-            let owner = index % users.len();
-            let wanted = rng.between(*CHAT_USERS.start(), *CHAT_USERS.end()).min(users.len());
-            let mut members = BTreeSet::new();
-            while members.len() + 1 < wanted {
-                let user = rng.below(users.len());
-                if user != owner {
-                    members.insert(user);
-                }
-            }
-            let (permits, users) = (Arc::clone(&permits), Arc::clone(users));
-            tasks.spawn(async move {
-                let _permit = permits.acquire().await?;
-                let client = users.get(owner).and_then(|user| user.devices.first()).map(|device| &device.client);
-                let client = client.ok_or_else(|| anyhow!("an owner without a device"))?;
-                let chat_id = client.create_chat(&format!("Chat {index}")).await?;
-                for user in &members {
-                    let user = users.get(*user).ok_or_else(|| anyhow!("a member that is no user"))?;
-                    client.add_member(chat_id, &user.username, true, false).await?;
-                }
-                let ever = members.iter().copied().chain([owner]).collect();
-                anyhow::Ok((index, Roster { chat_id, owner, members, ever }))
-            });
-        }
-        let mut rosters = BTreeMap::new();
-        while let Some(made) = tasks.join_next().await {
-            let (index, roster) = made??;
-            rosters.insert(index, roster);
-        }
-        Ok(rosters.into_values().collect())
-    }
-
-    /// Waits until every session is a recipient of the chats of its user.
-    async fn settle(&self, users: &[User], rosters: &[Roster]) -> anyhow::Result<()> {
-        let sessions = |user: &usize| users.get(*user).into_iter().flat_map(|user| &user.devices);
-        let deadline = Instant::now() + HEAL_TIMEOUT;
-        loop {
-            let is_settled = rosters.iter().all(|roster| {
-                let members = self.load.recorder.members(roster.chat_id);
-                roster.ever.iter().flat_map(sessions).all(|device| {
-                    let has_joined = members.contains_key(&device.session_id);
-                    has_joined && device.client.head(roster.chat_id).is_some()
-                })
-            });
-            if is_settled {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                bail!("the chats do not come to all of their members");
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
     }
 
     /// Ends processes as often as asked for, until the run is over, and lets them come back.
@@ -396,55 +274,6 @@ impl Run {
         }
     }
 
-    /// Every removed session asks the server once more, and tries every key that it ever held on every later entry.
-    async fn probe(&self, users: &[User], owners: &HashMap<ChatId, usize>) -> anyhow::Result<Control> {
-        let mut control = Control::default();
-        let Some(address) = self.url.strip_prefix("http://") else { return Ok(control) };
-        let hoards: HashMap<SessionId, &Hoard> =
-            devices(users).map(|device| (device.session_id, &*device.hoard)).collect();
-        let mut by_chat: BTreeMap<ChatId, Vec<Removal>> = BTreeMap::new();
-        for removal in self.load.recorder.removals() {
-            by_chat.entry(removal.chat_id).or_default().push(removal);
-        }
-        for (chat_id, removals) in by_chat {
-            let owner = owners.get(&chat_id).and_then(|owner| users.get(*owner)).and_then(|user| user.devices.first());
-            let owner = owner.ok_or_else(|| anyhow!("a chat without an owner"))?;
-            let mut member = Probe::open(address, &owner.hoard.session()?).await?;
-            let log = member.log_after(chat_id, 0).await?;
-            member.close().await;
-            for removal in removals {
-                let hoard = hoards.get(&removal.session_id).ok_or_else(|| anyhow!("a session without a keyring"))?;
-                let held = hoard.sender_keys(chat_id)?;
-                control.removals += 1;
-                control.keys += held.len() as u64;
-                let mut later_keys = BTreeSet::new();
-                let mut is_able = false;
-                for entry in &log {
-                    let seq = entry.seq.get();
-                    if seq > removal.seq {
-                        self.load.recorder.peek(removal.session_id, chat_id, seq, probe::opens(chat_id, entry, &held));
-                        later_keys.extend(probe::key_of(entry));
-                    } else if seq > removal.member && probe::opens(chat_id, entry, &held) {
-                        is_able = true;
-                        control.opened_before += 1;
-                    }
-                }
-                if removal.received > 0 && !is_able {
-                    control.unable += 1;
-                }
-                let later_keys: Vec<_> = later_keys.into_iter().collect();
-                let mut thief = Probe::open(address, &hoard.session()?).await?;
-                let (given, copies) = thief.beg(chat_id, removal.seq, &later_keys).await?;
-                thief.close().await;
-                for seq in given {
-                    self.load.recorder.peek(removal.session_id, chat_id, seq, true);
-                }
-                control.copies_given += copies as u64;
-            }
-        }
-        Ok(control)
-    }
-
     async fn cpu(&self) -> Cpu {
         let mut cpu = Cpu { clients: broker::cpu_s("self"), ..Cpu::default() };
         if let Some(broker) = &self.broker {
@@ -456,54 +285,12 @@ impl Run {
     }
 }
 
-/// How the trial of the keys of removed sessions went.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Control {
-    /// Removals of sessions that were looked at.
-    pub(crate) removals: u64,
-    /// Keys that the removed sessions had held.
-    pub(crate) keys: u64,
-    /// Entries from before the removals that these keys opened: shows that the trial can open something.
-    pub(crate) opened_before: u64,
-    /// Sessions that had received messages, and whose keys open none of them: the trial is worth nothing.
-    pub(crate) unable: u64,
-    /// Copies of keys of later entries that the server gave to a removed session.
-    pub(crate) copies_given: u64,
-}
-
-fn devices(users: &[User]) -> impl Iterator<Item = &Device> {
+/// Every session of every user.
+pub(crate) fn devices(users: &[User]) -> impl Iterator<Item = &Device> {
     users.iter().flat_map(|user| &user.devices)
 }
 
 fn stats(users: &[User]) -> (u64, u64) {
     let stats = devices(users).map(|device| device.client.stats());
     stats.fold((0, 0), |(connections, resends), stats| (connections + stats.connections, resends + stats.resends))
-}
-
-/// Registers a user and links their further sessions.
-async fn make_user(
-    username: String,
-    server: String,
-    configs: Vec<ClientConfig>,
-    load: &Arc<Load>,
-) -> anyhow::Result<User> {
-    let account = || NewAccount { server: server.clone(), username: username.clone(), ttl: None };
-    let mut devices: Vec<Device> = Vec::new();
-    for config in configs {
-        let hoard = Arc::new(Hoard::default());
-        let storage = Arc::clone(&hoard) as Arc<dyn Storage>;
-        let client = match devices.first() {
-            None => Client::register(config, account(), storage).await.context("registering")?,
-            Some(first) => {
-                let pending = PendingLink::begin(config, account(), storage).await.context("asking for a session")?;
-                let code = pending.code().parse::<LinkCode>()?;
-                let (approved, client) = tokio::join!(first.client.approve_session(&code, None), pending.wait());
-                approved.context("approving a session")?;
-                client.context("linking a session")?
-            }
-        };
-        client.live().await.map_err(|reason| anyhow!("a client closed: {reason}"))?;
-        devices.push(Device::attach(client, hoard, load));
-    }
-    Ok(User { username, devices })
 }

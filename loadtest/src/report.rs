@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::args::MixedArgs;
 use crate::check::Verdict;
 use crate::churn::Changes;
-use crate::mixed::Control;
 use crate::recorder::{Latency, Troubles};
+use crate::trial::Control;
 
 /// Columns before the values of the table.
 const NAME_WIDTH: usize = 20;
@@ -95,6 +95,11 @@ impl Report {
         counts
     }
 
+    /// Removed sessions, when the trial of their keys could open nothing at all, and so shows nothing.
+    fn idle_trials(&self) -> u64 {
+        if self.control.able == 0 { self.control.unable } else { 0 }
+    }
+
     fn alarms(&self) -> u64 {
         self.troubles.alarms.values().sum()
     }
@@ -110,7 +115,7 @@ impl Report {
             (self.heads_differ, "member sessions whose log has another hash than the owner's"),
             (self.unanswered as u64, "sends without an answer after the end"),
             (self.alarms(), "alarms of the client library"),
-            (self.control.unable, "removed sessions whose kept keys do not open even what they had received"),
+            (self.idle_trials(), "removed sessions, and the kept keys of none open even what it had received"),
             (self.troubles.dropped_events, "events that were not recorded"),
             (self.troubles.unwritten, "lines of the history that were not written"),
         ];
@@ -201,8 +206,8 @@ impl Report {
         table.row(
             "removed sessions",
             format!(
-                "{}, {} keys held; opened before {}; tried after {}",
-                control.removals, control.keys, control.opened_before, self.verdict.peeks
+                "{} ({} had kept no key yet), {} keys; opened before {}; tried after {}",
+                control.removals, control.unable, control.keys, control.opened_before, self.verdict.peeks
             ),
         );
         for (name, count) in self.counts() {
