@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::outbox::{Outbox, PushError, ReadyFrame};
+use super::outbox::{Outbox, PushError};
+use super::ready_frame::ReadyFrame;
 use crate::protocol::codec::Encoding;
 use crate::protocol::error::CloseCode;
 use crate::protocol::frame::ServerFrame;

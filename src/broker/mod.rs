@@ -10,6 +10,7 @@ pub mod chat;
 pub mod connection;
 pub mod directory;
 pub mod outbox;
+pub mod ready_frame;
 pub mod responder;
 pub mod sessions;
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::Door;
 use crate::broker::Broker;
 use crate::broker::catch_up::subscribe;
+use crate::broker::chat::actor::QUEUE_PAUSE;
 use crate::broker::chat::fan_out::welcome;
 use crate::broker::chat::messages::{Control, ControlRequest, Stage, Submit, Subscribed};
 use crate::broker::connection::Connection;
@@ -163,8 +164,7 @@ where
     M::Result: Send,
     crate::broker::chat::actor::ChatActor: actix::Handler<M>,
 {
-    let details = ErrorDetails { retry_after_ms: Some(100), ..ErrorDetails::default() };
-    let full = Refusal::with(ErrorCode::RateLimited, "too many requests wait in this chat", details);
+    let full = Refusal::later("too many requests wait in this chat", QUEUE_PAUSE);
     let Some(chat) = broker.directory.chat(broker, chat_id) else { return message.refuse(full) };
     match chat.try_send(message) {
         Ok(()) => {}

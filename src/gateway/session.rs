@@ -18,11 +18,11 @@ use super::requests::{self, Caller};
 use super::transport::{Closed, InboundMessage, MessageKind};
 use crate::broker::catch_up;
 use crate::broker::connection::Connection;
-use crate::broker::outbox::ReadyFrame;
+use crate::broker::ready_frame::ReadyFrame;
 use crate::broker::responder::{Responder, refused};
 use crate::protocol::binary::{Nonce, SigningKey};
 use crate::protocol::codec::Encoding;
-use crate::protocol::error::{CloseCode, ErrorCode, ErrorDetails, Refusal};
+use crate::protocol::error::{CloseCode, ErrorCode, Refusal};
 use crate::protocol::frame::{
     Authenticate, Authenticated, Hello, Nothing, Reply, Request, ServerFrame, SessionState, login_bytes,
 };
@@ -391,9 +391,7 @@ fn is_limited(request: &Request) -> bool {
 }
 
 fn too_often(wait: Duration) -> Refusal {
-    let retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1));
-    let details = ErrorDetails { retry_after_ms, ..ErrorDetails::default() };
-    Refusal::with(ErrorCode::RateLimited, "too often", details)
+    Refusal::later("too often", wait)
 }
 
 /// 32 bytes that nobody can foresee; none when the system has no randomness to give.

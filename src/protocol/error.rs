@@ -1,6 +1,7 @@
 //! Error and close codes: closed lists, each with its meaning and what a client does.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -206,6 +207,15 @@ impl Refusal {
     #[must_use]
     pub fn with(code: ErrorCode, message: &'static str, details: ErrorDetails) -> Self {
         Self { code, message, details: Some(Box::new(details)) }
+    }
+
+    /// A refusal of what came too often or is too much at once: it may come again after `wait`.
+    #[must_use]
+    pub fn later(message: &'static str, wait: Duration) -> Self {
+        // Rounded up, so that who waits so long is not early.
+        let retry_after_ms = u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
+        let details = ErrorDetails { retry_after_ms: Some(retry_after_ms), ..ErrorDetails::default() };
+        Self::with(ErrorCode::RateLimited, message, details)
     }
 
     /// A refusal that names the limit that was passed.

@@ -560,6 +560,21 @@ pub struct SendOk {
     pub refused: Vec<SessionId>,
 }
 
+impl SendOk {
+    /// The result of the message of an entry: committed just now, everybody reached.
+    #[must_use]
+    pub const fn of(entry: &LogEntry) -> Self {
+        Self {
+            seq: entry.seq,
+            created_at: entry.created_at,
+            log_hash: entry.log_hash,
+            duplicate: false,
+            unreachable: Vec::new(),
+            refused: Vec::new(),
+        }
+    }
+}
+
 /// A committed entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {

@@ -6,24 +6,17 @@ use std::time::Duration;
 
 use futures_util::future::try_join3;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Config, NoTls, Statement};
+use tokio_postgres::{Client, Config, NoTls};
 use uuid::Uuid;
 
 use super::batch::Item;
 use super::error::StoreError;
+use super::judgement::{KeyName, Locked, MessageName, StoredKey, Verdict, judge, key_name, message_name};
 use super::rows::{bigint, get, pack, system_time};
+use super::statements::Statements;
 use super::writer::Outcome;
 use crate::protocol::ids::ChatId;
 use crate::protocol::log::EntryBody;
-
-/// What is to be said of an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is over.
-    Done(Outcome),
-    /// Its chat's row is locked by somebody else: try again soon.
-    Busy,
-}
 
 /// A connection of the writer.
 #[derive(Debug)]
@@ -44,104 +37,6 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.driver.abort();
     }
-}
-
-#[derive(Debug)]
-struct Statements {
-    lock: Statement,
-    keys: Statement,
-    messages_present: Statement,
-    insert_messages: Statement,
-    insert_keys: Statement,
-    insert_copies: Statement,
-    cover_keys: Statement,
-    use_keys: Statement,
-    move_heads: Statement,
-}
-
-/// Locks what can be locked at once; a row that somebody else holds is left out.
-const LOCK: &str = "SELECT id, last_seq, epoch, roster_version, \
-     coalesce(next_expiry <= clock_timestamp(), false) AS expiry_due \
-     FROM chats WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED";
-
-const KEYS: &str = "SELECT k.chat_id, k.key_id, k.sender_session_id, k.epoch, k.last_counter, k.covered_version \
-     FROM unnest($1::uuid[], $2::uuid[]) AS wanted (chat_id, key_id) \
-     JOIN sender_keys k ON k.chat_id = wanted.chat_id AND k.key_id = wanted.key_id";
-
-const MESSAGES_PRESENT: &str = "SELECT m.chat_id, m.id, m.revision \
-     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS wanted (chat_id, id, revision) \
-     JOIN chat_messages m ON m.chat_id = wanted.chat_id AND m.id = wanted.id AND m.revision = wanted.revision";
-
-const INSERT_MESSAGES: &str = "INSERT INTO chat_messages (chat_id, seq, id, revision, kind, sender_id, sender_session_id, \
-     key_id, counter, created_at, roster_hash, seen_seq, seen_log_hash, data, data_hash, signature, log_hash) \
-     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[], $7::uuid[], \
-     $8::uuid[], $9::bigint[], $10::timestamptz[], $11::bytea[], $12::bigint[], $13::bytea[], $14::bytea[], \
-     $15::bytea[], $16::bytea[], $17::bytea[])";
-
-const INSERT_KEYS: &str = "INSERT INTO sender_keys (chat_id, key_id, sender_session_id, epoch, commitment, announcement, created_at) \
-     SELECT n.chat_id, n.key_id, n.sender_session_id, n.epoch, n.commitment, n.announcement, clock_timestamp() \
-     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bytea[], $6::bytea[]) \
-     AS n (chat_id, key_id, sender_session_id, epoch, commitment, announcement)";
-
-/// The first copy stays: nobody overwrites a wrapped key.
-const INSERT_COPIES: &str = "INSERT INTO vault_chat_sender_keys \
-     (chat_id, sender_key_id, session_id, sender_session_id, key, uploaded_by_session_id) \
-     SELECT n.chat_id, n.key_id, n.session_id, n.uploaded_by, n.key, n.uploaded_by \
-     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bytea[], $5::uuid[]) \
-     AS n (chat_id, key_id, session_id, key, uploaded_by) ON CONFLICT DO NOTHING";
-
-/// Marks the keys whose copies are exactly the recipients: coverage by the database's own count.
-const COVER_KEYS: &str = "UPDATE sender_keys k SET covered_version = c.roster_version \
-     FROM unnest($1::uuid[], $2::uuid[]) AS wanted (chat_id, key_id) JOIN chats c ON c.id = wanted.chat_id \
-     WHERE k.chat_id = wanted.chat_id AND k.key_id = wanted.key_id \
-     AND NOT EXISTS (SELECT 1 FROM user_in_chat m JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
-         WHERE m.chat_id = wanted.chat_id AND NOT EXISTS (SELECT 1 FROM vault_chat_sender_keys v \
-             WHERE v.chat_id = wanted.chat_id AND v.sender_key_id = wanted.key_id AND v.session_id = s.id)) \
-     AND NOT EXISTS (SELECT 1 FROM vault_chat_sender_keys v WHERE v.chat_id = wanted.chat_id \
-         AND v.sender_key_id = wanted.key_id AND NOT EXISTS (SELECT 1 FROM user_sessions s \
-             JOIN user_in_chat m ON m.user_id = s.user_id AND m.chat_id = wanted.chat_id \
-             WHERE s.id = v.session_id AND s.state = 'live')) \
-     RETURNING k.chat_id, k.key_id";
-
-const USE_KEYS: &str = "UPDATE sender_keys k SET last_counter = n.counter \
-     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS n (chat_id, key_id, counter) \
-     WHERE k.chat_id = n.chat_id AND k.key_id = n.key_id";
-
-const MOVE_HEADS: &str = "UPDATE chats c SET last_seq = n.last_seq, log_hash = n.log_hash \
-     FROM unnest($1::uuid[], $2::bigint[], $3::bytea[]) AS n (id, last_seq, log_hash) WHERE c.id = n.id";
-
-/// A chat's row under its lock, as the items of this batch move it on.
-struct Locked {
-    last_seq: i64,
-    epoch: i64,
-    roster_version: i64,
-    expiry_due: bool,
-}
-
-/// A key by its chat and id: the ids are their makers' choice, so two chats may use the same one.
-type KeyName = (Uuid, Uuid);
-
-fn key_name(item: &Item) -> KeyName {
-    (item.chat_id.0, item.key_id.0)
-}
-
-/// A revision of a message by its chat, id and number.
-type MessageName = (Uuid, Uuid, i64);
-
-fn message_name(item: &Item) -> Option<MessageName> {
-    match item.entry.as_ref().map(|entry| &entry.body) {
-        Some(EntryBody::Message(envelope)) => Some((item.chat_id.0, envelope.message_id.0, bigint(envelope.revision))),
-        _ => None,
-    }
-}
-
-/// A stored key, as the items of this batch move it on.
-struct StoredKey {
-    sender_session_id: Uuid,
-    epoch: i64,
-    last_counter: i64,
-    /// Whether the store knew before this batch that its copies are the recipients; else it counts them.
-    was_covered: bool,
 }
 
 /// Why a batch is tried again.
@@ -207,17 +102,7 @@ impl Connection {
             // A lost connection shows as an error of the statement in flight, which is where it is handled.
             let _ = connection.await;
         });
-        let statements = Statements {
-            lock: client.prepare(LOCK).await?,
-            keys: client.prepare(KEYS).await?,
-            messages_present: client.prepare(MESSAGES_PRESENT).await?,
-            insert_messages: client.prepare(INSERT_MESSAGES).await?,
-            insert_keys: client.prepare(INSERT_KEYS).await?,
-            insert_copies: client.prepare(INSERT_COPIES).await?,
-            cover_keys: client.prepare(COVER_KEYS).await?,
-            use_keys: client.prepare(USE_KEYS).await?,
-            move_heads: client.prepare(MOVE_HEADS).await?,
-        };
+        let statements = Statements::prepare(&client).await?;
         Ok(Self { client, statements, driver })
     }
 
@@ -424,84 +309,6 @@ impl Connection {
             .collect();
         Ok(if uncovered.is_empty() { None } else { Some(Retry::Uncovered(uncovered)) })
     }
-}
-
-/// Judges items against what the locked rows say (P4, P5).
-///
-/// `present` are messages that are in the log; those that are accepted join them, or one id twice in one batch
-/// would fail the batch as a whole.
-fn judge(
-    items: &[Arc<Item>],
-    locked: &mut HashMap<ChatId, Locked>,
-    keys: &mut HashMap<KeyName, StoredKey>,
-    mut present: HashSet<MessageName>,
-    uncovered: &HashSet<ChatId>,
-) -> Vec<Verdict> {
-    let mut stopped: HashSet<ChatId> = HashSet::new();
-    let mut verdicts = Vec::with_capacity(items.len());
-    for item in items {
-        let verdict = match locked.get_mut(&item.chat_id) {
-            None => Verdict::Busy,
-            Some(_) if stopped.contains(&item.chat_id) => Verdict::Done(Outcome::Conflict),
-            Some(_) if uncovered.contains(&item.chat_id) => Verdict::Done(Outcome::Conflict),
-            Some(chat) => Verdict::Done(judge_item(item, chat, keys, &mut present)),
-        };
-        if matches!(verdict, Verdict::Done(outcome) if outcome != Outcome::Committed) {
-            stopped.insert(item.chat_id);
-        }
-        verdicts.push(verdict);
-    }
-    verdicts
-}
-
-fn judge_item(
-    item: &Item,
-    chat: &mut Locked,
-    keys: &mut HashMap<KeyName, StoredKey>,
-    present: &mut HashSet<MessageName>,
-) -> Outcome {
-    let is_current = chat.last_seq == bigint(item.previous)
-        && chat.epoch == bigint(item.epoch)
-        && chat.roster_version == bigint(item.roster_version)
-        && !chat.expiry_due;
-    if !is_current {
-        return Outcome::Conflict;
-    }
-    let message = message_name(item);
-    if message.is_some_and(|message| present.contains(&message)) {
-        return Outcome::IdTaken;
-    }
-    let counter = bigint(item.counter);
-    match (&item.new_key, keys.get_mut(&key_name(item))) {
-        (Some(_), Some(_)) => return Outcome::KeyTaken,
-        (Some(new_key), None) => {
-            if bigint(new_key.announcement.epoch) != chat.epoch {
-                return Outcome::Conflict;
-            }
-            let key = StoredKey {
-                sender_session_id: item.sender_session_id.0,
-                epoch: chat.epoch,
-                last_counter: counter,
-                was_covered: false,
-            };
-            keys.insert(key_name(item), key);
-        }
-        (None, None) => return Outcome::Conflict,
-        (None, Some(key)) => {
-            let is_usable = key.sender_session_id == item.sender_session_id.0
-                && key.epoch == chat.epoch
-                && (item.entry.is_none() || key.last_counter + 1 == counter);
-            if !is_usable {
-                return Outcome::Conflict;
-            }
-            key.last_counter = counter;
-        }
-    }
-    if let Some(entry) = &item.entry {
-        chat.last_seq = bigint(entry.seq);
-    }
-    present.extend(message);
-    Outcome::Committed
 }
 
 #[derive(Default)]

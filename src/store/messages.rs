@@ -25,11 +25,7 @@ const MESSAGE: &str = "seq, id, revision, kind, sender_id, sender_session_id, ke
 /// A message that is in the log.
 #[derive(Debug, Clone)]
 pub struct StoredMessage {
-    /// Who sent it.
-    pub sender_id: UserId,
-    /// With which session.
-    pub sender_session_id: SessionId,
-    /// SHA-256 of its signed bytes and signature are compared by these two.
+    /// What was sent, and by whom.
     pub envelope: Envelope,
     /// The result that its sender got, or would have got.
     pub result: SendOk,
@@ -139,17 +135,9 @@ impl Store {
                 return Ok(None);
             };
             let entry = message_of(&row)?;
-            let result = SendOk {
-                seq: entry.seq,
-                created_at: entry.created_at,
-                log_hash: entry.log_hash,
-                duplicate: true,
-                unreachable: Vec::new(),
-                refused: Vec::new(),
-            };
+            let result = SendOk { duplicate: true, ..SendOk::of(&entry) };
             let EntryBody::Message(envelope) = entry.body else { return Ok(None) };
-            let (sender_id, sender_session_id) = (envelope.sender_id, envelope.sender_session_id);
-            Ok(Some(StoredMessage { sender_id, sender_session_id, envelope, result }))
+            Ok(Some(StoredMessage { envelope, result }))
         })
         .await
     }

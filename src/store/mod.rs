@@ -14,7 +14,9 @@ pub mod cursors;
 pub mod embedded;
 pub mod error;
 pub mod head;
+pub mod judgement;
 pub mod keys;
+pub mod linking;
 pub mod loaded;
 pub mod members;
 pub mod messages;
@@ -22,6 +24,7 @@ pub mod migrate;
 pub mod pool;
 pub mod rows;
 pub mod sessions;
+mod statements;
 pub mod users;
 pub mod writer;
 

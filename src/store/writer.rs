@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 
 use super::batch::{BatchLimits, Item, Queue, Waiting};
-use super::commit::{Lane, Verdict};
+use super::commit::Lane;
+use super::judgement::Verdict;
 use crate::telemetry::metrics::Metrics;
 
 /// An item for the next commit.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::super::connection::{Connection, ready};
 use super::super::directory::Subscriber;
-use super::super::outbox::{PushError, ReadyFrame};
+use super::super::outbox::PushError;
+use super::super::ready_frame::ReadyFrame;
 use crate::protocol::codec::Encoding;
 use crate::protocol::frame::{ChatDeleted, Entry, Key, OwnKey, ServerFrame};
 use crate::protocol::ids::{ChatId, Seq, SessionId, UserId};

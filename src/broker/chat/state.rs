@@ -127,14 +127,7 @@ impl ChatState {
     /// The answer to a message that was committed.
     #[must_use]
     pub fn sent(&self, entry: &LogEntry) -> SendOk {
-        SendOk {
-            seq: entry.seq,
-            created_at: entry.created_at,
-            log_hash: entry.log_hash,
-            duplicate: false,
-            unreachable: self.unreachable.clone(),
-            refused: Vec::new(),
-        }
+        SendOk { unreachable: self.unreachable.clone(), ..SendOk::of(entry) }
     }
 
     fn judge<V: Verifier>(

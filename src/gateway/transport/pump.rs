@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::assembly::Assembly;
 use super::inbound::{InboundMessage, MessageKind, Violation};
 use super::link::{InputEnd, Link};
-use crate::broker::outbox::ReadyFrame;
+use crate::broker::ready_frame::ReadyFrame;
 
 /// The mover of one connection.
 pub(super) struct Pump {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use self::support::{Client, Event, Read, Setup, TestServer, frame, frame_declaring, within};
 use futures_util::{SinkExt, StreamExt};
-use sealcast::broker::outbox::{OutboxLimits, PushError, ReadyFrame};
+use sealcast::broker::outbox::{OutboxLimits, PushError};
+use sealcast::broker::ready_frame::ReadyFrame;
 use sealcast::gateway::reaper::ReaperLimits;
 use sealcast::gateway::transport::{Closed, KillSwitch, Linger, MessageKind, TransportLimits, Violation};
 use tokio::io::AsyncWriteExt;

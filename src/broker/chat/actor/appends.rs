@@ -10,7 +10,7 @@ use actix::prelude::*;
 use super::super::messages::{Stage, Submit};
 use super::super::staging::Staging;
 use super::super::state::Decision;
-use super::{ChatActor, InFlight, Phase, Work};
+use super::{ChatActor, InFlight, Phase, QUEUE_PAUSE, Work};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{Nothing, Reply, Send, SendOk};
 use crate::store::batch::Item;
@@ -105,14 +105,7 @@ impl ChatActor {
         self.delivered = Some(entry.seq);
         let result = match &self.phase {
             Phase::Ready(state) => state.sent(&entry),
-            _ => SendOk {
-                seq: entry.seq,
-                created_at: entry.created_at,
-                log_hash: entry.log_hash,
-                duplicate: false,
-                unreachable: Vec::new(),
-                refused: Vec::new(),
-            },
+            _ => SendOk::of(&entry),
         };
         done.submit.answer(Ok(result));
         self.fan_out.entry(entry);
@@ -124,9 +117,7 @@ impl ChatActor {
         while let Some(item) = taken_back.pop() {
             match item.taken_back {
                 Some(Outcome::Overloaded) => {
-                    let details = ErrorDetails { retry_after_ms: Some(100), ..ErrorDetails::default() };
-                    let refusal = Refusal::with(ErrorCode::RateLimited, "too many messages wait", details);
-                    item.submit.answer(Err(refusal));
+                    item.submit.answer(Err(Refusal::later("too many messages wait", QUEUE_PAUSE)));
                 }
                 Some(Outcome::IdTaken) => {
                     let refusal = Refusal::new(ErrorCode::IdReused, "the id was used with other content");
@@ -165,7 +156,7 @@ fn put_together(staging: &Staging, submit: &mut Submit) -> Result<(), Refusal> {
 /// What the sender of a message is told whose id is in the log.
 fn repeat(stored: StoredMessage, submit: &Submit, refusal: Refusal) -> Result<SendOk, Refusal> {
     let envelope = &submit.send.envelope;
-    let is_own = stored.sender_session_id == submit.who.session_id;
+    let is_own = stored.envelope.sender_session_id == submit.who.session_id;
     let is_same = stored.envelope.signature == envelope.signature
         && stored.envelope.signed_bytes(submit.send.chat_id) == envelope.signed_bytes(submit.send.chat_id);
     match (is_own, is_same) {

@@ -69,12 +69,11 @@ impl ChatActor {
             .as_ref()
             .is_some_and(|entries| entries.iter().any(|entry| matches!(entry.body, EntryBody::Message(_))));
         match since {
-            Some(entries) if !is_first_load && !carries_messages => {
+            _ if is_first_load => self.fan_out.lag_those_behind(last_seq),
+            Some(entries) if !carries_messages => {
                 entries.into_iter().for_each(|entry| self.fan_out.entry(entry));
             }
             // Messages need their keys, which come with what is read from the store.
-            Some(entries) if !is_first_load && entries.is_empty() => {}
-            _ if is_first_load => self.fan_out.lag_those_behind(last_seq),
             _ => self.fan_out.lag_all(),
         }
         self.delivered = Some(last_seq);

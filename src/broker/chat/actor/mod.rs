@@ -28,7 +28,7 @@ use super::staging::Staging;
 use super::state::ChatState;
 use crate::broker::Broker;
 use crate::broker::directory::Subscriber;
-use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
+use crate::protocol::error::{ErrorCode, Refusal};
 use crate::protocol::ids::{ChatId, Seq};
 use crate::protocol::keys::SignedAnnouncement;
 use crate::store::batch::Item;
@@ -37,6 +37,9 @@ use crate::store::writer::Outcome;
 
 /// How long a chat waits before it asks a store again that did not answer.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a sender is asked to wait when a queue on the way of its message is full.
+pub const QUEUE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Requests that an actor's mailbox holds before senders are told to wait.
 pub const MAILBOX: usize = 4_096;
@@ -232,10 +235,8 @@ impl ChatActor {
     fn enqueue(&mut self, work: Work, ctx: &mut Context<Self>) {
         self.busy_at = Instant::now();
         if self.queue.len() + self.in_flight.len() >= self.broker.options.in_flight_max {
-            let details = ErrorDetails { retry_after_ms: Some(100), ..ErrorDetails::default() };
             self.broker.metrics.queue_full.with_label_values(&["chat"]).inc();
-            let refusal = Refusal::with(ErrorCode::RateLimited, "too many messages wait in this chat", details);
-            return work.refuse(refusal);
+            return work.refuse(Refusal::later("too many messages wait in this chat", QUEUE_PAUSE));
         }
         self.queue.push_back(work);
         self.pump(ctx);

@@ -1,0 +1,166 @@
+//! New devices: asked for, approved by a live session of the same user, and handed over what they need.
+
+use deadpool_postgres::Transaction;
+
+use super::Store;
+use super::error::Failure;
+use super::head::lock_user;
+use super::rows::{get, id, pack, system_time, timestamp};
+use super::sessions::{SessionsChanged, append_user_event, check_chain, for_each_chat, locked, require_live, state_of};
+use super::users::{SessionLimits, certificate_of, check_lifetime};
+use crate::protocol::account::{Link, Linked};
+use crate::protocol::binary::Blob;
+use crate::protocol::error::{ErrorCode, Refusal};
+use crate::protocol::frame::{ApproveSession, Handover, SessionState};
+use crate::protocol::ids::{SessionId, UserId};
+use crate::protocol::limits::HANDOVER_BYTES_MAX;
+use crate::protocol::log::EntryBody;
+use crate::protocol::verify::Verifier;
+
+/// Sessions of one user that may be pending at once.
+const PENDING_MAX: i64 = 5;
+
+impl Store {
+    /// Makes a pending session. The same request again gets the same answer; the flag says whether it is the first.
+    ///
+    /// # Errors
+    /// `unknown_user`, `bad_certificate` for unsound keys, `limit_reached`, `unknown_session` when the id is
+    /// another session's, or [`StoreError`](super::StoreError).
+    pub async fn link(&self, link: &Link, limits: &SessionLimits) -> Result<(Linked, bool), Failure> {
+        if !link.public_key.is_sound() || !link.signing_public_key.is_sound() {
+            return Err(
+                Refusal::new(ErrorCode::BadCertificate, "a public key is not canonical or of small order").into()
+            );
+        }
+        self.write("link", async |tx| {
+            let Some(user) = lock_user(tx, link.user_id).await? else {
+                return Err(Refusal::new(ErrorCode::UnknownUser, "no such user").into());
+            };
+            // A pending session that nobody approved in time holds nothing that is worth keeping.
+            let forget = "DELETE FROM user_sessions WHERE user_id = $1 AND state = 'pending' AND expired_at <= clock_timestamp()";
+            tx.execute(forget, &[&link.user_id.0]).await?;
+            let found = "SELECT public_key, signing_public_key, state, expired_at, user_id FROM user_sessions WHERE id = $1";
+            if let Some(row) = tx.query_opt(found, &[&link.session_id.0]).await? {
+                let is_same = state_of(&row)? == SessionState::Pending
+                    && id(&row, "user_id", UserId)? == link.user_id
+                    && get::<&[u8]>(&row, "public_key")? == link.public_key.as_ref()
+                    && get::<&[u8]>(&row, "signing_public_key")? == link.signing_public_key.as_ref();
+                if !is_same {
+                    return Err(Refusal::new(ErrorCode::UnknownSession, "the session id is not free").into());
+                }
+                return Ok((Linked { expires_at: timestamp(&row, "expired_at")? }, false));
+            }
+            let pending = "SELECT count(*) AS count FROM user_sessions WHERE user_id = $1 AND state = 'pending'";
+            let count: i64 = get(&tx.query_one(pending, &[&link.user_id.0]).await?, "count")?;
+            if count >= PENDING_MAX {
+                let message = "too many sessions wait for approval";
+                return Err(Refusal::limit(ErrorCode::LimitReached, message, PENDING_MAX.unsigned_abs()).into());
+            }
+            let expires_at = user.now.plus_micros(limits.pending_s.saturating_mul(1_000_000));
+            let insert = "INSERT INTO user_sessions (id, user_id, expired_at, public_key, signing_public_key, state, link_proof) \
+                 VALUES ($1, $2, $3, $4, $5, 'pending', $6)";
+            tx.execute(insert, &[
+                &link.session_id.0,
+                &link.user_id.0,
+                &system_time(expires_at),
+                &link.public_key.as_ref(),
+                &link.signing_public_key.as_ref(),
+                &link.proof.as_ref(),
+            ])
+            .await?;
+            Ok((Linked { expires_at }, true))
+        })
+        .await
+    }
+
+    /// Makes a pending session live, by a live session of the same user.
+    ///
+    /// # Errors
+    /// `unknown_session`, `bad_certificate`, `event_conflict`, `limit_reached`, `too_large`, or [`StoreError`](super::StoreError).
+    pub async fn approve_session(
+        &self,
+        user_id: UserId,
+        approver: SessionId,
+        request: &ApproveSession,
+        limits: &SessionLimits,
+    ) -> Result<SessionsChanged, Failure> {
+        if request.handover.len() > HANDOVER_BYTES_MAX {
+            let message = "the hand-over is too large";
+            return Err(Refusal::limit(ErrorCode::TooLarge, message, HANDOVER_BYTES_MAX as u64).into());
+        }
+        self.write("approve_session", async |tx| {
+            let user = locked(tx, user_id).await?;
+            require_live(tx, user_id, approver).await?;
+            let certificate = &request.certificate.certificate;
+            let statement = "SELECT public_key, signing_public_key, state, expired_at <= clock_timestamp() AS is_over, certificate \
+                 FROM user_sessions WHERE id = $1 AND user_id = $2";
+            let unknown = || Refusal::new(ErrorCode::UnknownSession, "no such session waits for approval");
+            let Some(row) = tx.query_opt(statement, &[&certificate.session_id.0, &user_id.0]).await? else {
+                return Err(unknown().into());
+            };
+            if state_of(&row)? == SessionState::Live && certificate_of(get(&row, "certificate")?)? == request.certificate {
+                return Ok(SessionsChanged::default());
+            }
+            if state_of(&row)? != SessionState::Pending || get(&row, "is_over")? {
+                return Err(unknown().into());
+            }
+            let names_its_keys = certificate.user_id == user_id
+                && get::<&[u8]>(&row, "public_key")? == certificate.public_key.as_ref()
+                && get::<&[u8]>(&row, "signing_public_key")? == certificate.signing_public_key.as_ref();
+            if !names_its_keys || request.certificate.verify(&user.identity_key).is_err() {
+                return Err(Refusal::new(ErrorCode::BadCertificate, "the certificate does not verify").into());
+            }
+            check_lifetime(&request.certificate, user.now, limits)?;
+            check_chain(&user, certificate.place, &certificate.previous)?;
+            check_counts(tx, user_id, limits).await?;
+            let body = pack(&request.certificate, "user_sessions.certificate")?;
+            let update = "UPDATE user_sessions SET state = 'live', certificate = $2, expired_at = $3, handover = $4, \
+                 created_at = clock_timestamp() WHERE id = $1";
+            let expired_at = system_time(certificate.expired_at);
+            tx.execute(update, &[&certificate.session_id.0, &body, &expired_at, &request.handover.as_ref()]).await?;
+            let hash = request.certificate.chain_hash();
+            append_user_event(tx, user_id, certificate.place, "certificate", certificate.session_id, &body, hash.as_ref()).await?;
+            let chats = for_each_chat(tx, user_id, |head| {
+                head.append(EntryBody::SessionIn(request.certificate.clone()));
+            })
+            .await?;
+            Ok(SessionsChanged { chats, gone: Vec::new() })
+        })
+        .await
+    }
+
+    /// Hands over what the approving session left for this one.
+    ///
+    /// # Errors
+    /// `session_pending` before the approval, `unknown_session` when there is nothing, or [`StoreError`](super::StoreError).
+    pub async fn handover(&self, session_id: SessionId) -> Result<Handover, Failure> {
+        self.read("handover", async |tx| {
+            let statement = "SELECT state, certificate, handover FROM user_sessions WHERE id = $1";
+            let nothing = || Refusal::new(ErrorCode::UnknownSession, "nothing was handed over to this session");
+            let Some(row) = tx.query_opt(statement, &[&session_id.0]).await? else { return Err(nothing().into()) };
+            if state_of(&row)? == SessionState::Pending {
+                return Err(Refusal::new(ErrorCode::SessionPending, "the session waits for approval").into());
+            }
+            let handover: Option<Vec<u8>> = get(&row, "handover")?;
+            let handover = Blob::from(handover.ok_or_else(nothing)?);
+            Ok(Handover { certificate: certificate_of(get(&row, "certificate")?)?, handover })
+        })
+        .await
+    }
+}
+
+async fn check_counts(tx: &Transaction<'_>, user_id: UserId, limits: &SessionLimits) -> Result<(), Failure> {
+    let live = "SELECT count(*) AS count FROM user_sessions WHERE user_id = $1 AND state = 'live'";
+    let count: i64 = get(&tx.query_one(live, &[&user_id.0]).await?, "count")?;
+    if count.unsigned_abs() >= limits.live_max {
+        return Err(Refusal::limit(ErrorCode::LimitReached, "too many live sessions", limits.live_max).into());
+    }
+    let recent = "SELECT count(*) AS count FROM user_events WHERE user_id = $1 AND kind = 'certificate' \
+         AND created_at > clock_timestamp() - interval '1 hour'";
+    let count: i64 = get(&tx.query_one(recent, &[&user_id.0]).await?, "count")?;
+    if count.unsigned_abs() >= limits.certificates_per_hour_max {
+        let limit = limits.certificates_per_hour_max;
+        return Err(Refusal::limit(ErrorCode::LimitReached, "too many certificates in an hour", limit).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! The statements of a commit, prepared once for each connection of the writer.
+//!
+//! Each is set-based: its parameters are columns, so its cost is not per message in round trips.
+
+use tokio_postgres::{Client, Statement};
+
+use super::error::StoreError;
+
+/// Locks what can be locked at once; a row that somebody else holds is left out.
+const LOCK: &str = "SELECT id, last_seq, epoch, roster_version, \
+     coalesce(next_expiry <= clock_timestamp(), false) AS expiry_due \
+     FROM chats WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED";
+
+const KEYS: &str = "SELECT k.chat_id, k.key_id, k.sender_session_id, k.epoch, k.last_counter, k.covered_version \
+     FROM unnest($1::uuid[], $2::uuid[]) AS wanted (chat_id, key_id) \
+     JOIN sender_keys k ON k.chat_id = wanted.chat_id AND k.key_id = wanted.key_id";
+
+const MESSAGES_PRESENT: &str = "SELECT m.chat_id, m.id, m.revision \
+     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS wanted (chat_id, id, revision) \
+     JOIN chat_messages m ON m.chat_id = wanted.chat_id AND m.id = wanted.id AND m.revision = wanted.revision";
+
+const INSERT_MESSAGES: &str = "INSERT INTO chat_messages (chat_id, seq, id, revision, kind, sender_id, sender_session_id, \
+     key_id, counter, created_at, roster_hash, seen_seq, seen_log_hash, data, data_hash, signature, log_hash) \
+     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[], $7::uuid[], \
+     $8::uuid[], $9::bigint[], $10::timestamptz[], $11::bytea[], $12::bigint[], $13::bytea[], $14::bytea[], \
+     $15::bytea[], $16::bytea[], $17::bytea[])";
+
+const INSERT_KEYS: &str = "INSERT INTO sender_keys (chat_id, key_id, sender_session_id, epoch, commitment, announcement, created_at) \
+     SELECT n.chat_id, n.key_id, n.sender_session_id, n.epoch, n.commitment, n.announcement, clock_timestamp() \
+     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bytea[], $6::bytea[]) \
+     AS n (chat_id, key_id, sender_session_id, epoch, commitment, announcement)";
+
+/// The first copy stays: nobody overwrites a wrapped key.
+const INSERT_COPIES: &str = "INSERT INTO vault_chat_sender_keys \
+     (chat_id, sender_key_id, session_id, sender_session_id, key, uploaded_by_session_id) \
+     SELECT n.chat_id, n.key_id, n.session_id, n.uploaded_by, n.key, n.uploaded_by \
+     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bytea[], $5::uuid[]) \
+     AS n (chat_id, key_id, session_id, key, uploaded_by) ON CONFLICT DO NOTHING";
+
+/// Marks the keys whose copies are exactly the recipients: coverage by the database's own count.
+const COVER_KEYS: &str = "UPDATE sender_keys k SET covered_version = c.roster_version \
+     FROM unnest($1::uuid[], $2::uuid[]) AS wanted (chat_id, key_id) JOIN chats c ON c.id = wanted.chat_id \
+     WHERE k.chat_id = wanted.chat_id AND k.key_id = wanted.key_id \
+     AND NOT EXISTS (SELECT 1 FROM user_in_chat m JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
+         WHERE m.chat_id = wanted.chat_id AND NOT EXISTS (SELECT 1 FROM vault_chat_sender_keys v \
+             WHERE v.chat_id = wanted.chat_id AND v.sender_key_id = wanted.key_id AND v.session_id = s.id)) \
+     AND NOT EXISTS (SELECT 1 FROM vault_chat_sender_keys v WHERE v.chat_id = wanted.chat_id \
+         AND v.sender_key_id = wanted.key_id AND NOT EXISTS (SELECT 1 FROM user_sessions s \
+             JOIN user_in_chat m ON m.user_id = s.user_id AND m.chat_id = wanted.chat_id \
+             WHERE s.id = v.session_id AND s.state = 'live')) \
+     RETURNING k.chat_id, k.key_id";
+
+const USE_KEYS: &str = "UPDATE sender_keys k SET last_counter = n.counter \
+     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS n (chat_id, key_id, counter) \
+     WHERE k.chat_id = n.chat_id AND k.key_id = n.key_id";
+
+const MOVE_HEADS: &str = "UPDATE chats c SET last_seq = n.last_seq, log_hash = n.log_hash \
+     FROM unnest($1::uuid[], $2::bigint[], $3::bytea[]) AS n (id, last_seq, log_hash) WHERE c.id = n.id";
+
+#[derive(Debug)]
+pub(super) struct Statements {
+    pub(super) lock: Statement,
+    pub(super) keys: Statement,
+    pub(super) messages_present: Statement,
+    pub(super) insert_messages: Statement,
+    pub(super) insert_keys: Statement,
+    pub(super) insert_copies: Statement,
+    pub(super) cover_keys: Statement,
+    pub(super) use_keys: Statement,
+    pub(super) move_heads: Statement,
+}
+
+impl Statements {
+    pub(super) async fn prepare(client: &Client) -> Result<Self, StoreError> {
+        Ok(Self {
+            lock: client.prepare(LOCK).await?,
+            keys: client.prepare(KEYS).await?,
+            messages_present: client.prepare(MESSAGES_PRESENT).await?,
+            insert_messages: client.prepare(INSERT_MESSAGES).await?,
+            insert_keys: client.prepare(INSERT_KEYS).await?,
+            insert_copies: client.prepare(INSERT_COPIES).await?,
+            cover_keys: client.prepare(COVER_KEYS).await?,
+            use_keys: client.prepare(USE_KEYS).await?,
+            move_heads: client.prepare(MOVE_HEADS).await?,
+        })
+    }
+}
