@@ -29,6 +29,8 @@ mod operations;
 mod sessions;
 mod support;
 #[cfg(feature = "client")]
+mod talk;
+#[cfg(feature = "client")]
 mod terminal;
 mod tidy;
 #[cfg(feature = "client")]
