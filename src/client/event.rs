@@ -75,6 +75,15 @@ pub enum Event {
         /// Whether it is a recipient now.
         is_in: bool,
     },
+    /// The account of a member has ended; what they owned has passed on by rule.
+    AccountDeleted {
+        /// The chat.
+        chat_id: ChatId,
+        /// The entry.
+        seq: Seq,
+        /// Whose.
+        user_id: UserId,
+    },
     /// This user is a member no longer.
     Removed {
         /// The chat.

@@ -135,6 +135,17 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             Ok(Reply::Done(Nothing {}))
         }),
         Request::Ping(_) => responder.ok(Reply::Done(Nothing {})),
+        Request::UserEvents(_)
+        | Request::SetLabel(_)
+        | Request::DeleteAccount(_)
+        | Request::FetchSettings(_)
+        | Request::SetAddPolicy(_)
+        | Request::SetBlock(_)
+        | Request::Signal(_)
+        | Request::ListDeliveries(_)
+        | Request::RequestKeys(_)
+        | Request::UploadCopies(_)
+        | Request::RefuseCopy(_) => responder.refuse(Refusal::new(ErrorCode::UnknownFrame, "no such request")),
         // The session actor answers logins itself.
         Request::Authenticate(_) => {
             responder.refuse(Refusal::new(ErrorCode::Unauthenticated, "one login on one connection"))

@@ -19,5 +19,6 @@ pub mod keys;
 pub mod limits;
 pub mod log;
 pub mod membership;
+pub mod signal;
 pub mod username;
 pub mod verify;

@@ -214,6 +214,7 @@ fn refusal_of(error: MembershipError, head: Option<&ChatHead>) -> Refusal {
             Refusal::new(ErrorCode::OwnerMustTransfer, "the owner must transfer the chat first")
         }
         MembershipError::AlreadyMember => Refusal::new(ErrorCode::AlreadyMember, "the user is a member already"),
+        MembershipError::Unchanged => Refusal::new(ErrorCode::Malformed, "nothing would change"),
         MembershipError::TargetNotMember => Refusal::new(ErrorCode::NotMember, "the user is not a member"),
         MembershipError::Conflict => {
             let details = head.map(|head| ErrorDetails {
@@ -284,7 +285,7 @@ async fn repeat_of(tx: &Transaction<'_>, head: &ChatHead, signed: &SignedChange)
 
 /// The members of a chat as the state machine sees them.
 async fn membership(tx: &Transaction<'_>, head: &ChatHead) -> Result<Membership, Failure> {
-    let statement = "SELECT m.user_id, m.can_write, m.can_manage, m.joined_seq, u.identity_public_key \
+    let statement = "SELECT m.user_id, m.can_write, m.can_manage, m.joined_seq, m.readable_from, u.identity_public_key \
          FROM user_in_chat m JOIN users u ON u.id = m.user_id WHERE m.chat_id = $1";
     let mut members = BTreeMap::new();
     for row in tx.query(statement, &[&head.chat_id.0]).await? {
@@ -293,10 +294,17 @@ async fn membership(tx: &Transaction<'_>, head: &ChatHead) -> Result<Membership,
             can_write: get(&row, "can_write")?,
             can_manage: get(&row, "can_manage")?,
             joined_seq: number(&row, "joined_seq")?,
+            readable_from: number(&row, "readable_from")?,
         };
         members.insert(id(&row, "user_id", UserId)?, member);
     }
-    Ok(Membership { head: head.change_no, hash: head.change_hash, owner_id: head.owner_id, members })
+    Ok(Membership {
+        head: head.change_no,
+        hash: head.change_hash,
+        owner_id: head.owner_id,
+        members,
+        shared_since: head.shared_since,
+    })
 }
 
 async fn recipients(tx: &Transaction<'_>, chat_id: ChatId) -> Result<Vec<SessionId>, Failure> {
@@ -340,10 +348,11 @@ async fn insert_chat(tx: &Transaction<'_>, head: &ChatHead, name: Option<&Sealed
 }
 
 async fn insert_member(tx: &Transaction<'_>, chat_id: ChatId, user_id: UserId, member: &Member) -> Result<(), Failure> {
-    let statement =
-        "INSERT INTO user_in_chat (chat_id, user_id, can_write, can_manage, joined_seq) VALUES ($1, $2, $3, $4, $5)";
-    let joined_seq = bigint(member.joined_seq);
-    tx.execute(statement, &[&chat_id.0, &user_id.0, &member.can_write, &member.can_manage, &joined_seq]).await?;
+    let statement = "INSERT INTO user_in_chat (chat_id, user_id, can_write, can_manage, joined_seq, readable_from) \
+         VALUES ($1, $2, $3, $4, $5, $6)";
+    let (joined_seq, readable_from) = (bigint(member.joined_seq), bigint(member.readable_from));
+    let rights = (&member.can_write, &member.can_manage);
+    tx.execute(statement, &[&chat_id.0, &user_id.0, rights.0, rights.1, &joined_seq, &readable_from]).await?;
     Ok(())
 }
 

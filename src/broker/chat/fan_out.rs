@@ -176,6 +176,7 @@ impl Gone {
             EntryBody::Membership(signed) if matches!(signed.change.change, Change::Remove | Change::Leave) => {
                 Some(Self::User(signed.change.target.user_id))
             }
+            EntryBody::AccountDeleted(signed) => Some(Self::User(signed.deletion.user_id)),
             EntryBody::SessionOut(out) => Some(Self::Session(out.session_id())),
             _ => None,
         }

@@ -53,6 +53,8 @@ pub(crate) enum Taken {
     Member { actor: UserId, target: UserId, change: Change },
     /// A change of sessions that is now folded.
     Session { user_id: UserId, session_id: SessionId, is_in: bool },
+    /// The end of a member's account, which is now folded.
+    AccountDeleted { user_id: UserId },
     /// An entry that does not verify and changed nothing.
     Refused(VerificationFailure),
 }
@@ -221,6 +223,7 @@ impl ChatLog {
             EntryBody::Membership(signed) if matches!(signed.change.change, Change::Remove | Change::Leave) => {
                 self.leaving(|_, user_id| user_id == signed.change.target.user_id)
             }
+            EntryBody::AccountDeleted(signed) => self.leaving(|_, user_id| user_id == signed.deletion.user_id),
             _ => Vec::new(),
         };
         let forked = match body {
@@ -256,6 +259,7 @@ impl ChatLog {
                 session_id: out.session_id(),
                 is_in: false,
             },
+            EntryBody::AccountDeleted(signed) => Taken::AccountDeleted { user_id: signed.deletion.user_id },
             EntryBody::Message(_) => Taken::Refused(VerificationFailure::Fold(FoldError::NotFounded)),
         }
     }

@@ -164,7 +164,11 @@ async fn receive(
                 shared.judge_live();
             }
             ServerFrame::ChatDeleted(deleted) => shared.on_chat_deleted(&deleted),
-            ServerFrame::Approved(_) => {}
+            ServerFrame::Approved(_)
+            | ServerFrame::Signal(_)
+            | ServerFrame::Delivered(_)
+            | ServerFrame::KeyRequested(_)
+            | ServerFrame::CopyRefused(_) => {}
             ServerFrame::SessionPending(pending) => {
                 shared.publish(vec![Event::SessionPending { session_id: pending.session_id }]);
             }

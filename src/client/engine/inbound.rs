@@ -283,6 +283,7 @@ impl State {
         match taken {
             Taken::Duplicate => {}
             Taken::Refused(failure) => events.push(alarm(chat_id, Some(seq), failure)),
+            Taken::AccountDeleted { user_id } => events.push(Event::AccountDeleted { chat_id, seq, user_id }),
             Taken::Session { user_id, session_id, is_in } => {
                 events.push(Event::SessionChanged { chat_id, seq, user_id, session_id, is_in });
             }
