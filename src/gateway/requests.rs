@@ -277,12 +277,6 @@ async fn resume(
             broker.directory.unsubscribe(chat_id, connection);
         }
     }
-    if connection.outbox.is_closed() {
-        // It went meanwhile, and whoever took it out of its chats did not know of these.
-        for chat_id in connection.chats() {
-            broker.directory.unsubscribe(chat_id, connection);
-        }
-    }
     connection.owes_live.store(true, Ordering::Release);
     connection.wake.notify_one();
     if let Some(seq) = ahead {
