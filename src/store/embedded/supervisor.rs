@@ -19,7 +19,6 @@ use super::account::RunAs;
 use super::binaries::Binaries;
 use super::cluster;
 use super::error::EmbeddedError;
-use super::fetch::{FetchAttempt, FetchFailure};
 use super::folders::{Folders, Lock, cluster_below};
 use super::janitor::Janitor;
 use super::log;
@@ -126,12 +125,8 @@ impl EmbeddedPostgres {
         let bin_dir = config.bin_dir.as_deref();
         match Binaries::resolve(bin_dir, config.search, cluster, run_as).await {
             Err(missing) if bin_dir.is_none() && missing.is_for_want_of_binaries() => {
-                if !config.fetch {
-                    let failure = FetchFailure::SwitchedOff;
-                    return Err(missing.and_fetching(vec![FetchAttempt { client: None, failure }]));
-                }
                 let cluster_major = cluster.map(|(_, major)| major);
-                provider::provide(&config.programs()?, cluster_major, run_as, missing).await
+                provider::provide(&config.programs()?, config.fetch, cluster_major, run_as, missing).await
             }
             resolved => resolved,
         }
