@@ -67,7 +67,7 @@ section! {
 }
 section! {
     /// The private Postgres.
-    Embedded { bin_dir: PathBuf, }
+    Embedded { bin_dir: PathBuf, search: bool, fetch: bool, }
 }
 section! {
     /// The writer's lanes.

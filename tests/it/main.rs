@@ -22,6 +22,7 @@
 mod attacks;
 mod codes;
 mod embedded;
+mod fetch;
 mod limits;
 mod membership;
 mod messages;
