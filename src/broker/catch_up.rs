@@ -46,13 +46,15 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
     let Lagging { chat_id, after, .. } = lagging;
     let _reading = connection.reading.lock().await;
     connection.outbox.drained().await;
-    match subscribe(broker, connection, chat_id, after).await {
+    let subscribed = subscribe(broker, connection, chat_id, after).await;
+    match subscribed {
         Subscribed::Live => return connection.caught_up(lagging),
-        Subscribed::Stranger => return lose(connection, chat_id),
         Subscribed::Again => return,
-        Subscribed::Waiting | Subscribed::Behind => {}
+        Subscribed::Waiting | Subscribed::Behind | Subscribed::Stranger => {}
     }
     match read_page(broker, who, chat_id, after).await {
+        // A session that has ended, of somebody who is a member still: its connection is about to be closed.
+        Ok(_) if subscribed == Subscribed::Stranger => connection.forget(chat_id),
         Ok(page) if page.entries.is_empty() => connection.caught_up(lagging),
         Ok(page) => {
             connection.advance(lagging, page.up_to);

@@ -18,6 +18,7 @@ pub mod random;
 pub mod safety_number;
 pub mod secret;
 pub mod self_key;
+pub mod signal;
 pub mod wrap;
 
 #[cfg(test)]
