@@ -12,16 +12,16 @@ use super::body::Body;
 use super::config::ClientConfig;
 use super::engine::history::History;
 use super::engine::state::{Shared, State, Status};
-use super::engine::{devices, driver, members, persist, pump};
+use super::engine::{devices, driver, labels, members, persist, pump};
 use super::error::{ClientError, CloseReason, SendError};
 use super::keyring::Phase;
 use super::net::Endpoint;
 use super::storage::Storage;
-use super::view::{ChatMember, ChatSummary, EventStream, Stats};
+use super::view::{ChatMember, ChatSummary, EventStream, OwnSessions, Stats};
 use crate::crypto::link_code::LinkCode;
 use crate::crypto::safety_number::safety_number;
 use crate::protocol::error::ErrorCode;
-use crate::protocol::frame::{Sessions, UserInfo};
+use crate::protocol::frame::UserInfo;
 use crate::protocol::ids::{ChatId, MessageId, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::username::Username;
 
@@ -93,7 +93,7 @@ impl Client {
         Self(Arc::new(Handle { shared, task }))
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
     }
 
@@ -335,15 +335,15 @@ impl Client {
         Some(safety_number((me.user_id, &me.identity_key), (user_id, &pin.identity_key)))
     }
 
-    /// Lists this user's sessions and those that wait for approval.
+    /// Lists this user's sessions with their names, and those that wait for approval.
     ///
     /// # Errors
     /// A list that does not verify, the server's refusals.
     ///
     /// # Cancel safety
     /// Changes nothing.
-    pub async fn sessions(&self) -> Result<Sessions, ClientError> {
-        devices::list(self.shared()).await
+    pub async fn sessions(&self) -> Result<OwnSessions, ClientError> {
+        labels::list(self.shared()).await
     }
 
     /// Approves the session that shows a link code, and hands identity and chats over to it.
@@ -385,7 +385,8 @@ impl Client {
     /// `message_id` again waits for the first one, or finds its result.
     ///
     /// # Errors
-    /// [`SendError`]: the message is not in the log and will not be, except after [`SendError::Closed`].
+    /// [`SendError`]: the message is not in the log and will not be, except after [`SendError::OutcomeUnknown`] and
+    /// [`SendError::Closed`].
     ///
     /// # Cancel safety
     /// The message stays in the outbox and is sent; see [`Client::withdraw`].

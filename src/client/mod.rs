@@ -30,8 +30,10 @@ mod failure;
 mod handle;
 mod keyring;
 mod link;
+mod live;
 mod net;
 mod profile;
+mod signal;
 mod storage;
 mod view;
 
@@ -46,5 +48,6 @@ pub use handle::{Client, Sent};
 pub use link::PendingLink;
 pub use net::{Connector, Endpoint, NetworkError};
 pub use profile::Profile;
+pub use signal::Signal;
 pub use storage::{Ephemeral, MemoryStorage, Record, Storage, StorageError};
-pub use view::{ChatMember, ChatSummary, EventStream, Stats};
+pub use view::{ChatMember, ChatSummary, EventStream, OwnSession, OwnSessions, Stats};

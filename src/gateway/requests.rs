@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Door;
+use super::signals;
 use crate::broker::Broker;
-use crate::broker::catch_up::subscribe;
+use crate::broker::catch_up::{lose, subscribe};
 use crate::broker::chat::actor::QUEUE_PAUSE;
 use crate::broker::chat::fan_out::welcome;
 use crate::broker::chat::messages::{Control, ControlRequest, Stage, Submit, Subscribed};
@@ -130,19 +131,19 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
                 Ok(Reply::Keys(KeyList { keys }))
             });
         }
-        Request::AdvanceCursor(cursor) => spawn(responder, async move {
-            broker.store.advance_cursor(who, cursor.chat_id, cursor.seq).await?;
+        Request::AdvanceCursor(cursor) => signals::advance(&broker, caller, cursor, responder),
+        Request::Signal(signal) => signals::signal(&broker, caller, signal, responder),
+        Request::ListDeliveries(list) => signals::deliveries(&broker, caller, list, responder),
+        Request::SetLabel(set) => spawn(responder, async move {
+            broker.store.set_label(who, &set).await?;
             Ok(Reply::Done(Nothing {}))
         }),
         Request::Ping(_) => responder.ok(Reply::Done(Nothing {})),
         Request::UserEvents(_)
-        | Request::SetLabel(_)
         | Request::DeleteAccount(_)
         | Request::FetchSettings(_)
         | Request::SetAddPolicy(_)
         | Request::SetBlock(_)
-        | Request::Signal(_)
-        | Request::ListDeliveries(_)
         | Request::RequestKeys(_)
         | Request::UploadCopies(_)
         | Request::RefuseCopy(_) => responder.refuse(Refusal::new(ErrorCode::UnknownFrame, "no such request")),
@@ -154,7 +155,7 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
 }
 
 /// Runs one operation and answers with what comes of it.
-fn spawn(responder: Responder, work: impl Future<Output = Result<Reply, Failure>> + 'static) {
+pub(super) fn spawn(responder: Responder, work: impl Future<Output = Result<Reply, Failure>> + 'static) {
     actix::spawn(async move { responder.answer(work.await.map_err(Failure::refusal)) });
 }
 
@@ -269,7 +270,7 @@ async fn resume(
     // What is left are chats that are not the user's.
     for chat_id in standing.into_keys() {
         broker.directory.unsubscribe(chat_id, connection);
-        connection.forget(chat_id);
+        lose(connection, chat_id);
     }
     if connection.outbox.is_closed() {
         // It ended meanwhile, and what it left then was less than where it stands now.

@@ -16,6 +16,7 @@ pub mod error;
 pub mod head;
 pub mod judgement;
 pub mod keys;
+pub mod labels;
 pub mod linking;
 pub mod loaded;
 pub mod members;

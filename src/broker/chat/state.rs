@@ -5,6 +5,8 @@
 //! recipients (P4, P5). C2 seqs and counters are handed out without gaps, in the order of acceptance. C3 a
 //! refusal changes nothing.
 
+mod signal;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::protocol::binary::Hash;
@@ -265,12 +267,16 @@ impl ChatState {
         if accepted.last_counter.get() >= messages_max {
             return Err(Refusal::limit(ErrorCode::KeySpent, "the key has carried enough messages", messages_max).into());
         }
+        Ok(self.judge_serving_time(now, accepted)?)
+    }
+
+    fn judge_serving_time(&self, now: Timestamp, accepted: &Accepted) -> Result<(), Refusal> {
         let is_old = accepted
             .created_at
             .is_some_and(|created_at| now.get().saturating_sub(created_at.get()) > self.limits.age_max_micros);
         if is_old {
             let limit = self.limits.age_max_micros / 1_000_000;
-            return Err(Refusal::limit(ErrorCode::KeySpent, "the key has served long enough", limit).into());
+            return Err(Refusal::limit(ErrorCode::KeySpent, "the key has served long enough", limit));
         }
         Ok(())
     }

@@ -164,11 +164,10 @@ async fn receive(
                 shared.judge_live();
             }
             ServerFrame::ChatDeleted(deleted) => shared.on_chat_deleted(&deleted),
-            ServerFrame::Approved(_)
-            | ServerFrame::Signal(_)
-            | ServerFrame::Delivered(_)
-            | ServerFrame::KeyRequested(_)
-            | ServerFrame::CopyRefused(_) => {}
+            ServerFrame::ChatGone(gone) => shared.on_chat_gone(gone),
+            ServerFrame::Signal(signal) => shared.on_signal(&signal),
+            ServerFrame::Delivered(delivered) => shared.on_delivered(&delivered),
+            ServerFrame::Approved(_) | ServerFrame::KeyRequested(_) | ServerFrame::CopyRefused(_) => {}
             ServerFrame::SessionPending(pending) => {
                 shared.publish(vec![Event::SessionPending { session_id: pending.session_id }]);
             }

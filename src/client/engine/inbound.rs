@@ -297,7 +297,7 @@ impl State {
                 }
                 events.push(Event::MembershipChanged { chat_id, seq, actor, target, change });
                 if is_gone {
-                    let failed = self.forget(chat_id);
+                    let failed = self.forget_at_the_end(chat_id);
                     events.extend(failed);
                     events.push(Event::Removed { chat_id });
                     if let Some(inbox) = self.inboxes.get_mut(&chat_id) {

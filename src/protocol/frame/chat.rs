@@ -50,6 +50,14 @@ pub struct Changed {
     pub duplicate: bool,
 }
 
+/// A chat is not one's own any more, by the server's word: this user was removed, or the chat has ended, while its
+/// entries were being caught up with. Whoever asks for it is told `unknown_chat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatGone {
+    /// The chat.
+    pub chat_id: ChatId,
+}
+
 /// A chat has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatDeleted {

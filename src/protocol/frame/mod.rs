@@ -146,6 +146,8 @@ pub enum ServerFrame {
     Live(Nothing),
     /// A chat has ended.
     ChatDeleted(ChatDeleted),
+    /// A chat is not one's own any more.
+    ChatGone(ChatGone),
     /// This pending session is live: fetch the hand-over.
     Approved(Nothing),
     /// A session of this user asks to be approved.

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::super::messages::{Control, Counted, Refresh, Stage, Submit, Subscribe, Subscribed, Unsubscribe};
+use super::super::messages::{
+    Advanced, Control, Counted, Pass, Refresh, Stage, Submit, Subscribe, Subscribed, Unsubscribe,
+};
 use super::{ChatActor, Work};
 use crate::broker::Broker;
 use crate::protocol::ids::ChatId;
@@ -60,6 +62,30 @@ impl Handler<Stage> for ChatActor {
             return pass_on(&self.broker, self.chat_id, &ctx.address(), stage);
         }
         self.enqueue(Work::Stage(stage), ctx);
+    }
+}
+
+impl Handler<Pass> for ChatActor {
+    type Result = ();
+
+    fn handle(&mut self, pass: Pass, ctx: &mut Self::Context) {
+        if self.is_gone() {
+            return pass_on(&self.broker, self.chat_id, &ctx.address(), pass);
+        }
+        self.busy_at = Instant::now();
+        self.take_signal(pass, ctx);
+    }
+}
+
+impl Handler<Advanced> for ChatActor {
+    type Result = ();
+
+    fn handle(&mut self, advanced: Advanced, ctx: &mut Self::Context) {
+        if self.is_gone() {
+            return pass_on(&self.broker, self.chat_id, &ctx.address(), advanced);
+        }
+        self.busy_at = Instant::now();
+        self.advanced(advanced, ctx);
     }
 }
 

@@ -7,15 +7,16 @@
 //! Invariants: A1 nothing is fanned out before its commit. A2 every request is answered once. A3 the queue is
 //! bounded; full means `rate_limited`.
 //!
-//! `appends` has the way of a message, `loading` what the store says, `control` changes of members, `handlers` what
-//! the actor is sent; here are its data, its queue and its end.
+//! `appends` has the way of a message, `loading` what the store says, `control` changes of members, `live` what is
+//! for this moment alone, `handlers` what the actor is sent; here are its data, its queue and its end.
 
 mod appends;
 mod control;
 mod handlers;
+mod live;
 mod loading;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,13 +24,14 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::fan_out::FanOut;
-use super::messages::{Control, Stage, Submit, Subscribed};
+use super::messages::{Control, Pass, Stage, Submit, Subscribed};
 use super::staging::Staging;
 use super::state::ChatState;
 use crate::broker::Broker;
 use crate::broker::directory::Subscriber;
 use crate::protocol::error::{ErrorCode, Refusal};
-use crate::protocol::ids::{ChatId, Seq};
+use crate::protocol::frame::Delivery;
+use crate::protocol::ids::{ChatId, Seq, SessionId};
 use crate::protocol::keys::SignedAnnouncement;
 use crate::store::batch::Item;
 use crate::store::members::unknown_chat;
@@ -60,6 +62,8 @@ pub struct ChatActor {
     refresh_wanted: bool,
     /// Connections that ask to stand in the chat while it is not ready to say where it stands itself.
     asking: Vec<(Subscriber, oneshot::Sender<Subscribed>)>,
+    /// How far sessions have come, to be told with the next telling.
+    advances: BTreeMap<SessionId, Delivery>,
     watches_overdue: bool,
     busy_at: Instant,
 }
@@ -81,6 +85,7 @@ enum Work {
     Submit(Submit),
     Stage(Stage),
     Control(Control),
+    Signal(Pass),
 }
 
 impl Work {
@@ -89,6 +94,7 @@ impl Work {
             Self::Submit(submit) => submit.since,
             Self::Stage(stage) => stage.since,
             Self::Control(control) => control.since,
+            Self::Signal(pass) => pass.since,
         }
     }
 
@@ -97,6 +103,7 @@ impl Work {
             Self::Submit(submit) => submit.answer(Err(refusal)),
             Self::Stage(stage) => stage.responder.refuse(refusal),
             Self::Control(control) => control.responder.refuse(refusal),
+            Self::Signal(pass) => pass.responder.refuse(refusal),
         }
     }
 }
@@ -140,6 +147,7 @@ impl ChatActor {
                 delivered: None,
                 refresh_wanted: false,
                 asking: Vec::new(),
+                advances: BTreeMap::new(),
                 watches_overdue: false,
                 busy_at: Instant::now(),
                 broker,
@@ -175,6 +183,7 @@ impl ChatActor {
                 }
                 Some(Work::Submit(submit)) => self.submit(submit, ctx),
                 Some(Work::Stage(stage)) => self.stage(stage),
+                Some(Work::Signal(pass)) => self.pass_signal(pass),
                 Some(Work::Control(control)) if self.is_by_stranger(&control) => self.control_by_stranger(control, ctx),
                 Some(Work::Control(control)) if self.in_flight.is_empty() => return self.control(control, ctx),
                 Some(control @ Work::Control(_)) => {
