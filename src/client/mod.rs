@@ -31,6 +31,7 @@ mod handle;
 mod keyring;
 mod link;
 mod live;
+mod moderation;
 mod net;
 mod profile;
 mod signal;

@@ -139,14 +139,27 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             Ok(Reply::Done(Nothing {}))
         }),
         Request::Ping(_) => responder.ok(Reply::Done(Nothing {})),
-        Request::UserEvents(_)
-        | Request::DeleteAccount(_)
-        | Request::FetchSettings(_)
-        | Request::SetAddPolicy(_)
-        | Request::SetBlock(_)
-        | Request::RequestKeys(_)
-        | Request::UploadCopies(_)
-        | Request::RefuseCopy(_) => responder.refuse(Refusal::new(ErrorCode::UnknownFrame, "no such request")),
+        Request::DeleteAccount(delete) => spawn(responder, async move {
+            let changed = broker.store.delete_account(who, &delete.deletion).await?;
+            // Who ended the account gets the answer before the connection closes.
+            let done = Ok(Reply::Done(Nothing {}));
+            actix::spawn(async move { broker.sessions_changed(&changed, CloseCode::SessionRevoked) });
+            done
+        }),
+        Request::FetchSettings(_) => {
+            spawn(responder, async move { broker.store.settings(who.user_id).await.map(Reply::Settings) });
+        }
+        Request::SetAddPolicy(set) => spawn(responder, async move {
+            broker.store.set_add_policy(who, set.policy).await?;
+            Ok(Reply::Done(Nothing {}))
+        }),
+        Request::SetBlock(set) => spawn(responder, async move {
+            broker.store.set_block(who, set.user_id, set.blocked).await?;
+            Ok(Reply::Done(Nothing {}))
+        }),
+        Request::UserEvents(_) | Request::RequestKeys(_) | Request::UploadCopies(_) | Request::RefuseCopy(_) => {
+            responder.refuse(Refusal::new(ErrorCode::UnknownFrame, "no such request"))
+        }
         // The session actor answers logins itself.
         Request::Authenticate(_) => {
             responder.refuse(Refusal::new(ErrorCode::Unauthenticated, "one login on one connection"))

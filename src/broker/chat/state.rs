@@ -162,7 +162,7 @@ impl ChatState {
         };
         self.judge_age(now, &accepted)?;
         if !accepted.missing.is_empty() {
-            return Err(self.copies_missing(accepted));
+            return Err(self.copies_missing(accepted, envelope.seen.seq));
         }
         if envelope.roster_hash != self.roster_hash {
             let details = self.as_of_now();
@@ -281,10 +281,10 @@ impl ChatState {
         Ok(())
     }
 
-    fn copies_missing(&self, accepted: Accepted) -> Rejection {
+    fn copies_missing(&self, accepted: Accepted, seen: Seq) -> Rejection {
         let details = ErrorDetails {
             missing: accepted.missing.iter().copied().collect(),
-            reason: Some(MissingReason::NewSession),
+            reason: Some(self.missing_reason(&accepted, seen)),
             ..self.as_of_now()
         };
         let refusal = Refusal::with(ErrorCode::CopiesMissing, "recipients without a copy of the key", details);
@@ -292,6 +292,18 @@ impl ChatState {
             return refusal.into();
         }
         Rejection::CopiesMissing(Box::new(accepted), refusal)
+    }
+
+    /// Why copies are missing: whether any of those who lack one joined after the key was made, or, of a key that is
+    /// not stored, after what its maker had seen.
+    fn missing_reason(&self, accepted: &Accepted, seen: Seq) -> MissingReason {
+        let is_newcomer = |member: &LoadedMember| match accepted.created_at {
+            Some(created_at) => member.joined_at >= created_at,
+            None => member.joined_seq > seen,
+        };
+        let users = accepted.missing.iter().filter_map(|session_id| self.recipients.get(session_id));
+        let mut members = users.filter_map(|recipient| self.members.get(&recipient.user_id));
+        if members.any(is_newcomer) { MissingReason::NewMember } else { MissingReason::NewSession }
     }
 
     /// The place in the log that an answer takes into account.
