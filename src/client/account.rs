@@ -14,7 +14,7 @@ use super::handle::Client;
 use super::keyring::{Account, Me, Phase};
 use super::net::{Endpoint, http};
 use super::storage::Storage;
-use crate::crypto::{IdentitySecret, SessionSecrets};
+use crate::crypto::{IdentitySecret, Secret, SessionSecrets};
 use crate::protocol::account::{ACCOUNTS_PATH, INFO_PATH, Register, Registered, ServerInfo};
 use crate::protocol::certificate::{Certificate, SignedCertificate, chain_start};
 use crate::protocol::ids::{Place, SessionId, UserId};
@@ -107,6 +107,7 @@ fn fresh(new: &NewAccount, username: Username, info: ServerInfo) -> Account {
         phase: Phase::Registering,
         me,
         identity: Some(identity),
+        self_key: Some(Secret::generate()),
         chain: Some((certificate.certificate.place, certificate.chain_hash())),
         certificate: Some(certificate),
         pins: std::collections::BTreeMap::new(),
