@@ -18,8 +18,10 @@ use crate::protocol::log::LogEntry;
 pub struct LoadedMember {
     /// May send messages.
     pub can_write: bool,
-    /// The seq of the entry that made them a member.
-    pub joined_seq: Seq,
+    /// May change the members, and delete what others wrote.
+    pub can_manage: bool,
+    /// The seq from which on they may read.
+    pub readable_from: Seq,
 }
 
 /// A session that receives.
@@ -108,10 +110,14 @@ impl Store {
 }
 
 async fn members(tx: &Transaction<'_>, chat_id: ChatId) -> Result<BTreeMap<UserId, LoadedMember>, Failure> {
-    let statement = "SELECT user_id, can_write, joined_seq FROM user_in_chat WHERE chat_id = $1";
+    let statement = "SELECT user_id, can_write, can_manage, readable_from FROM user_in_chat WHERE chat_id = $1";
     let mut members = BTreeMap::new();
     for row in tx.query(statement, &[&chat_id.0]).await? {
-        let member = LoadedMember { can_write: get(&row, "can_write")?, joined_seq: number(&row, "joined_seq")? };
+        let member = LoadedMember {
+            can_write: get(&row, "can_write")?,
+            can_manage: get(&row, "can_manage")?,
+            readable_from: number(&row, "readable_from")?,
+        };
         members.insert(id(&row, "user_id", UserId)?, member);
     }
     Ok(members)

@@ -22,6 +22,7 @@ pub mod members;
 pub mod messages;
 pub mod migrate;
 pub mod pool;
+pub mod revisions;
 pub mod rows;
 pub mod sessions;
 mod statements;
