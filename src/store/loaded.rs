@@ -22,6 +22,10 @@ pub struct LoadedMember {
     pub joined_seq: Seq,
     /// Its time.
     pub joined_at: Timestamp,
+    /// May change the members, and delete what others wrote.
+    pub can_manage: bool,
+    /// The seq from which on they may read.
+    pub readable_from: Seq,
 }
 
 /// A session that receives.
@@ -110,14 +114,16 @@ impl Store {
 }
 
 async fn members(tx: &Transaction<'_>, chat_id: ChatId) -> Result<BTreeMap<UserId, LoadedMember>, Failure> {
-    let statement = "SELECT m.user_id, m.can_write, m.joined_seq, e.created_at FROM user_in_chat m \
-         JOIN chat_events e ON e.chat_id = m.chat_id AND e.seq = m.joined_seq WHERE m.chat_id = $1";
+    let statement = "SELECT m.user_id, m.can_write, m.can_manage, m.joined_seq, m.readable_from, e.created_at \
+         FROM user_in_chat m JOIN chat_events e ON e.chat_id = m.chat_id AND e.seq = m.joined_seq WHERE m.chat_id = $1";
     let mut members = BTreeMap::new();
     for row in tx.query(statement, &[&chat_id.0]).await? {
         let member = LoadedMember {
             can_write: get(&row, "can_write")?,
             joined_seq: number(&row, "joined_seq")?,
             joined_at: timestamp(&row, "created_at")?,
+            can_manage: get(&row, "can_manage")?,
+            readable_from: number(&row, "readable_from")?,
         };
         members.insert(id(&row, "user_id", UserId)?, member);
     }

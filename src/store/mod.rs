@@ -25,6 +25,7 @@ pub mod members;
 pub mod messages;
 pub mod migrate;
 pub mod pool;
+pub mod revisions;
 pub mod rows;
 pub mod sessions;
 pub mod settings;
