@@ -18,7 +18,7 @@ use crate::protocol::frame::{
     Chats, CreateChat, Cursor, KeyList, MemberNames, Nothing, Page, Reply, Request, Resume, ServerFrame,
 };
 use crate::protocol::ids::{ChatId, Seq};
-use crate::protocol::limits::{CURSORS_MAX, KEYS_PER_REQUEST_MAX};
+use crate::protocol::limits::{CHAINS_PER_REQUEST_MAX, CURSORS_MAX, KEYS_PER_REQUEST_MAX};
 use crate::store::Failure;
 use crate::store::members::Requester;
 
@@ -135,17 +135,27 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             Ok(Reply::Done(Nothing {}))
         }),
         Request::Ping(_) => responder.ok(Reply::Done(Nothing {})),
-        Request::UserEvents(_)
-        | Request::SetLabel(_)
+        Request::UserEvents(events) => {
+            if events.users.len() > CHAINS_PER_REQUEST_MAX {
+                let limit = CHAINS_PER_REQUEST_MAX as u64;
+                return responder.refuse(Refusal::limit(ErrorCode::TooLarge, "too many users in one request", limit));
+            }
+            bulky(caller, responder, async move { broker.store.user_events(&events.users).await.map(Reply::Chains) });
+        }
+        Request::UploadCopies(upload) => {
+            spawn(responder, async move { broker.upload_copies(who, &upload).await });
+        }
+        Request::RequestKeys(request) => {
+            spawn(responder, async move { broker.request_keys(who, &request).await });
+        }
+        Request::RefuseCopy(refuse) => spawn(responder, async move { broker.refuse_copy(who, &refuse).await }),
+        Request::SetLabel(_)
         | Request::DeleteAccount(_)
         | Request::FetchSettings(_)
         | Request::SetAddPolicy(_)
         | Request::SetBlock(_)
         | Request::Signal(_)
-        | Request::ListDeliveries(_)
-        | Request::RequestKeys(_)
-        | Request::UploadCopies(_)
-        | Request::RefuseCopy(_) => responder.refuse(Refusal::new(ErrorCode::UnknownFrame, "no such request")),
+        | Request::ListDeliveries(_) => responder.refuse(Refusal::new(ErrorCode::UnknownFrame, "no such request")),
         // The session actor answers logins itself.
         Request::Authenticate(_) => {
             responder.refuse(Refusal::new(ErrorCode::Unauthenticated, "one login on one connection"))
@@ -160,11 +170,16 @@ fn spawn(responder: Responder, work: impl Future<Output = Result<Reply, Failure>
 
 /// Reads a page when the connection has room for it, one at a time.
 fn page(caller: &Caller, responder: Responder, read: impl Future<Output = Result<Page, Failure>> + 'static) {
+    bulky(caller, responder, async move { read.await.map(Reply::Page) });
+}
+
+/// Reads what is large when the connection has room for it, one at a time.
+fn bulky(caller: &Caller, responder: Responder, read: impl Future<Output = Result<Reply, Failure>> + 'static) {
     let connection = Arc::clone(&caller.connection);
     actix::spawn(async move {
         let _reading = connection.reading.lock().await;
         connection.outbox.drained().await;
-        responder.answer(read.await.map(Reply::Page).map_err(Failure::refusal));
+        responder.answer(read.await.map_err(Failure::refusal));
     });
 }
 

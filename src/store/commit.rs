@@ -198,14 +198,18 @@ impl Connection {
             return Ok(Some(retry));
         }
         let (mut key_chats, mut key_ids, mut counters) = (Vec::new(), Vec::new(), Vec::new());
-        let mut counter_of = HashMap::new();
+        let mut first_seqs: Vec<Option<i64>> = Vec::new();
+        let mut used = HashMap::new();
         for item in items {
-            counter_of.insert(key_name(item), bigint(item.counter));
+            let (counter, first_seq) = used.entry(key_name(item)).or_insert((0, None));
+            *counter = bigint(item.counter);
+            *first_seq = first_seq.or_else(|| item.entry.as_ref().map(|entry| bigint(entry.seq)));
         }
-        for ((chat_id, key_id), counter) in counter_of {
+        for ((chat_id, key_id), (counter, first_seq)) in used {
             key_chats.push(chat_id);
             key_ids.push(key_id);
             counters.push(counter);
+            first_seqs.push(first_seq);
         }
         let mut head_of = HashMap::new();
         for entry in items.iter().filter_map(|item| item.entry.as_ref().map(|entry| (item.chat_id, entry))) {
@@ -220,7 +224,7 @@ impl Connection {
         // One round trip. COMMIT of a transaction in which a statement failed rolls back, and the failure is
         // that statement's own error here.
         let (_, _, ()) = try_join3(
-            self.client.execute(&self.statements.use_keys, &[&key_chats, &key_ids, &counters]),
+            self.client.execute(&self.statements.use_keys, &[&key_chats, &key_ids, &counters, &first_seqs]),
             self.client.execute(&self.statements.move_heads, &[&chats, &seqs, &hashes]),
             self.client.batch_execute("COMMIT"),
         )

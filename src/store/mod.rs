@@ -7,9 +7,11 @@
 //! the transaction that moves the chat's head. S3 callers never see an SQLSTATE.
 
 pub mod batch;
+pub mod chains;
 pub mod chats;
 pub mod clock;
 pub mod commit;
+pub mod copies;
 pub mod cursors;
 pub mod embedded;
 pub mod error;
@@ -22,6 +24,7 @@ pub mod members;
 pub mod messages;
 pub mod migrate;
 pub mod pool;
+pub mod refusals;
 pub mod rows;
 pub mod sessions;
 mod statements;
