@@ -145,8 +145,11 @@ pub(super) async fn insist<B: serde::Serialize, T: serde::de::DeserializeOwned>(
 pub(super) async fn found(storage: &Arc<dyn Storage>) -> Result<Option<Account>, ClientError> {
     let records = load(storage).await?;
     match persist::decode(&records) {
-        Ok((account, _)) if matches!(account.phase, Phase::Ready) => Err(ClientError::ProfileTaken),
-        Ok((account, _)) => Ok(Some(account)),
+        Ok((account, _)) => match account.phase {
+            Phase::Ready | Phase::Deleting => Err(ClientError::ProfileTaken),
+            Phase::Deleted => Err(ClientError::AccountDeleted),
+            Phase::Registering | Phase::Linking(_) => Ok(Some(account)),
+        },
         Err(ClientError::NotReady) => Ok(None),
         Err(error) => Err(error),
     }

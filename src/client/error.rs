@@ -72,6 +72,9 @@ pub enum CloseReason {
     /// The session waits for approval.
     #[error("the session is not approved")]
     Pending,
+    /// The account has ended, by this device's will.
+    #[error("the account was deleted")]
+    AccountDeleted,
 }
 
 /// Why an operation failed.
@@ -101,6 +104,12 @@ pub enum ClientError {
     /// The user is not a member.
     #[error("the user is not a member")]
     NotMember,
+    /// The chat is so already.
+    #[error("nothing would change")]
+    Unchanged,
+    /// The profile's account has ended.
+    #[error("the account of this profile was deleted")]
+    AccountDeleted,
     /// Others changed the same thing again and again.
     #[error("others changed the same at the same time, too many times")]
     Conflict,

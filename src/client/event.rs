@@ -83,6 +83,8 @@ pub enum Event {
         seq: Seq,
         /// Whose.
         user_id: UserId,
+        /// Who owns the chat from now on, if it was theirs.
+        heir: Option<UserId>,
     },
     /// This user is a member no longer.
     Removed {

@@ -76,12 +76,14 @@ impl Client {
     /// Opens the account of a profile and begins to connect.
     ///
     /// # Errors
-    /// [`ClientError::NotReady`], or the profile cannot be read.
+    /// [`ClientError::NotReady`], [`ClientError::AccountDeleted`], or the profile cannot be read.
     pub async fn open(config: ClientConfig, storage: Arc<dyn Storage>) -> Result<Self, ClientError> {
         let records = account::load(&storage).await?;
         let (account, chats) = persist::decode(&records)?;
-        if !matches!(account.phase, Phase::Ready) {
-            return Err(ClientError::NotReady);
+        match account.phase {
+            Phase::Ready | Phase::Deleting => {}
+            Phase::Deleted => return Err(ClientError::AccountDeleted),
+            Phase::Registering | Phase::Linking(_) => return Err(ClientError::NotReady),
         }
         let endpoint = account.server_url.parse()?;
         Ok(Self::start(config, endpoint, State::new(account, chats), storage))
@@ -93,7 +95,7 @@ impl Client {
         Self(Arc::new(Handle { shared, task }))
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
     }
 

@@ -39,6 +39,10 @@ pub(crate) enum Phase {
     Linking(LinkCode),
     /// Ready.
     Ready,
+    /// Ready, but the end of the account was asked for and not answered: a login that is refused says it came about.
+    Deleting,
+    /// The account has ended.
+    Deleted,
 }
 
 /// An identity as first seen.
@@ -121,6 +125,16 @@ impl Account {
             }
             _ => Ok(false),
         }
+    }
+
+    /// Forgets all that the account was good for: it has ended.
+    pub(crate) fn bury(&mut self) {
+        self.phase = Phase::Deleted;
+        self.identity = None;
+        self.certificate = None;
+        self.me.secrets = SessionSecrets::generate();
+        self.pins.clear();
+        self.anchors.clear();
     }
 
     /// Compares the head of the user's chain with the one seen before, and keeps it.

@@ -30,6 +30,7 @@ mod failure;
 mod handle;
 mod keyring;
 mod link;
+mod moderation;
 mod net;
 mod profile;
 mod storage;

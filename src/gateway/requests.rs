@@ -149,11 +149,25 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             spawn(responder, async move { broker.request_keys(who, &request).await });
         }
         Request::RefuseCopy(refuse) => spawn(responder, async move { broker.refuse_copy(who, &refuse).await }),
+        Request::DeleteAccount(delete) => spawn(responder, async move {
+            let changed = broker.store.delete_account(who, &delete.deletion).await?;
+            // Who ended the account gets the answer before the connection closes.
+            let done = Ok(Reply::Done(Nothing {}));
+            actix::spawn(async move { broker.sessions_changed(&changed, CloseCode::SessionRevoked) });
+            done
+        }),
+        Request::FetchSettings(_) => {
+            spawn(responder, async move { broker.store.settings(who.user_id).await.map(Reply::Settings) });
+        }
+        Request::SetAddPolicy(set) => spawn(responder, async move {
+            broker.store.set_add_policy(who, set.policy).await?;
+            Ok(Reply::Done(Nothing {}))
+        }),
+        Request::SetBlock(set) => spawn(responder, async move {
+            broker.store.set_block(who, set.user_id, set.blocked).await?;
+            Ok(Reply::Done(Nothing {}))
+        }),
         Request::SetLabel(_)
-        | Request::DeleteAccount(_)
-        | Request::FetchSettings(_)
-        | Request::SetAddPolicy(_)
-        | Request::SetBlock(_)
         | Request::Signal(_)
         | Request::ListDeliveries(_) => responder.refuse(Refusal::new(ErrorCode::UnknownFrame, "no such request")),
         // The session actor answers logins itself.

@@ -385,7 +385,7 @@ impl SessionActor {
 /// Whether a request counts against the limit of membership changes: taking somebody out never does.
 fn is_limited(request: &Request) -> bool {
     match request {
-        Request::ChangeMembership(change) => matches!(change.change.change.change, Change::Add { .. }),
+        Request::ChangeMembership(change) => !matches!(change.change.change.change, Change::Remove | Change::Leave),
         Request::CreateChat(_) => true,
         _ => false,
     }

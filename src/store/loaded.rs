@@ -21,6 +21,8 @@ pub struct LoadedMember {
     pub can_write: bool,
     /// The seq of the entry that made them a member.
     pub joined_seq: Seq,
+    /// Its time.
+    pub joined_at: Timestamp,
 }
 
 /// A session that receives.
@@ -111,10 +113,15 @@ impl Store {
 }
 
 async fn members(tx: &Transaction<'_>, chat_id: ChatId) -> Result<BTreeMap<UserId, LoadedMember>, Failure> {
-    let statement = "SELECT user_id, can_write, joined_seq FROM user_in_chat WHERE chat_id = $1";
+    let statement = "SELECT m.user_id, m.can_write, m.joined_seq, e.created_at FROM user_in_chat m \
+         JOIN chat_events e ON e.chat_id = m.chat_id AND e.seq = m.joined_seq WHERE m.chat_id = $1";
     let mut members = BTreeMap::new();
     for row in tx.query(statement, &[&chat_id.0]).await? {
-        let member = LoadedMember { can_write: get(&row, "can_write")?, joined_seq: number(&row, "joined_seq")? };
+        let member = LoadedMember {
+            can_write: get(&row, "can_write")?,
+            joined_seq: number(&row, "joined_seq")?,
+            joined_at: timestamp(&row, "created_at")?,
+        };
         members.insert(id(&row, "user_id", UserId)?, member);
     }
     Ok(members)

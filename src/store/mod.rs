@@ -6,8 +6,10 @@
 //! row, then the chats' rows in order of id, and reads after the locks. S2 every entry of a log is written in
 //! the transaction that moves the chat's head. S3 callers never see an SQLSTATE.
 
+pub mod accounts;
 pub mod batch;
 pub mod chains;
+mod change_limits;
 pub mod chats;
 pub mod clock;
 pub mod commit;
@@ -27,6 +29,7 @@ pub mod pool;
 pub mod refusals;
 pub mod rows;
 pub mod sessions;
+pub mod settings;
 mod statements;
 pub mod users;
 pub mod writer;

@@ -201,7 +201,7 @@ impl ChatState {
         };
         self.judge_age(now, &accepted)?;
         if !accepted.missing.is_empty() {
-            return Err(self.copies_missing(accepted));
+            return Err(self.copies_missing(accepted, envelope.seen.seq));
         }
         if envelope.roster_hash != self.roster_hash {
             let details = self.as_of_now();
@@ -316,14 +316,10 @@ impl ChatState {
         Ok(())
     }
 
-    fn copies_missing(&self, accepted: Accepted) -> Rejection {
-        let refused = self.keys.get(&accepted.key_id).map(|key| &key.refused);
-        let was_refused = |session_id| refused.is_some_and(|refused| refused.contains_key(session_id));
-        let reason =
-            if accepted.missing.iter().any(was_refused) { MissingReason::Refused } else { MissingReason::NewSession };
+    fn copies_missing(&self, accepted: Accepted, seen: Seq) -> Rejection {
         let details = ErrorDetails {
             missing: accepted.missing.iter().copied().collect(),
-            reason: Some(reason),
+            reason: Some(self.missing_reason(&accepted, seen)),
             ..self.as_of_now()
         };
         let refusal = Refusal::with(ErrorCode::CopiesMissing, "recipients without a copy of the key", details);
@@ -331,6 +327,22 @@ impl ChatState {
             return refusal.into();
         }
         Rejection::CopiesMissing(Box::new(accepted), refusal)
+    }
+
+    /// Why copies are missing: whether any of those who lack one has refused what was there, or joined after the key
+    /// was made, or, of a key that is not stored, after what its maker had seen.
+    fn missing_reason(&self, accepted: &Accepted, seen: Seq) -> MissingReason {
+        let refused = self.keys.get(&accepted.key_id).map(|key| &key.refused);
+        if accepted.missing.iter().any(|session_id| refused.is_some_and(|refused| refused.contains_key(session_id))) {
+            return MissingReason::Refused;
+        }
+        let is_newcomer = |member: &LoadedMember| match accepted.created_at {
+            Some(created_at) => member.joined_at >= created_at,
+            None => member.joined_seq > seen,
+        };
+        let users = accepted.missing.iter().filter_map(|session_id| self.recipients.get(session_id));
+        let mut members = users.filter_map(|recipient| self.members.get(&recipient.user_id));
+        if members.any(is_newcomer) { MissingReason::NewMember } else { MissingReason::NewSession }
     }
 
     /// The place in the log that an answer takes into account.

@@ -283,7 +283,9 @@ impl State {
         match taken {
             Taken::Duplicate => {}
             Taken::Refused(failure) => events.push(alarm(chat_id, Some(seq), failure)),
-            Taken::AccountDeleted { user_id } => events.push(Event::AccountDeleted { chat_id, seq, user_id }),
+            Taken::AccountDeleted { user_id, heir } => {
+                events.push(Event::AccountDeleted { chat_id, seq, user_id, heir });
+            }
             Taken::Session { user_id, session_id, is_in } => {
                 events.push(Event::SessionChanged { chat_id, seq, user_id, session_id, is_in });
             }

@@ -80,6 +80,8 @@ pub(crate) struct State {
     pub(crate) progress: Progress,
     pub(crate) dirty_chats: BTreeSet<ChatId>,
     pub(crate) is_account_dirty: bool,
+    /// The end of the account is being asked for by this process.
+    pub(crate) is_deleting: bool,
     /// Why the newest try to connect failed, for whoever gives up waiting.
     pub(crate) last_failure: Option<String>,
 }
@@ -97,6 +99,7 @@ impl State {
             progress: Progress::default(),
             dirty_chats: BTreeSet::new(),
             is_account_dirty: true,
+            is_deleting: false,
             last_failure: None,
         }
     }
