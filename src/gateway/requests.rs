@@ -19,7 +19,7 @@ use crate::protocol::frame::{
     Chats, CreateChat, Cursor, KeyList, MemberNames, Nothing, Page, Reply, Request, Resume, ServerFrame,
 };
 use crate::protocol::ids::{ChatId, Seq};
-use crate::protocol::limits::{CURSORS_MAX, KEYS_PER_REQUEST_MAX};
+use crate::protocol::limits::{CHAINS_PER_REQUEST_MAX, CURSORS_MAX, KEYS_PER_REQUEST_MAX};
 use crate::store::Failure;
 use crate::store::members::Requester;
 
@@ -139,6 +139,20 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             Ok(Reply::Done(Nothing {}))
         }),
         Request::Ping(_) => responder.ok(Reply::Done(Nothing {})),
+        Request::UserEvents(events) => {
+            if events.users.len() > CHAINS_PER_REQUEST_MAX {
+                let limit = CHAINS_PER_REQUEST_MAX as u64;
+                return responder.refuse(Refusal::limit(ErrorCode::TooLarge, "too many users in one request", limit));
+            }
+            bulky(caller, responder, async move { broker.store.user_events(&events.users).await.map(Reply::Chains) });
+        }
+        Request::UploadCopies(upload) => {
+            spawn(responder, async move { broker.upload_copies(who, &upload).await });
+        }
+        Request::RequestKeys(request) => {
+            spawn(responder, async move { broker.request_keys(who, &request).await });
+        }
+        Request::RefuseCopy(refuse) => spawn(responder, async move { broker.refuse_copy(who, &refuse).await }),
         Request::DeleteAccount(delete) => spawn(responder, async move {
             let changed = broker.store.delete_account(who, &delete.deletion).await?;
             // Who ended the account gets the answer before the connection closes.
@@ -157,9 +171,6 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             broker.store.set_block(who, set.user_id, set.blocked).await?;
             Ok(Reply::Done(Nothing {}))
         }),
-        Request::UserEvents(_) | Request::RequestKeys(_) | Request::UploadCopies(_) | Request::RefuseCopy(_) => {
-            responder.refuse(Refusal::new(ErrorCode::UnknownFrame, "no such request"))
-        }
         // The session actor answers logins itself.
         Request::Authenticate(_) => {
             responder.refuse(Refusal::new(ErrorCode::Unauthenticated, "one login on one connection"))
@@ -174,11 +185,16 @@ pub(super) fn spawn(responder: Responder, work: impl Future<Output = Result<Repl
 
 /// Reads a page when the connection has room for it, one at a time.
 fn page(caller: &Caller, responder: Responder, read: impl Future<Output = Result<Page, Failure>> + 'static) {
+    bulky(caller, responder, async move { read.await.map(Reply::Page) });
+}
+
+/// Reads what is large when the connection has room for it, one at a time.
+fn bulky(caller: &Caller, responder: Responder, read: impl Future<Output = Result<Reply, Failure>> + 'static) {
     let connection = Arc::clone(&caller.connection);
     actix::spawn(async move {
         let _reading = connection.reading.lock().await;
         connection.outbox.drained().await;
-        responder.answer(read.await.map(Reply::Page).map_err(Failure::refusal));
+        responder.answer(read.await.map_err(Failure::refusal));
     });
 }
 

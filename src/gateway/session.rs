@@ -309,6 +309,7 @@ impl SessionActor {
                 Err(_) => {}
             }
             let _ = broker.store.touch_session(who.session_id).await;
+            broker.tell_open_requests(&connection, who).await;
         });
     }
 

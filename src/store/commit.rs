@@ -228,7 +228,10 @@ impl Connection {
         // One round trip. COMMIT of a transaction in which a statement failed rolls back, and the failure is
         // that statement's own error here.
         let (_, _, _, ()) = try_join4(
-            self.client.execute(&self.statements.use_keys, &[&uses.chats, &uses.keys, &uses.counters, &uses.messages]),
+            self.client.execute(
+                &self.statements.use_keys,
+                &[&uses.chats, &uses.keys, &uses.counters, &uses.messages, &uses.first_seqs],
+            ),
             self.purge(items),
             self.client.execute(&self.statements.move_heads, &[&chats, &seqs, &hashes]),
             self.client.batch_execute("COMMIT"),
@@ -390,23 +393,34 @@ struct KeyUses {
     keys: Vec<Uuid>,
     counters: Vec<i64>,
     messages: Vec<i64>,
+    first_seqs: Vec<Option<i64>>,
+}
+
+/// What a batch does with one key.
+#[derive(Default)]
+struct KeyUse {
+    counter: i64,
+    messages: i64,
+    first_seq: Option<i64>,
 }
 
 impl KeyUses {
     fn of(items: &[&Item]) -> Self {
-        let mut uses: HashMap<KeyName, (i64, i64)> = HashMap::new();
+        let mut uses: HashMap<KeyName, KeyUse> = HashMap::new();
         for item in items {
             let Some(name) = key_name(item) else { continue };
-            let (counter, messages) = uses.entry(name).or_default();
-            *counter = bigint(item.counter);
-            *messages += i64::from(envelope(item).is_some_and(|envelope| envelope.data.is_some()));
+            let used = uses.entry(name).or_default();
+            used.counter = bigint(item.counter);
+            used.messages += i64::from(envelope(item).is_some_and(|envelope| envelope.data.is_some()));
+            used.first_seq = used.first_seq.or_else(|| item.entry.as_ref().map(|entry| bigint(entry.seq)));
         }
         let mut columns = Self::default();
-        for ((chat_id, key_id), (counter, messages)) in uses {
+        for ((chat_id, key_id), used) in uses {
             columns.chats.push(chat_id);
             columns.keys.push(key_id);
-            columns.counters.push(counter);
-            columns.messages.push(messages);
+            columns.counters.push(used.counter);
+            columns.messages.push(used.messages);
+            columns.first_seqs.push(used.first_seq);
         }
         columns
     }

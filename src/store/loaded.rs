@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use deadpool_postgres::Transaction;
+use uuid::Uuid;
 
 use super::Store;
 use super::error::Failure;
@@ -48,6 +49,8 @@ pub struct LoadedKey {
     pub created_at: Timestamp,
     /// Recipients without a copy.
     pub missing: BTreeSet<SessionId>,
+    /// Recipients who refused a copy, and whether for good: then the copy that is there counts as present.
+    pub refused: BTreeMap<SessionId, bool>,
 }
 
 /// A chat at one place of its log.
@@ -158,6 +161,7 @@ async fn keys(tx: &Transaction<'_>, head: &ChatHead) -> Result<BTreeMap<KeyId, L
             last_counter: number(&row, "last_counter")?,
             created_at: timestamp(&row, "created_at")?,
             missing: BTreeSet::new(),
+            refused: BTreeMap::new(),
         };
         keys.insert(key_id, key);
     }
@@ -171,5 +175,24 @@ async fn keys(tx: &Transaction<'_>, head: &ChatHead) -> Result<BTreeMap<KeyId, L
             key.missing.insert(session_id);
         }
     }
+    refusals(tx, head, &mut keys).await?;
     Ok(keys)
+}
+
+/// Notes whose copies were refused: those that are missing for it, and those that stay and are worth nothing.
+async fn refusals(tx: &Transaction<'_>, head: &ChatHead, keys: &mut BTreeMap<KeyId, LoadedKey>) -> Result<(), Failure> {
+    let ids: Vec<Uuid> = keys.keys().map(|key_id| key_id.0).collect();
+    let statement = "SELECT f.sender_key_id, f.session_id, bool_or(f.is_final) AS is_final FROM refused_copies f \
+         LEFT JOIN vault_chat_sender_keys v \
+             ON v.chat_id = f.chat_id AND v.sender_key_id = f.sender_key_id AND v.session_id = f.session_id \
+         WHERE f.chat_id = $1 AND f.sender_key_id = ANY($2) AND f.has_effect \
+             AND (v.key IS NULL OR f.is_final AND sha256(v.key) = f.copy_hash) \
+         GROUP BY f.sender_key_id, f.session_id";
+    for row in tx.query(statement, &[&head.chat_id.0, &ids]).await? {
+        let session_id = id(&row, "session_id", SessionId)?;
+        if let Some(key) = keys.get_mut(&id(&row, "sender_key_id", KeyId)?) {
+            key.refused.insert(session_id, get(&row, "is_final")?);
+        }
+    }
+    Ok(())
 }

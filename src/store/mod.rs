@@ -8,10 +8,12 @@
 
 pub mod accounts;
 pub mod batch;
+pub mod chains;
 mod change_limits;
 pub mod chats;
 pub mod clock;
 pub mod commit;
+pub mod copies;
 pub mod cursors;
 pub mod embedded;
 pub mod error;
@@ -25,6 +27,7 @@ pub mod members;
 pub mod messages;
 pub mod migrate;
 pub mod pool;
+pub mod refusals;
 pub mod revisions;
 pub mod rows;
 pub mod sessions;

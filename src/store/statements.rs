@@ -43,7 +43,7 @@ const INSERT_COPIES: &str = "INSERT INTO vault_chat_sender_keys \
      AS n (chat_id, key_id, session_id, key, uploaded_by) ON CONFLICT DO NOTHING";
 
 /// Marks the keys whose copies are exactly the recipients: coverage by the database's own count.
-const COVER_KEYS: &str = "UPDATE sender_keys k SET covered_version = c.roster_version \
+pub(super) const COVER_KEYS: &str = "UPDATE sender_keys k SET covered_version = c.roster_version \
      FROM unnest($1::uuid[], $2::uuid[]) AS wanted (chat_id, key_id) JOIN chats c ON c.id = wanted.chat_id \
      WHERE k.chat_id = wanted.chat_id AND k.key_id = wanted.key_id \
      AND NOT EXISTS (SELECT 1 FROM user_in_chat m JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
@@ -56,8 +56,9 @@ const COVER_KEYS: &str = "UPDATE sender_keys k SET covered_version = c.roster_ve
      RETURNING k.chat_id, k.key_id";
 
 const USE_KEYS: &str = "UPDATE sender_keys k SET last_counter = n.counter, \
-         messages_with_data = k.messages_with_data + n.messages \
-     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[]) AS n (chat_id, key_id, counter, messages) \
+         messages_with_data = k.messages_with_data + n.messages, first_seq = coalesce(k.first_seq, n.first_seq) \
+     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[]) \
+         AS n (chat_id, key_id, counter, messages, first_seq) \
      WHERE k.chat_id = n.chat_id AND k.key_id = n.key_id";
 
 /// Takes the data of all revisions before these, counts it off their keys, and takes the copies of keys that

@@ -47,6 +47,17 @@ pub enum Decision {
     Refuse(Refusal),
 }
 
+/// What became of a copy beside the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyChange {
+    /// It is there.
+    Stored,
+    /// It was refused and is gone.
+    Voided,
+    /// It was refused for good: it stays, and its recipient is listed.
+    GivenUp,
+}
+
 /// What a chat's actor believes.
 #[derive(Debug)]
 pub struct ChatState {
@@ -138,7 +149,37 @@ impl ChatState {
     /// The answer to a message that was committed.
     #[must_use]
     pub fn sent(&self, entry: &LogEntry) -> SendOk {
-        SendOk { unreachable: self.unreachable.clone(), ..SendOk::of(entry) }
+        let key_id = match &entry.body {
+            EntryBody::Message(envelope) => envelope.key_id,
+            _ => None,
+        };
+        let refused = key_id.and_then(|key_id| self.keys.get(&key_id)).map_or_else(Vec::new, |key| {
+            let is_final = |(session_id, is_final): &(&SessionId, &bool)| **is_final && self.is_recipient(**session_id);
+            key.refused.iter().filter(is_final).map(|(session_id, _)| *session_id).collect()
+        });
+        SendOk { unreachable: self.unreachable.clone(), refused, ..SendOk::of(entry) }
+    }
+
+    /// Takes note of copies that were stored, voided or given up beside the messages. What does not concern a
+    /// current key of a recipient changes nothing.
+    pub fn copy_changed(&mut self, key_id: KeyId, session_id: SessionId, change: CopyChange) {
+        if !self.is_recipient(session_id) {
+            return;
+        }
+        let Some(key) = self.keys.get_mut(&key_id) else { return };
+        match change {
+            CopyChange::Stored => {
+                key.missing.remove(&session_id);
+                key.refused.remove(&session_id);
+            }
+            CopyChange::Voided => {
+                key.missing.insert(session_id);
+                key.refused.insert(session_id, false);
+            }
+            CopyChange::GivenUp => {
+                key.refused.insert(session_id, true);
+            }
+        }
     }
 
     fn judge<V: Verifier>(
@@ -318,9 +359,13 @@ impl ChatState {
         Rejection::CopiesMissing(Box::new(accepted), refusal)
     }
 
-    /// Why copies are missing: whether any of those who lack one joined after the key was made, or, of a key that is
-    /// not stored, after what its maker had seen.
+    /// Why copies are missing: whether any of those who lack one has refused what was there, or joined after the key
+    /// was made, or, of a key that is not stored, after what its maker had seen.
     fn missing_reason(&self, accepted: &Accepted, seen: Seq) -> MissingReason {
+        let refused = self.keys.get(&accepted.key_id).map(|key| &key.refused);
+        if accepted.missing.iter().any(|session_id| refused.is_some_and(|refused| refused.contains_key(session_id))) {
+            return MissingReason::Refused;
+        }
         let is_newcomer = |member: &LoadedMember| match accepted.created_at {
             Some(created_at) => member.joined_at >= created_at,
             None => member.joined_seq > seen,
@@ -368,6 +413,7 @@ impl ChatState {
                 last_counter: counter,
                 created_at: now,
                 missing: accepted.missing.clone(),
+                refused: BTreeMap::new(),
             };
             self.keys.insert(accepted.key_id, key);
         } else if let Some(key) = self.keys.get_mut(&accepted.key_id) {
