@@ -27,6 +27,8 @@ mod membership;
 mod messages;
 mod operations;
 mod sessions;
+#[cfg(feature = "client")]
+mod stranger;
 mod support;
 #[cfg(feature = "client")]
 mod terminal;
