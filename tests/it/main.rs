@@ -36,4 +36,6 @@ mod tidy;
 #[cfg(feature = "client")]
 mod tls;
 mod transport;
+#[cfg(feature = "client")]
+mod vectors;
 mod wire;

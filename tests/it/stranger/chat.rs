@@ -156,7 +156,7 @@ impl Chat {
             "key_id": own.key_id,
             "session_id": me.session_id,
             "epoch": own.epoch,
-            "commitment": text(&formats::commitment(&own.secret)),
+            "commitment": text(&formats::commitment(&own.secret).hash()),
             "previous": previous,
         });
         let signature = crypto::sign(&me.signing, &formats::announcement(&self.chat_id, &announcement));
@@ -164,7 +164,7 @@ impl Chat {
             .fold
             .recipients()
             .map(|to| {
-                let aad = formats::aad_sender_key(&self.chat_id, &own.key_id, &me.session_id, &to["session_id"]);
+                let aad = self.copy_aad(&own.key_id, &me.session_id, &to["session_id"]);
                 let key = crypto::wrap(&array(&to["public_key"]), crypto::SENDER_KEY_INFO, &aad, &own.secret);
                 json!({"session_id": to["session_id"], "key": base64url(&key)})
             })
@@ -172,6 +172,11 @@ impl Chat {
         self.own = Some(own);
         let announcement = json!({"announcement": announcement, "signature": signature});
         json!({"announcement": announcement, "copies": copies, "staged": null})
+    }
+
+    fn copy_aad(&self, key_id: &Value, from: &Value, to: &Value) -> Vec<u8> {
+        let place = json!({"chat_id": self.chat_id, "key_id": key_id, "sender_session_id": from, "session_id": to});
+        formats::bound("aad/sender-key", &place)
     }
 
     /// Takes pushes in until an entry has come.
@@ -209,10 +214,10 @@ impl Chat {
         self.fold.announce(&key["announcement"]);
         let announcement = &key["announcement"]["announcement"];
         let key_id = &announcement["key_id"];
-        let aad = formats::aad_sender_key(&self.chat_id, key_id, &announcement["session_id"], &me.session_id);
+        let aad = self.copy_aad(key_id, &announcement["session_id"], &me.session_id);
         let secret = crypto::unwrap(&me.exchange, crypto::SENDER_KEY_INFO, &aad, &bytes(&key["key"])).unwrap();
         let secret: [u8; 32] = secret.try_into().unwrap();
-        assert_eq!(announcement["commitment"], text(&formats::commitment(&secret)));
+        assert_eq!(announcement["commitment"], text(&formats::commitment(&secret).hash()));
         self.keys.insert(key_id.to_string(), secret);
     }
 

@@ -56,6 +56,17 @@ pub fn decrypt(key: &[u8; 32], aad: &[u8], data: &[u8]) -> Option<Vec<u8>> {
 
 /// HPKE to a public key: encapsulated key, ciphertext, tag.
 pub fn wrap(recipient: &[u8; 32], info: &[u8], aad: &[u8], secret: &[u8]) -> Vec<u8> {
+    wrap_with(&mut rand::rng(), recipient, info, aad, secret)
+}
+
+/// As [`wrap`], with chosen randomness: for known answers alone.
+pub fn wrap_with(
+    random: &mut impl rand::CryptoRng,
+    recipient: &[u8; 32],
+    info: &[u8],
+    aad: &[u8],
+    secret: &[u8],
+) -> Vec<u8> {
     let public = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(recipient).unwrap();
     let (encapsulated, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
         &OpModeS::Base,
@@ -63,7 +74,7 @@ pub fn wrap(recipient: &[u8; 32], info: &[u8], aad: &[u8], secret: &[u8]) -> Vec
         info,
         secret,
         aad,
-        &mut rand::rng(),
+        random,
     )
     .unwrap();
     [&encapsulated.to_bytes()[..], &ciphertext].concat()
@@ -93,12 +104,28 @@ pub const INFO_KEY_INFO: &[u8] = b"sealcast/hpke/info-key";
 
 /// Encrypts the body of an envelope, whose other fields are filled in.
 pub fn seal_message(sender_key: &[u8; 32], nonce: [u8; 12], chat_id: &Value, envelope: &Value, body: &[u8]) -> Value {
-    let key = derive(sender_key, &formats::kdf_message(envelope));
-    text(&encrypt(&key, nonce, &formats::aad_message(chat_id, envelope), body))
+    let place = place(chat_id, envelope);
+    let key = derive(sender_key, &formats::bound("kdf/message", &place));
+    text(&encrypt(&key, nonce, &formats::bound("aad/message", &place), body))
 }
 
 /// Opens the body of an envelope.
 pub fn open_message(sender_key: &[u8; 32], chat_id: &Value, envelope: &Value) -> Option<Vec<u8>> {
-    let key = derive(sender_key, &formats::kdf_message(envelope));
-    decrypt(&key, &formats::aad_message(chat_id, envelope), &super::bytes::bytes(&envelope["data"]))
+    let place = place(chat_id, envelope);
+    let key = derive(sender_key, &formats::bound("kdf/message", &place));
+    decrypt(&key, &formats::bound("aad/message", &place), &super::bytes::bytes(&envelope["data"]))
+}
+
+fn place(chat_id: &Value, envelope: &Value) -> Value {
+    let mut place = envelope.clone();
+    place["chat_id"] = chat_id.clone();
+    place
+}
+
+/// HMAC-SHA-256.
+pub fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    use hmac::{Hmac, KeyInit, Mac};
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(message);
+    mac.finalize().into_bytes().into()
 }

@@ -47,12 +47,12 @@ impl Fold {
         Self {
             chat_id: chat_id.clone(),
             seq: 0,
-            hashes: BTreeMap::from([(0, formats::log(chat_id))]),
+            hashes: BTreeMap::from([(0, formats::log(chat_id).hash())]),
             members: BTreeMap::new(),
             owner: None,
             recipients: BTreeMap::new(),
             epoch: 0,
-            change: (0, formats::membership_chain(chat_id)),
+            change: (0, formats::membership_chain(chat_id).hash()),
             pending_create: None,
             uses: HashMap::new(),
             last_seen: HashMap::new(),
@@ -78,7 +78,7 @@ impl Fold {
     /// Checks the chain and takes the next entry in.
     pub fn take(&mut self, entry: &Value) {
         assert_eq!(number(&entry["seq"]), self.seq + 1, "without gaps");
-        let hash = formats::log_hash(&self.chat_id, &self.hashes[&self.seq], entry);
+        let hash = formats::log_hash(&self.chat_id, &self.hashes[&self.seq], entry).hash();
         assert_eq!(entry["log_hash"], text(&hash), "the chain at {}", entry["seq"]);
         // A message is checked against what was before it, and so is a change.
         self.seq += 1;
@@ -128,7 +128,7 @@ impl Fold {
 
     /// The roster hash.
     pub fn roster(&self) -> Value {
-        text(&formats::roster(self.recipients.values().map(|it| (&it["session_id"], &it["public_key"]))))
+        text(&formats::roster(self.recipients.values().map(|it| (&it["session_id"], &it["public_key"]))).hash())
     }
 
     /// The next change's number and the hash that it names.
@@ -172,7 +172,7 @@ impl Fold {
             }
             self.judge(kind, change, actor, target);
         }
-        self.change = (self.change.0 + 1, formats::membership_event(&bytes, &signed["signature"]));
+        self.change = (self.change.0 + 1, formats::membership_event(&bytes, &signed["signature"]).hash());
     }
 
     fn judge(&mut self, kind: &str, change: &Value, actor: [u8; 16], target: [u8; 16]) {

@@ -40,14 +40,24 @@ pub fn revocation(it: &Value) -> Vec<u8> {
         .done()
 }
 
+/// The signed bytes of the end of an account.
+pub fn account_deletion(it: &Value) -> Vec<u8> {
+    Canonical::new("account-deletion")
+        .id_of(&it["user_id"])
+        .number_of(&it["place"])
+        .bytes_of(&it["previous"])
+        .number_of(&it["created_at"])
+        .done()
+}
+
 /// The start of a user's chain.
-pub fn user_chain(user_id: &Value) -> [u8; 32] {
-    Canonical::new("user-chain").id_of(user_id).hash()
+pub fn user_chain(user_id: &Value) -> Canonical {
+    Canonical::new("user-chain").id_of(user_id)
 }
 
 /// The hash of an entry of a user's chain.
-pub fn user_event(signed: &[u8], signature: &Value) -> [u8; 32] {
-    Canonical::new("user-event").field(signed).bytes_of(signature).hash()
+pub fn user_event(signed: &[u8], signature: &Value) -> Canonical {
+    Canonical::new("user-event").field(signed).bytes_of(signature)
 }
 
 /// The bytes of an expiry, which nobody signs.
@@ -83,13 +93,13 @@ pub fn membership(chat_id: &Value, it: &Value) -> Vec<u8> {
 }
 
 /// The start of a chat's membership changes.
-pub fn membership_chain(chat_id: &Value) -> [u8; 32] {
-    Canonical::new("membership-chain").id_of(chat_id).hash()
+pub fn membership_chain(chat_id: &Value) -> Canonical {
+    Canonical::new("membership-chain").id_of(chat_id)
 }
 
 /// The hash of one membership change.
-pub fn membership_event(signed: &[u8], signature: &Value) -> [u8; 32] {
-    Canonical::new("membership-event").field(signed).bytes_of(signature).hash()
+pub fn membership_event(signed: &[u8], signature: &Value) -> Canonical {
+    Canonical::new("membership-event").field(signed).bytes_of(signature)
 }
 
 /// The signed bytes of a message.
@@ -131,8 +141,8 @@ pub fn announcement(chat_id: &Value, it: &Value) -> Vec<u8> {
 }
 
 /// The commitment to a sender key.
-pub fn commitment(secret: &[u8; 32]) -> [u8; 32] {
-    Canonical::new("commitment").field(secret).hash()
+pub fn commitment(secret: &[u8; 32]) -> Canonical {
+    Canonical::new("commitment").field(secret)
 }
 
 /// The signed bytes of an info-key wrap.
@@ -146,18 +156,59 @@ pub fn info_key_wrap(chat_id: &Value, it: &Value) -> Vec<u8> {
         .done()
 }
 
+/// The signed bytes of the refusal of a copy.
+pub fn copy_refusal(chat_id: &Value, it: &Value) -> Vec<u8> {
+    Canonical::new("copy-refusal")
+        .id_of(chat_id)
+        .id_of(&it["key_id"])
+        .id_of(&it["session_id"])
+        .text_of(&it["reason"])
+        .bytes_of(&it["copy_hash"])
+        .done()
+}
+
+/// The signed bytes of a signal.
+pub fn signal(chat_id: &Value, it: &Value) -> Vec<u8> {
+    Canonical::new("signal")
+        .id_of(chat_id)
+        .id_of(&it["sender_id"])
+        .id_of(&it["sender_session_id"])
+        .id_of(&it["key_id"])
+        .id_of(&it["signal_id"])
+        .number_of(&it["created_at"])
+        .field(&sha256(&bytes(&it["data"])))
+        .done()
+}
+
+/// The signed bytes of an object by the name of its format; `it` has the signature beside them.
+pub fn signed(format: &str, chat_id: &Value, it: &Value) -> Vec<u8> {
+    match format {
+        "certificate" => certificate(&it["certificate"]),
+        "revocation" => revocation(&it["revocation"]),
+        "account-deletion" => account_deletion(&it["deletion"]),
+        "membership" => membership(chat_id, &it["change"]),
+        "message" => message(chat_id, it),
+        "announcement" => announcement(chat_id, &it["announcement"]),
+        "info-key-wrap" => info_key_wrap(chat_id, it),
+        "copy-refusal" => copy_refusal(chat_id, &it["refusal"]),
+        "signal" => signal(chat_id, it),
+        other => panic!("{other}"),
+    }
+}
+
 /// The start of a log.
-pub fn log(chat_id: &Value) -> [u8; 32] {
-    Canonical::new("log").id_of(chat_id).hash()
+pub fn log(chat_id: &Value) -> Canonical {
+    Canonical::new("log").id_of(chat_id)
 }
 
 /// The digest of an entry's body.
-pub fn digest(chat_id: &Value, body: &Value) -> [u8; 32] {
+pub fn digest(chat_id: &Value, body: &Value) -> Canonical {
     let data = &body["data"];
     let (signed, signature) = match body["type"].as_str().unwrap() {
         "message" => (message(chat_id, data), &data["signature"]),
         "membership" => (membership(chat_id, &data["change"]), &data["signature"]),
         "session_in" => (certificate(&data["certificate"]), &data["signature"]),
+        "account_deleted" => (account_deletion(&data["deletion"]), &data["signature"]),
         "session_out" => match data["type"].as_str().unwrap() {
             "revoked" => (revocation(&data["data"]["revocation"]), &data["data"]["signature"]),
             "expired" => (expiry(&data["data"]), &Value::Null),
@@ -166,34 +217,33 @@ pub fn digest(chat_id: &Value, body: &Value) -> [u8; 32] {
         other => panic!("{other}"),
     };
     let head = Canonical::new("log-entry").field(&signed);
-    if signature.is_null() { head.absent().hash() } else { head.bytes_of(signature).hash() }
+    if signature.is_null() { head.absent() } else { head.bytes_of(signature) }
 }
 
 /// The hash of a log up to and with an entry.
-pub fn log_hash(chat_id: &Value, before: &[u8; 32], entry: &Value) -> [u8; 32] {
+pub fn log_hash(chat_id: &Value, before: &[u8; 32], entry: &Value) -> Canonical {
     Canonical::new("log-hash")
         .id_of(chat_id)
         .field(before)
         .number_of(&entry["seq"])
         .number_of(&entry["created_at"])
-        .field(&digest(chat_id, &entry["body"]))
-        .hash()
+        .field(&digest(chat_id, &entry["body"]).hash())
 }
 
 /// The hash of a roster: sessions and their X25519 keys, in any order.
-pub fn roster<'a>(recipients: impl IntoIterator<Item = (&'a Value, &'a Value)>) -> [u8; 32] {
+pub fn roster<'a>(recipients: impl IntoIterator<Item = (&'a Value, &'a Value)>) -> Canonical {
     let mut sorted: Vec<_> = recipients.into_iter().map(|(session, key)| (id(session), bytes(key))).collect();
     sorted.sort();
     let head = Canonical::new("roster").number(sorted.len() as u64);
-    sorted.iter().fold(head, |all, (session, key)| all.number(0).field(session).field(key)).hash()
+    sorted.iter().fold(head, |all, (session, key)| all.number(0).field(session).field(key))
 }
 
 /// The hash of a list of copies that goes ahead.
-pub fn staged(copies: &[Value]) -> [u8; 32] {
+pub fn staged(copies: &[Value]) -> Canonical {
     let mut sorted: Vec<_> = copies.iter().map(|copy| (id(&copy["session_id"]), bytes(&copy["key"]))).collect();
     sorted.sort();
     let head = Canonical::new("staged-copies").number(sorted.len() as u64);
-    sorted.iter().fold(head, |all, (session, key)| all.field(session).field(key)).hash()
+    sorted.iter().fold(head, |all, (session, key)| all.field(session).field(key))
 }
 
 /// What the proof of a link is made over.
@@ -206,41 +256,43 @@ pub fn link(it: &Value) -> Vec<u8> {
         .done()
 }
 
-/// Bound to a message's ciphertext.
-pub fn aad_message(chat_id: &Value, it: &Value) -> Vec<u8> {
-    Canonical::new("aad/message")
-        .id_of(chat_id)
-        .id_of(&it["message_id"])
-        .number_of(&it["revision"])
-        .number_of(&it["counter"])
-        .id_of(&it["sender_session_id"])
-        .id_of(&it["key_id"])
-        .done()
+/// What is bound to a ciphertext or derives a key, by its label; the fields are in the order of the document.
+pub fn bound(label: &str, it: &Value) -> Vec<u8> {
+    let (ids, with_number): (&[&str], &[&str]) = match label {
+        "aad/message" => {
+            (&["chat_id", "message_id", "revision", "counter", "sender_session_id", "key_id"], &["revision", "counter"])
+        }
+        "aad/sender-key" => (&["chat_id", "key_id", "sender_session_id", "session_id"], &[]),
+        "aad/info-key" => (&["chat_id", "key_id", "wrapped_by_session_id", "session_id"], &[]),
+        "aad/chat-name" => (&["chat_id", "key_id"], &[]),
+        "aad/handover" => (&["user_id", "approved_by_session_id", "session_id"], &[]),
+        "aad/signal" => (&["chat_id", "signal_id", "sender_session_id", "key_id"], &[]),
+        "aad/label" => (&["user_id", "session_id"], &[]),
+        "kdf/message" => (&["message_id", "revision", "counter"], &["revision", "counter"]),
+        "kdf/signal" => (&["signal_id"], &[]),
+        "kdf/info" => (&[], &[]),
+        other => panic!("{other}"),
+    };
+    let write = |all: Canonical, name: &&str| {
+        if with_number.contains(name) { all.number_of(&it[*name]) } else { all.id_of(&it[*name]) }
+    };
+    ids.iter().fold(Canonical::new(label), write).done()
 }
 
-/// The `info` of a message's key.
-pub fn kdf_message(it: &Value) -> Vec<u8> {
-    Canonical::new("kdf/message").id_of(&it["message_id"]).number_of(&it["revision"]).number_of(&it["counter"]).done()
+/// The `info` of HPKE for a hand-over: the code's 15 bytes are mixed into it.
+pub fn handover_info(code: &[u8]) -> Vec<u8> {
+    Canonical::new("hpke/handover").field(&super::crypto::derive(code, b"sealcast/link-code/handover")).done()
 }
 
-/// Bound to a copy of a sender key.
-pub fn aad_sender_key(chat_id: &Value, key_id: &Value, sender: &Value, recipient: &Value) -> Vec<u8> {
-    Canonical::new("aad/sender-key").id_of(chat_id).id_of(key_id).id_of(sender).id_of(recipient).done()
-}
-
-/// Bound to an info-key wrap.
-pub fn aad_info_key(chat_id: &Value, key_id: &Value, wrapper: &Value, recipient: &Value) -> Vec<u8> {
-    Canonical::new("aad/info-key").id_of(chat_id).id_of(key_id).id_of(wrapper).id_of(recipient).done()
-}
-
-/// Bound to a chat's name.
-pub fn aad_chat_name(chat_id: &Value, key_id: &Value) -> Vec<u8> {
-    Canonical::new("aad/chat-name").id_of(chat_id).id_of(key_id).done()
-}
-
-/// The `info` of a name's key.
-pub fn kdf_info() -> Vec<u8> {
-    Canonical::new("kdf/info").done()
+/// A link code as a person sees it.
+pub fn code_text(code: &[u8; 15]) -> String {
+    let bits = code.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect::<Vec<u8>>();
+    let letters: Vec<char> = bits
+        .chunks(5)
+        .map(|five| five.iter().fold(0, |value, bit| value << 1 | bit))
+        .map(|value| char::from(b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[usize::from(value)]))
+        .collect();
+    letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join("-")
 }
 
 /// The safety number of two users, each with id and identity key.

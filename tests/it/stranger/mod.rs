@@ -5,11 +5,13 @@
 //! the crate. So a promise of the document that the broker does not keep fails here, and so does a detail that the
 //! document forgot.
 
-mod bytes;
+pub mod bytes;
 mod chat;
 mod conversation;
-mod crypto;
+pub mod crypto;
 mod fold;
-mod formats;
+
+pub mod formats;
+pub mod packed;
 mod person;
 mod socket;

@@ -44,7 +44,7 @@ impl Person {
         let certificate = json!({
             "user_id": user_id,
             "place": 1,
-            "previous": text(&formats::user_chain(&user_id)),
+            "previous": text(&formats::user_chain(&user_id).hash()),
             "session_id": session_id,
             "public_key": text(&crypto::exchange_public(&exchange)),
             "signing_public_key": text(&crypto::public(&signing)),
