@@ -28,6 +28,8 @@ mod membership;
 mod messages;
 mod operations;
 mod sessions;
+#[cfg(feature = "client")]
+mod stranger;
 mod support;
 #[cfg(feature = "client")]
 mod terminal;
@@ -35,4 +37,6 @@ mod tidy;
 #[cfg(feature = "client")]
 mod tls;
 mod transport;
+#[cfg(feature = "client")]
+mod vectors;
 mod wire;
