@@ -394,12 +394,19 @@ impl Client {
     /// The message stays in the outbox and is sent; see [`Client::withdraw`].
     pub async fn send_body(&self, chat_id: ChatId, message_id: MessageId, body: &Body) -> Result<Sent, SendError> {
         let shared = self.shared();
-        shared.known(chat_id).await.map_err(|error| match error {
-            ClientError::Closed(reason) => SendError::Closed(reason),
-            _ => SendError::Refused { code: ErrorCode::UnknownChat },
-        })?;
+        // A chat that is known takes messages without a connection too, in the order of the calls.
+        if !shared.lock().chats.contains_key(&chat_id) {
+            shared.known(chat_id).await.map_err(|error| match error {
+                ClientError::Closed(reason) => SendError::Closed(reason),
+                _ => SendError::Refused { code: ErrorCode::UnknownChat },
+            })?;
+        }
         let answer = {
             let mut state = shared.lock();
+            // Under the lock: closing takes it after the status is set, and then tells all who wait.
+            if let Status::Closed(reason) = &*shared.status.borrow() {
+                return Err(SendError::Closed(*reason));
+            }
             let Some(chat) = state.chats.get_mut(&chat_id) else {
                 return Err(SendError::Refused { code: ErrorCode::UnknownChat });
             };
