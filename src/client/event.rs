@@ -3,6 +3,7 @@
 use super::body::Body;
 use super::error::{CloseReason, SendError};
 use super::failure::VerificationFailure;
+use super::signal::Signal;
 use crate::protocol::ids::{ChatId, MessageId, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::membership::Change;
 
@@ -75,6 +76,17 @@ pub enum Event {
         /// Whether it is a recipient now.
         is_in: bool,
     },
+    /// The account of a member has ended; what they owned has passed on by rule.
+    AccountDeleted {
+        /// The chat.
+        chat_id: ChatId,
+        /// The entry.
+        seq: Seq,
+        /// Whose.
+        user_id: UserId,
+        /// Who owns the chat from now on, if it was theirs.
+        heir: Option<UserId>,
+    },
     /// This user is a member no longer.
     Removed {
         /// The chat.
@@ -93,6 +105,28 @@ pub enum Event {
         message_id: MessageId,
         /// Why.
         error: SendError,
+    },
+    /// A session tells something of this moment.
+    Signal {
+        /// The chat.
+        chat_id: ChatId,
+        /// Whose session.
+        user_id: UserId,
+        /// Which.
+        session_id: SessionId,
+        /// What.
+        signal: Signal,
+    },
+    /// A session has come further, by the server's word: it lacks nothing up to `seq`.
+    Delivered {
+        /// The chat.
+        chat_id: ChatId,
+        /// Whose session.
+        user_id: UserId,
+        /// Which.
+        session_id: SessionId,
+        /// Up to where.
+        seq: Seq,
     },
     /// A new session of this user waits for approval.
     SessionPending {

@@ -22,6 +22,8 @@ pub mod label {
     pub const USER_CHAIN: &str = "sealcast/user-chain";
     /// The hash of one entry of a user's chain.
     pub const USER_EVENT: &str = "sealcast/user-event";
+    /// The end of an account.
+    pub const ACCOUNT_DELETION: &str = "sealcast/account-deletion";
     /// The expiry of a session, which nobody signs.
     pub const EXPIRY: &str = "sealcast/expiry";
     /// A membership change.
@@ -46,6 +48,10 @@ pub mod label {
     pub const ROSTER: &str = "sealcast/roster";
     /// The hash of a list of copies that went ahead in parts.
     pub const STAGED_COPIES: &str = "sealcast/staged-copies";
+    /// The refusal of a copy.
+    pub const COPY_REFUSAL: &str = "sealcast/copy-refusal";
+    /// An ephemeral signal.
+    pub const SIGNAL: &str = "sealcast/signal";
     /// A login by signed challenge.
     pub const LOGIN: &str = "sealcast/login";
     /// A wrap of a chat's info key to a session.
@@ -60,12 +66,24 @@ pub mod label {
     pub const AAD_CHAT_NAME: &str = "sealcast/aad/chat-name";
     /// Associated data of a hand-over to a new session.
     pub const AAD_HANDOVER: &str = "sealcast/aad/handover";
+    /// Associated data of a signal's ciphertext.
+    pub const AAD_SIGNAL: &str = "sealcast/aad/signal";
+    /// Associated data of a read mark for the user's own sessions.
+    pub const AAD_RECEIPT: &str = "sealcast/aad/receipt";
+    /// Associated data of a session's encrypted name.
+    pub const AAD_LABEL: &str = "sealcast/aad/label";
     /// What the link code authenticates: the new session's keys.
     pub const LINK: &str = "sealcast/link";
     /// Key derivation of a message key.
     pub const KDF_MESSAGE: &str = "sealcast/kdf/message";
+    /// Key derivation of a signal's key.
+    pub const KDF_SIGNAL: &str = "sealcast/kdf/signal";
     /// Key derivation of an info key's cipher key.
     pub const KDF_INFO: &str = "sealcast/kdf/info";
+    /// Key derivation of what the user's own sessions alone may read.
+    pub const KDF_SELF: &str = "sealcast/kdf/self";
+    /// Key derivation of the self key of an account that was made without one.
+    pub const KDF_SELF_KEY: &str = "sealcast/kdf/self-key";
 }
 
 /// A writer of canonical bytes.

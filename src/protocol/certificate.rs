@@ -159,6 +159,57 @@ impl SignedRevocation {
     }
 }
 
+/// The end of an account, the last entry of its user's chain.
+///
+/// Chats that the user owned pass on by rule; see [`Membership::heir`](super::membership::Membership::heir).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// The user.
+    pub user_id: UserId,
+    /// The place in the user's chain.
+    pub place: Place,
+    /// The hash of the entry before.
+    pub previous: Hash,
+    /// When it was made, by its maker's clock.
+    pub created_at: Timestamp,
+}
+
+impl Deletion {
+    /// The signed bytes: user, place, previous, `created_at`.
+    #[must_use]
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        Canonical::new(label::ACCOUNT_DELETION)
+            .id(self.user_id.0)
+            .u64(self.place.get())
+            .bytes(self.previous.as_ref())
+            .u64(self.created_at.get())
+            .finish()
+    }
+}
+
+/// A deletion with the identity key's signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedDeletion {
+    /// What is signed.
+    pub deletion: Deletion,
+    /// The identity key's signature over [`Deletion::signed_bytes`].
+    pub signature: Signature,
+}
+
+impl SignedDeletion {
+    /// Whether the identity key made the signature.
+    #[must_use]
+    pub fn verifies(&self, identity_key: &IdentityKey) -> bool {
+        identity_key.verifies(&self.deletion.signed_bytes(), &self.signature)
+    }
+
+    /// The hash of the chain with this entry.
+    #[must_use]
+    pub fn chain_hash(&self) -> Hash {
+        chain_hash(&self.deletion.signed_bytes(), &self.signature)
+    }
+}
+
 /// One entry of a user's chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
@@ -167,6 +218,40 @@ pub enum UserEvent {
     Certificate(SignedCertificate),
     /// A session is revoked.
     Revocation(SignedRevocation),
+    /// The account ends.
+    Deletion(SignedDeletion),
+}
+
+impl UserEvent {
+    /// Its place in the chain.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        match self {
+            Self::Certificate(signed) => signed.certificate.place,
+            Self::Revocation(signed) => signed.revocation.place,
+            Self::Deletion(signed) => signed.deletion.place,
+        }
+    }
+
+    /// The hash that it names as that of the entry before.
+    #[must_use]
+    pub const fn previous(&self) -> Hash {
+        match self {
+            Self::Certificate(signed) => signed.certificate.previous,
+            Self::Revocation(signed) => signed.revocation.previous,
+            Self::Deletion(signed) => signed.deletion.previous,
+        }
+    }
+
+    /// The hash of the chain with this entry.
+    #[must_use]
+    pub fn chain_hash(&self) -> Hash {
+        match self {
+            Self::Certificate(signed) => signed.chain_hash(),
+            Self::Revocation(signed) => signed.chain_hash(),
+            Self::Deletion(signed) => signed.chain_hash(),
+        }
+    }
 }
 
 /// The hash before the first entry of a user's chain: SHA-256 over label and user.

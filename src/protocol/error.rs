@@ -88,6 +88,12 @@ error_codes! {
     NotOwner = "not_owner", false;
     /// The owner leaves only after a transfer.
     OwnerMustTransfer = "owner_must_transfer", false;
+    /// The user does not want to be added by this one; who may add them is their setting.
+    NotAllowedToAdd = "not_allowed_to_add", false;
+    /// This session holds no copy of the key, so it may hand none on.
+    NotKeyHolder = "not_key_holder", false;
+    /// The recipient may not read what the key was used for.
+    HistoryNotAllowed = "history_not_allowed", false;
     /// The user is a member.
     AlreadyMember = "already_member", false;
     /// The user is not a member.
@@ -131,6 +137,10 @@ impl fmt::Display for ErrorCode {
 pub enum MissingReason {
     /// A session became a recipient.
     NewSession,
+    /// A member joined who may read what was before.
+    NewMember,
+    /// A recipient refused the copy that was there.
+    Refused,
 }
 
 /// What a client needs to mend its state; which fields are there depends on the code.

@@ -3,8 +3,8 @@
 //! Server and clients use nothing else: a client encrypts only to what it folds itself, never to what a server
 //! lists. Roster and epoch at seq s are the fold of the entries before s.
 //! Invariants: F1 every recipient is a session of a current member, certified by that member's identity key.
-//! F2 the epoch grows with every entry that takes a recipient away and with every `add`. F3 an entry that does
-//! not verify changes nothing.
+//! F2 the epoch grows with every entry that takes a recipient away, with `rekey` and `set_history`, and with every
+//! `add` unless the newcomer may read what was before. F3 an entry that does not verify changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::binary::{ExchangeKey, Hash, SigningKey};
 use super::canonical::{Canonical, label};
-use super::certificate::{Revoker, SignedCertificate, SignedRevocation};
+use super::certificate::{Revoker, SignedCertificate, SignedDeletion, SignedRevocation};
 use super::ids::{ChatId, Epoch, Place, Seq, SessionId, Timestamp, UserId};
 use super::log::{EntryBody, SessionOut};
-use super::membership::{Change, Membership, MembershipError, SignedChange};
+use super::membership::{Change, HistoryPolicy, Membership, MembershipError, SignedChange};
 use super::verify::Verifier;
 
 /// A session that receives.
@@ -122,6 +122,7 @@ impl ChatFold {
             EntryBody::SessionOut(SessionOut::Expired { user_id, session_id }) => {
                 self.apply_expired(seq, created_at, *user_id, *session_id)
             }
+            EntryBody::AccountDeleted(signed) => self.apply_account_deleted(seq, signed),
         }
     }
 
@@ -137,16 +138,25 @@ impl ChatFold {
         {
             return Err(FoldError::Anchor);
         }
+        let effect = Effect::of_change(&signed.change.change, self.membership.history());
         self.membership.apply(self.chat_id, seq, signed)?;
-        match &signed.change.change {
-            Change::Add { .. } => self.roster_changed(seq, true),
-            Change::Remove | Change::Leave => {
-                let gone = signed.change.target.user_id;
-                self.recipients.retain(|_, recipient| recipient.user_id != gone);
-                self.roster_changed(seq, true);
-            }
-            Change::Create | Change::Delete => {}
+        if matches!(signed.change.change, Change::Remove | Change::Leave) {
+            let gone = signed.change.target.user_id;
+            self.recipients.retain(|_, recipient| recipient.user_id != gone);
         }
+        self.moved(seq, effect);
+        Ok(())
+    }
+
+    fn apply_account_deleted(&mut self, seq: Seq, signed: &SignedDeletion) -> Result<(), FoldError> {
+        let user_id = signed.deletion.user_id;
+        let Some(member) = self.membership.members.get(&user_id) else { return Err(FoldError::GhostMember) };
+        if !signed.verifies(&member.identity_key) {
+            return Err(FoldError::Signature);
+        }
+        self.membership.delete_account(user_id)?;
+        self.recipients.retain(|_, recipient| recipient.user_id != user_id);
+        self.moved(seq, Effect::RECIPIENTS_LOST);
         Ok(())
     }
 
@@ -190,7 +200,7 @@ impl ChatFold {
             expired_at: certificate.expired_at,
         };
         self.recipients.insert(certificate.session_id, recipient);
-        self.roster_changed(seq, false);
+        self.moved(seq, Effect::RECIPIENT_GAINED);
         Ok(())
     }
 
@@ -240,14 +250,55 @@ impl ChatFold {
         }
         self.recipients.remove(&session_id);
         self.departed.insert(session_id, departed);
-        self.roster_changed(seq, true);
+        self.moved(seq, Effect::RECIPIENTS_LOST);
         Ok(())
     }
 
-    const fn roster_changed(&mut self, seq: Seq, keys_are_stale: bool) {
-        self.roster_version = seq;
-        if keys_are_stale {
+    const fn moved(&mut self, seq: Seq, effect: Effect) {
+        if effect.changes_roster {
+            self.roster_version = seq;
+        }
+        if effect.raises_epoch {
             self.epoch = self.epoch.next();
+        }
+    }
+}
+
+/// What an entry does to roster version and epoch: the same for those who fold and for who writes the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effect {
+    /// The recipients are others.
+    pub changes_roster: bool,
+    /// Sender keys from before are stale.
+    pub raises_epoch: bool,
+}
+
+impl Effect {
+    const NONE: Self = Self { changes_roster: false, raises_epoch: false };
+    const RECIPIENT_GAINED: Self = Self { changes_roster: true, raises_epoch: false };
+    const RECIPIENTS_LOST: Self = Self { changes_roster: true, raises_epoch: true };
+    const KEYS_STALE: Self = Self { changes_roster: false, raises_epoch: true };
+
+    /// What an entry does in a chat with this history policy.
+    #[must_use]
+    pub const fn of(body: &EntryBody, history: HistoryPolicy) -> Self {
+        match body {
+            EntryBody::Message(_) => Self::NONE,
+            EntryBody::Membership(signed) => Self::of_change(&signed.change.change, history),
+            EntryBody::SessionIn(_) => Self::RECIPIENT_GAINED,
+            EntryBody::SessionOut(_) | EntryBody::AccountDeleted(_) => Self::RECIPIENTS_LOST,
+        }
+    }
+
+    const fn of_change(change: &Change, history: HistoryPolicy) -> Self {
+        match (change, history) {
+            // The newcomer's sessions follow, and are gained one by one.
+            (Change::Add { .. }, HistoryPolicy::Shared) => Self::RECIPIENT_GAINED,
+            (Change::Add { .. }, HistoryPolicy::FromJoin) | (Change::Remove | Change::Leave, _) => {
+                Self::RECIPIENTS_LOST
+            }
+            (Change::Rekey | Change::SetHistory { .. }, _) => Self::KEYS_STALE,
+            (Change::Create | Change::SetRights { .. } | Change::Transfer | Change::Delete, _) => Self::NONE,
         }
     }
 }

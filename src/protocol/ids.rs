@@ -84,6 +84,10 @@ id! {
     /// An attachment.
     AttachmentId
 }
+id! {
+    /// An ephemeral signal. Random (version 4), since it goes into the derivation of the signal's key.
+    SignalId
+}
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {

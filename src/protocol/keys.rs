@@ -91,6 +91,66 @@ pub fn sender_key_aad(chat_id: ChatId, key_id: KeyId, sender: SessionId, recipie
     Canonical::new(label::AAD_SENDER_KEY).id(chat_id.0).id(key_id.0).id(sender.0).id(recipient.0).finish()
 }
 
+/// Why a session refuses its copy of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalReason {
+    /// It does not open with the session's key.
+    DoesNotOpen,
+    /// What is in it is not what the announcement commits to.
+    Commitment,
+    /// The announcement is not the sender session's.
+    Announcement,
+}
+
+impl RefusalReason {
+    /// The word that is signed and stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DoesNotOpen => "does_not_open",
+            Self::Commitment => "commitment",
+            Self::Announcement => "announcement",
+        }
+    }
+}
+
+/// What a recipient says of a bad copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyRefusal {
+    /// The key.
+    pub key_id: KeyId,
+    /// The session for which the copy was, and which signs.
+    pub session_id: SessionId,
+    /// What is wrong with it.
+    pub reason: RefusalReason,
+    /// SHA-256 of the copy: a newer one is another matter.
+    pub copy_hash: Hash,
+}
+
+impl CopyRefusal {
+    /// The signed bytes: chat, key, session, reason, hash of the copy.
+    #[must_use]
+    pub fn signed_bytes(&self, chat_id: ChatId) -> Vec<u8> {
+        Canonical::new(label::COPY_REFUSAL)
+            .id(chat_id.0)
+            .id(self.key_id.0)
+            .id(self.session_id.0)
+            .text(self.reason.as_str())
+            .bytes(self.copy_hash.as_ref())
+            .finish()
+    }
+}
+
+/// A refusal with its session's signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedRefusal {
+    /// What is signed.
+    pub refusal: CopyRefusal,
+    /// The session's signature over [`CopyRefusal::signed_bytes`].
+    pub signature: Signature,
+}
+
 /// The hash that a `send` names for copies that went ahead in parts: count, then each copy's session and wrapped
 /// key, in order of the session.
 #[must_use]

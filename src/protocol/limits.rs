@@ -43,6 +43,42 @@ pub const HANDOVER_BYTES_MAX: usize = 128 * 1024;
 /// Key identifiers in one `keys` request.
 pub const KEYS_PER_REQUEST_MAX: usize = 200;
 
+/// Users in one `user_events` request.
+pub const CHAINS_PER_REQUEST_MAX: usize = 100;
+
+/// Entries of users' chains in one answer.
+pub const CHAIN_EVENTS_MAX: u32 = 500;
+
+/// Bytes of a session's encrypted name.
+pub const LABEL_BYTES_MAX: usize = 512;
+
+/// Bytes of a signal's ciphertext with nonce and tag.
+pub const SIGNAL_BYTES_MAX: usize = 1_024;
+
+/// Seconds after which receivers drop a signal.
+pub const SIGNAL_AGE_MAX_S: u64 = 30;
+
+/// Recipients of a chat up to which its sessions are told how far each other has come.
+pub const DELIVERED_RECIPIENTS_MAX: usize = 50;
+
+/// Users whom one user has blocked.
+pub const BLOCKS_MAX: usize = 1_000;
+
+/// Refusals of copies that one session may make in an hour; more are noted, and void nothing.
+pub const REFUSALS_PER_HOUR_MAX: u64 = 10;
+
+/// Keys that one session may have asked for and not got yet.
+pub const KEY_REQUESTS_MAX: u64 = 1_000;
+
+/// Entries of one user's chain that a client follows.
+pub const CHAIN_LENGTH_MAX: usize = 100_000;
+
+/// Changes of a chat's history policy in a day.
+pub const HISTORY_CHANGES_PER_DAY_MAX: u64 = 2;
+
+/// `rekey` changes of a chat in an hour.
+pub const REKEYS_PER_HOUR_MAX: u64 = 6;
+
 /// Characters of a username, at least.
 pub const USERNAME_LENGTH_MIN: usize = 3;
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::binary::{Hash, Signature};
 use super::canonical::{Canonical, label};
-use super::certificate::{SignedCertificate, SignedRevocation};
+use super::certificate::{SignedCertificate, SignedDeletion, SignedRevocation};
 use super::envelope::Envelope;
 use super::ids::{ChatId, Seq, SessionId, Timestamp, UserId};
 use super::membership::SignedChange;
@@ -34,6 +34,8 @@ pub enum EntryBody {
     SessionIn(SignedCertificate),
     /// A session of a member is a recipient no longer.
     SessionOut(SessionOut),
+    /// The account of a member ends: they and their sessions go, and what they owned passes on by rule.
+    AccountDeleted(SignedDeletion),
 }
 
 /// Why a session is a recipient no longer.
@@ -74,6 +76,7 @@ impl EntryBody {
             Self::SessionOut(SessionOut::Revoked(signed)) => {
                 (signed.revocation.signed_bytes(), Some(&signed.signature))
             }
+            Self::AccountDeleted(signed) => (signed.deletion.signed_bytes(), Some(&signed.signature)),
             Self::SessionOut(SessionOut::Expired { user_id, session_id }) => {
                 (Canonical::new(label::EXPIRY).id(user_id.0).id(session_id.0).finish(), None)
             }

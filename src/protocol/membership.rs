@@ -33,6 +33,28 @@ pub struct Target {
     pub identity_key: IdentityKey,
 }
 
+/// What newcomers of a chat may read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HistoryPolicy {
+    /// What comes after their joining.
+    #[default]
+    FromJoin,
+    /// Also what was before, back to where this policy began.
+    Shared,
+}
+
+impl HistoryPolicy {
+    /// The word that is signed and stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FromJoin => "from_join",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 /// What changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
@@ -54,6 +76,23 @@ pub enum Change {
     Remove,
     /// The actor, who is the target, is no longer a member.
     Leave,
+    /// The target's rights become these. Managers are equals: one may take another's rights, as they may remove
+    /// them, and their own; the owner's stay as they are (M2).
+    SetRights {
+        /// May send messages.
+        can_write: bool,
+        /// May add and remove members, and change their rights.
+        can_manage: bool,
+    },
+    /// The target becomes the owner, who may write and manage; the actor stays a member with the rights they have.
+    Transfer,
+    /// All sender keys become stale, by a manager's will. The target is the actor.
+    Rekey,
+    /// Newcomers may read more, or less, from now on; all sender keys become stale. The target is the actor.
+    SetHistory {
+        /// What newcomers may read.
+        policy: HistoryPolicy,
+    },
     /// The chat ends.
     Delete,
 }
@@ -67,6 +106,10 @@ impl Change {
             Self::Add { .. } => "add",
             Self::Remove => "remove",
             Self::Leave => "leave",
+            Self::SetRights { .. } => "set_rights",
+            Self::Transfer => "transfer",
+            Self::Rekey => "rekey",
+            Self::SetHistory { .. } => "set_history",
             Self::Delete => "delete",
         }
     }
@@ -91,15 +134,23 @@ pub struct MembershipChange {
 
 impl MembershipChange {
     /// The signed bytes: chat, n, previous, seen seq, seen log hash, actor's user, session and identity key,
-    /// change, `can_write`, `can_manage`, roster hash and epoch (empty and 0 unless `add`), target's user and
-    /// identity key.
+    /// change, `can_write`, `can_manage` (0 unless `add` or `set_rights`), roster hash and epoch (empty and 0 unless
+    /// `add`), history policy (empty unless `set_history`), target's user and identity key.
     #[must_use]
     pub fn signed_bytes(&self, chat_id: ChatId) -> Vec<u8> {
-        let (can_write, can_manage, roster_hash, epoch): (bool, bool, &[u8], u64) = match &self.change {
-            Change::Add { can_write, can_manage, roster_hash, epoch } => {
-                (*can_write, *can_manage, roster_hash.as_ref(), epoch.get())
+        let (can_write, can_manage) = match &self.change {
+            Change::Add { can_write, can_manage, .. } | Change::SetRights { can_write, can_manage } => {
+                (*can_write, *can_manage)
             }
-            Change::Create | Change::Remove | Change::Leave | Change::Delete => (false, false, &[], 0),
+            _ => (false, false),
+        };
+        let (roster_hash, epoch): (&[u8], u64) = match &self.change {
+            Change::Add { roster_hash, epoch, .. } => (roster_hash.as_ref(), epoch.get()),
+            _ => (&[], 0),
+        };
+        let history = match &self.change {
+            Change::SetHistory { policy } => policy.as_str(),
+            _ => "",
         };
         Canonical::new(label::MEMBERSHIP)
             .id(chat_id.0)
@@ -115,6 +166,7 @@ impl MembershipChange {
             .bool(can_manage)
             .bytes(roster_hash)
             .u64(epoch)
+            .text(history)
             .id(self.target.user_id.0)
             .bytes(self.target.identity_key.as_ref())
             .finish()
@@ -158,6 +210,8 @@ pub struct Member {
     pub can_manage: bool,
     /// The seq of the entry that made them a member.
     pub joined_seq: Seq,
+    /// The seq from which on they may read: that of their joining, or under a shared history where that began.
+    pub readable_from: Seq,
 }
 
 /// Who is in a chat and what they may do.
@@ -171,6 +225,8 @@ pub struct Membership {
     pub owner_id: UserId,
     /// The members.
     pub members: BTreeMap<UserId, Member>,
+    /// Where a shared history began; none while newcomers read from their joining on.
+    pub shared_since: Option<Seq>,
 }
 
 impl Membership {
@@ -194,12 +250,14 @@ impl Membership {
             can_write: true,
             can_manage: true,
             joined_seq: Seq::saturating(1),
+            readable_from: Seq::saturating(1),
         };
         Ok(Self {
             head: change.n,
             hash: first.chain_hash(chat_id),
             owner_id: change.actor.user_id,
             members: BTreeMap::from([(change.actor.user_id, owner)]),
+            shared_since: None,
         })
     }
 
@@ -237,6 +295,23 @@ impl Membership {
             Change::Leave if !is_own => Err(MembershipError::Malformed),
             Change::Leave if is_owner => Err(MembershipError::OwnerMustTransfer),
             Change::Leave => Ok(()),
+            Change::SetRights { .. } if !actor.can_manage => Err(MembershipError::CannotManage),
+            Change::SetRights { .. } if change.target.user_id == self.owner_id => Err(MembershipError::NotOwner),
+            Change::SetRights { can_write, can_manage } => match target {
+                None => Err(MembershipError::TargetNotMember),
+                Some(target) if (target.can_write, target.can_manage) == (*can_write, *can_manage) => {
+                    Err(MembershipError::Unchanged)
+                }
+                Some(_) => Ok(()),
+            },
+            Change::Transfer if is_own => Err(MembershipError::Malformed),
+            Change::Transfer if !is_owner => Err(MembershipError::NotOwner),
+            Change::Transfer if target.is_none() => Err(MembershipError::TargetNotMember),
+            Change::Transfer => Ok(()),
+            Change::Rekey | Change::SetHistory { .. } if !is_own => Err(MembershipError::Malformed),
+            Change::Rekey | Change::SetHistory { .. } if !actor.can_manage => Err(MembershipError::CannotManage),
+            Change::SetHistory { policy } if *policy == self.history() => Err(MembershipError::Unchanged),
+            Change::Rekey | Change::SetHistory { .. } => Ok(()),
             Change::Delete if !is_own => Err(MembershipError::Malformed),
             Change::Delete if !is_owner => Err(MembershipError::NotOwner),
             Change::Delete => Ok(()),
@@ -257,17 +332,70 @@ impl Membership {
                     can_write: *can_write,
                     can_manage: *can_manage,
                     joined_seq: seq,
+                    readable_from: self.shared_since.unwrap_or(seq),
                 };
                 self.members.insert(change.target.user_id, member);
             }
             Change::Remove | Change::Leave => {
                 self.members.remove(&change.target.user_id);
             }
-            Change::Create | Change::Delete => {}
+            Change::SetRights { can_write, can_manage } => {
+                if let Some(member) = self.members.get_mut(&change.target.user_id) {
+                    member.can_write = *can_write;
+                    member.can_manage = *can_manage;
+                }
+            }
+            Change::Transfer => self.pass_to(change.target.user_id),
+            Change::SetHistory { policy } => {
+                self.shared_since = (*policy == HistoryPolicy::Shared).then_some(seq);
+            }
+            Change::Create | Change::Rekey | Change::Delete => {}
         }
         self.head = change.n;
         self.hash = signed.chain_hash(chat_id);
         Ok(())
+    }
+
+    /// What newcomers may read.
+    #[must_use]
+    pub const fn history(&self) -> HistoryPolicy {
+        match self.shared_since {
+            Some(_) => HistoryPolicy::Shared,
+            None => HistoryPolicy::FromJoin,
+        }
+    }
+
+    /// Takes out a member whose account has ended; what they owned passes to their heir.
+    ///
+    /// # Errors
+    /// [`MembershipError::NotMember`]; then nothing has changed.
+    pub fn delete_account(&mut self, user_id: UserId) -> Result<(), MembershipError> {
+        if self.members.remove(&user_id).is_none() {
+            return Err(MembershipError::NotMember);
+        }
+        if self.owner_id == user_id
+            && let Some(heir) = self.heir()
+        {
+            self.pass_to(heir);
+        }
+        Ok(())
+    }
+
+    /// Who owns the chat when its owner's account ends, among those who stay: the manager who joined first, else
+    /// the member who joined first. None if nobody stays: then the chat ends.
+    #[must_use]
+    pub fn heir(&self) -> Option<UserId> {
+        let others = self.members.iter().filter(|(user_id, _)| **user_id != self.owner_id);
+        others.min_by_key(|(_, member)| (!member.can_manage, member.joined_seq)).map(|(user_id, _)| *user_id)
+    }
+
+    /// Makes a member the owner, who may write and manage (M2).
+    fn pass_to(&mut self, user_id: UserId) {
+        if let Some(member) = self.members.get_mut(&user_id) {
+            member.can_write = true;
+            member.can_manage = true;
+            self.owner_id = user_id;
+        }
     }
 }
 
@@ -302,4 +430,7 @@ pub enum MembershipError {
     /// The target is not a member.
     #[error("the target is not a member")]
     TargetNotMember,
+    /// The chat is so already.
+    #[error("nothing would change")]
+    Unchanged,
 }

@@ -19,5 +19,7 @@ pub mod keys;
 pub mod limits;
 pub mod log;
 pub mod membership;
+pub mod signal;
+pub mod user_chain;
 pub mod username;
 pub mod verify;

@@ -10,13 +10,13 @@ use uuid::Uuid;
 use super::error::{Failure, StoreError};
 use super::rows::{bigint, fixed, get, id, number, number_of, pack, system_time, timestamp};
 use crate::protocol::binary::{ExchangeKey, Hash};
-use crate::protocol::fold::roster_hash;
+use crate::protocol::fold::{Effect, roster_hash};
 use crate::protocol::ids::{ChangeNo, ChatId, Epoch, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::log::{EntryBody, LogEntry, SessionOut, next_entry};
-use crate::protocol::membership::Change;
+use crate::protocol::membership::HistoryPolicy;
 
 /// The columns of `chats` that a head is read from.
-const COLUMNS: &str = "id, owner_id, last_seq, log_hash, epoch, roster_version, roster_hash, change_no, change_hash, \
+const COLUMNS: &str = "id, owner_id, shared_since, last_seq, log_hash, epoch, roster_version, roster_hash, change_no, change_hash, \
      next_expiry IS NOT NULL AND next_expiry <= clock_timestamp() AS expiry_due, clock_timestamp() AS now, \
      greatest((SELECT created_at FROM chat_messages m WHERE m.chat_id = chats.id AND m.seq = last_seq), \
          (SELECT created_at FROM chat_events e WHERE e.chat_id = chats.id AND e.seq = last_seq), chats.created_at) AS last_at";
@@ -28,6 +28,8 @@ pub struct ChatHead {
     pub chat_id: ChatId,
     /// Its owner.
     pub owner_id: UserId,
+    /// Where a shared history began; none while newcomers read from their joining on.
+    pub shared_since: Option<Seq>,
     /// The newest entry.
     pub last_seq: Seq,
     /// The log's hash with it.
@@ -80,6 +82,7 @@ impl ChatHead {
         Self {
             chat_id,
             owner_id,
+            shared_since: None,
             last_seq: Seq::default(),
             log_hash: log_start,
             epoch: Epoch::saturating(1),
@@ -99,6 +102,9 @@ impl ChatHead {
         Ok(Self {
             chat_id: id(row, "id", ChatId)?,
             owner_id: id(row, "owner_id", UserId)?,
+            shared_since: get::<Option<i64>>(row, "shared_since")?
+                .map(|seq| number_of(seq, "shared_since"))
+                .transpose()?,
             last_seq: number(row, "last_seq")?,
             log_hash: fixed(row, "log_hash")?,
             epoch: number(row, "epoch")?,
@@ -113,22 +119,21 @@ impl ChatHead {
         })
     }
 
-    /// Appends an entry that is not a message; each of them may change the recipients. Moves epoch and roster version as the log's fold does.
+    /// Appends an entry that is not a message, and moves epoch and roster version as the log's fold does.
     pub fn append(&mut self, body: EntryBody) -> Seq {
-        let raises_epoch = match &body {
-            EntryBody::Membership(signed) => {
-                self.change_no = signed.change.n;
-                self.change_hash = signed.chain_hash(self.chat_id);
-                matches!(signed.change.change, Change::Add { .. } | Change::Remove | Change::Leave)
-            }
-            EntryBody::SessionOut(_) => true,
-            EntryBody::SessionIn(_) | EntryBody::Message(_) => false,
-        };
+        let history = if self.shared_since.is_some() { HistoryPolicy::Shared } else { HistoryPolicy::FromJoin };
+        let effect = Effect::of(&body, history);
+        if let EntryBody::Membership(signed) = &body {
+            self.change_no = signed.change.n;
+            self.change_hash = signed.chain_hash(self.chat_id);
+        }
         let entry = next_entry(self.chat_id, self.last_seq, &self.log_hash, self.now, body);
         self.last_seq = entry.seq;
         self.log_hash = entry.log_hash;
-        self.roster_version = entry.seq;
-        if raises_epoch {
+        if effect.changes_roster {
+            self.roster_version = entry.seq;
+        }
+        if effect.raises_epoch {
             self.epoch = self.epoch.next();
         }
         self.entries.push(entry);
@@ -149,6 +154,7 @@ pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
     let (mut chats, mut seqs, mut hashes) = (Vec::new(), Vec::new(), Vec::<&[u8]>::new());
     let (mut epochs, mut versions, mut roster_hashes) = (Vec::new(), Vec::new(), Vec::<Vec<u8>>::new());
     let (mut expiries, mut change_nos, mut change_hashes) = (Vec::new(), Vec::new(), Vec::<&[u8]>::new());
+    let (mut owners, mut shared_sinces) = (Vec::new(), Vec::new());
     for head in heads.iter().filter(|head| !head.entries.is_empty()) {
         let roster = rosters.iter().find(|roster| roster.chat_id == head.chat_id);
         chats.push(head.chat_id.0);
@@ -160,17 +166,34 @@ pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
         expiries.push(roster.and_then(Roster::next_expiry).map(system_time));
         change_nos.push(bigint(head.change_no));
         change_hashes.push(head.change_hash.as_ref());
+        owners.push(head.owner_id.0);
+        shared_sinces.push(head.shared_since.map(bigint));
     }
     let statement = "UPDATE chats SET last_seq = new.last_seq, log_hash = new.log_hash, epoch = new.epoch, \
              roster_version = new.roster_version, roster_hash = new.roster_hash, next_expiry = new.next_expiry, \
-             change_no = new.change_no, change_hash = new.change_hash \
+             change_no = new.change_no, change_hash = new.change_hash, owner_id = new.owner_id, \
+             shared_since = new.shared_since, \
+             history_policy = CASE WHEN new.shared_since IS NULL THEN 'from_join' ELSE 'shared' END \
          FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bytea[], \
-             $7::timestamptz[], $8::bigint[], $9::bytea[]) \
-             AS new (id, last_seq, log_hash, epoch, roster_version, roster_hash, next_expiry, change_no, change_hash) \
+             $7::timestamptz[], $8::bigint[], $9::bytea[], $10::uuid[], $11::bigint[]) \
+             AS new (id, last_seq, log_hash, epoch, roster_version, roster_hash, next_expiry, change_no, change_hash, \
+             owner_id, shared_since) \
          WHERE chats.id = new.id";
     tx.execute(
         statement,
-        &[&chats, &seqs, &hashes, &epochs, &versions, &roster_hashes, &expiries, &change_nos, &change_hashes],
+        &[
+            &chats,
+            &seqs,
+            &hashes,
+            &epochs,
+            &versions,
+            &roster_hashes,
+            &expiries,
+            &change_nos,
+            &change_hashes,
+            &owners,
+            &shared_sinces,
+        ],
     )
     .await?;
     Ok(())
@@ -179,28 +202,31 @@ pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
 async fn insert_entries(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), Failure> {
     let (mut chats, mut seqs, mut kinds, mut change_nos) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut times, mut bodies, mut hashes) = (Vec::new(), Vec::new(), Vec::<&[u8]>::new());
+    let mut changes = Vec::new();
     for head in heads {
         for entry in &head.entries {
-            let (kind, change_no) = match &entry.body {
-                EntryBody::Membership(signed) => ("membership", Some(bigint(signed.change.n))),
+            let (kind, change) = match &entry.body {
+                EntryBody::Membership(signed) => ("membership", Some(&signed.change)),
                 EntryBody::SessionIn(_) => ("session_in", None),
                 EntryBody::SessionOut(SessionOut::Revoked(_) | SessionOut::Expired { .. }) => ("session_out", None),
+                EntryBody::AccountDeleted(_) => ("account_deleted", None),
                 // Messages go through the writer alone.
                 EntryBody::Message(_) => continue,
             };
             chats.push(head.chat_id.0);
             seqs.push(bigint(entry.seq));
             kinds.push(kind);
-            change_nos.push(change_no);
+            change_nos.push(change.map(|change| bigint(change.n)));
+            changes.push(change.map(|change| change.change.as_str()));
             times.push(system_time(entry.created_at));
             bodies.push(pack(&entry.body, "chat_events.body")?);
             hashes.push(entry.log_hash.as_ref());
         }
     }
-    let statement = "INSERT INTO chat_events (chat_id, seq, kind, change_no, created_at, body, log_hash) \
+    let statement = "INSERT INTO chat_events (chat_id, seq, kind, change_no, created_at, body, log_hash, change) \
          SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::timestamptz[], $6::bytea[], \
-             $7::bytea[])";
-    tx.execute(statement, &[&chats, &seqs, &kinds, &change_nos, &times, &bodies, &hashes]).await?;
+             $7::bytea[], $8::text[])";
+    tx.execute(statement, &[&chats, &seqs, &kinds, &change_nos, &times, &bodies, &hashes, &changes]).await?;
     Ok(())
 }
 

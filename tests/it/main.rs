@@ -22,11 +22,14 @@
 mod attacks;
 mod codes;
 mod embedded;
+mod fetch;
 mod limits;
 mod membership;
 mod messages;
 mod operations;
 mod sessions;
+#[cfg(feature = "client")]
+mod stranger;
 mod support;
 #[cfg(feature = "client")]
 mod talk;
@@ -36,4 +39,6 @@ mod tidy;
 #[cfg(feature = "client")]
 mod tls;
 mod transport;
+#[cfg(feature = "client")]
+mod vectors;
 mod wire;

@@ -1,6 +1,7 @@
 //! Logins, linked devices, revocation and expiry: who is let in, who is told what, and what chats show of it.
 
 use sealcast::protocol::account::LINKS_PATH;
+use sealcast::protocol::binary::Blob;
 use sealcast::protocol::certificate::{Revocation, Revoker, SignedRevocation};
 use sealcast::protocol::codec::Encoding;
 use sealcast::protocol::error::{CloseCode, ErrorCode, MissingReason};
@@ -58,6 +59,26 @@ async fn requests(pair: &mut Pair) -> Vec<Request> {
         Request::Keys(Keys { chat_id, key_ids: vec![KeyId::generate()] }),
         Request::AdvanceCursor(AdvanceCursor { chat_id, seq: Seq::saturating(1) }),
         Request::Ping(Nothing {}),
+        Request::UserEvents(frame::UserEvents {
+            users: vec![frame::ChainFrom { user_id: pair.bob.user_id, after: chain.place }],
+        }),
+        Request::SetLabel(frame::SetLabel { session_id: pair.ada.session_id, label: Some(Blob::from(vec![7; 40])) }),
+        Request::DeleteAccount(pair.ada.account_deletion(&chain)),
+        Request::FetchSettings(Nothing {}),
+        Request::SetAddPolicy(frame::SetAddPolicy { policy: frame::AddPolicy::Nobody }),
+        Request::SetBlock(frame::SetBlock { user_id: pair.bob.user_id, blocked: true }),
+        Request::Signal(pair.ada.signal(chat_id, key.announcement.announcement.key_id)),
+        Request::ListDeliveries(frame::ListDeliveries { chat_id }),
+        Request::RequestKeys(frame::RequestKeys { chat_id, key_ids: vec![KeyId::generate()] }),
+        Request::UploadCopies(frame::UploadCopies {
+            chat_id,
+            copies: vec![frame::FurtherCopy {
+                key_id: KeyId::generate(),
+                session_id: pair.bob.session_id,
+                key: copy_for(pair.bob.session_id).key,
+            }],
+        }),
+        Request::RefuseCopy(pair.ada.copy_refusal(chat_id, KeyId::generate())),
     ];
     let names: std::collections::BTreeSet<&str> = requests.iter().map(Request::name).collect();
     assert_eq!(names.len() + 1, Request::NAMES.len(), "a request is left out");

@@ -53,6 +53,8 @@ pub(crate) enum Taken {
     Member { actor: UserId, target: UserId, change: Change },
     /// A change of sessions that is now folded.
     Session { user_id: UserId, session_id: SessionId, is_in: bool },
+    /// The end of a member's account, which is now folded.
+    AccountDeleted { user_id: UserId, heir: Option<UserId> },
     /// An entry that does not verify and changed nothing.
     Refused(VerificationFailure),
 }
@@ -221,12 +223,14 @@ impl ChatLog {
             EntryBody::Membership(signed) if matches!(signed.change.change, Change::Remove | Change::Leave) => {
                 self.leaving(|_, user_id| user_id == signed.change.target.user_id)
             }
+            EntryBody::AccountDeleted(signed) => self.leaving(|_, user_id| user_id == signed.deletion.user_id),
             _ => Vec::new(),
         };
         let forked = match body {
             EntryBody::Membership(signed) => self.compare(entry.seq, &signed.change.seen).err(),
             _ => None,
         };
+        let owner_before = self.fold.membership().owner_id;
         if let Err(error) = self.fold.apply(entry.seq, entry.created_at, body) {
             return Taken::Refused(VerificationFailure::Fold(error));
         }
@@ -256,6 +260,11 @@ impl ChatLog {
                 session_id: out.session_id(),
                 is_in: false,
             },
+            EntryBody::AccountDeleted(signed) => {
+                let owner_id = self.fold.membership().owner_id;
+                let heir = (owner_id != owner_before).then_some(owner_id);
+                Taken::AccountDeleted { user_id: signed.deletion.user_id, heir }
+            }
             EntryBody::Message(_) => Taken::Refused(VerificationFailure::Fold(FoldError::NotFounded)),
         }
     }

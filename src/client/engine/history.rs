@@ -206,7 +206,7 @@ impl History {
                 Err(failure) => result.alarms.push(alarm(Some(message.sender_session_id), failure)),
             },
             Taken::Refused(failure) => result.alarms.push(alarm(None, failure)),
-            Taken::Duplicate | Taken::Member { .. } | Taken::Session { .. } => {}
+            Taken::Duplicate | Taken::Member { .. } | Taken::Session { .. } | Taken::AccountDeleted { .. } => {}
         }
     }
 }
