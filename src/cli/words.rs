@@ -29,6 +29,9 @@ pub(super) const fn of_code(code: ErrorCode) -> &'static str {
         ErrorCode::CannotManage => "you may not add or remove members of this chat",
         ErrorCode::NotOwner => "only the owner of the chat may do this, and nobody to the owner",
         ErrorCode::OwnerMustTransfer => "the owner cannot leave the chat",
+        ErrorCode::NotAllowedToAdd => "the user does not let you add them",
+        ErrorCode::NotKeyHolder => "this device does not hold the key that it was to hand on",
+        ErrorCode::HistoryNotAllowed => "the member may not read what was said before they came",
         ErrorCode::AlreadyMember => "the user is a member already",
         ErrorCode::NotMember => "the user is not a member",
         ErrorCode::CopiesMissing

@@ -243,7 +243,7 @@ async fn errors_say_what_happened_and_what_to_do_next() {
     says(ada.fails(&["chat", "show", nowhere]).await, "no such chat", "see `chat list`");
     says(ada.fails(&["chat", "add", &chat, "carol"]).await, "no user of that name", "check the name");
     says(ada.fails(&["chat", "add", &chat, "bob"]).await, "a member already", "see `chat show`");
-    says(ada.fails(&["chat", "leave", &chat]).await, "the owner cannot leave", "delete the chat");
+    says(ada.fails(&["chat", "leave", &chat]).await, "the owner cannot leave", "`chat transfer`");
     says(bob.fails(&["chat", "delete", &chat]).await, "only the owner", "see `chat show`");
     says(bob.fails(&["chat", "remove", &chat, "ada"]).await, "may not add or remove", "see `chat show`");
     says(ada.fails(&["session", "approve", "1234"]).await, "code", "as `session link` printed it");

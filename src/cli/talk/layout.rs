@@ -10,7 +10,7 @@ use crate::cli::clock::Clock;
 use crate::cli::paint::hue;
 use crate::client::Body;
 use crate::protocol::ids::{MessageId, Timestamp, UserId};
-use crate::protocol::membership::Change;
+use crate::protocol::membership::{Change, HistoryPolicy};
 
 /// Columns that a name takes at most.
 const NAME_COLUMNS_MAX: usize = 16;
@@ -328,6 +328,17 @@ pub(super) fn changed(actor: &str, target: &str, change: &Change) -> String {
             };
             format!("{actor} added {target}{rights}")
         }
+        Change::SetRights { can_write, can_manage } => {
+            let writes = if *can_write { "may write" } else { "may read only" };
+            let manages = if *can_manage { "and may add and remove" } else { "and may not add or remove" };
+            format!("{actor} changed what {target} may do: {target} {writes}, {manages}")
+        }
+        Change::Transfer => format!("{actor} made {target} the owner"),
+        Change::Rekey => format!("{actor} made all keys new"),
+        Change::SetHistory { policy } => match policy {
+            HistoryPolicy::FromJoin => format!("{actor} changed it: who joins reads what comes afterwards"),
+            HistoryPolicy::Shared => format!("{actor} changed it: who joins reads everything from here on"),
+        },
         Change::Remove => format!("{actor} removed {target}"),
         Change::Leave => format!("{target} left"),
         Change::Delete => format!("{actor} ended this chat"),
