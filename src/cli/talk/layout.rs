@@ -10,7 +10,7 @@ use crate::cli::clock::Clock;
 use crate::cli::paint::hue;
 use crate::client::Body;
 use crate::protocol::ids::{MessageId, Timestamp, UserId};
-use crate::protocol::membership::Change;
+use crate::protocol::membership::{Change, HistoryPolicy};
 
 /// Columns that a name takes at most.
 const NAME_COLUMNS_MAX: usize = 16;
@@ -324,6 +324,23 @@ pub(super) fn changed(actor: &str, target: &str, change: &Change) -> String {
         }
         Change::Remove => format!("{actor} removed {target}"),
         Change::Leave => format!("{target} left"),
+        Change::SetRights { can_write, can_manage } => {
+            let rights = match (can_write, can_manage) {
+                (true, false) => "write",
+                (true, true) => "write, add and remove",
+                (false, true) => "add and remove, and not write",
+                (false, false) => "read only",
+            };
+            format!("{actor} let {target} {rights}")
+        }
+        Change::Transfer => format!("{actor} gave this chat to {target}"),
+        Change::Rekey => format!("{actor} made all keys of this chat new"),
+        Change::SetHistory { policy: HistoryPolicy::FromJoin } => {
+            format!("{actor} let newcomers read from their joining on")
+        }
+        Change::SetHistory { policy: HistoryPolicy::Shared } => {
+            format!("{actor} let newcomers read what is written from now on")
+        }
         Change::Delete => format!("{actor} ended this chat"),
     }
 }
