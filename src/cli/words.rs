@@ -29,9 +29,9 @@ pub(super) const fn of_code(code: ErrorCode) -> &'static str {
         ErrorCode::CannotManage => "you may not add or remove members of this chat",
         ErrorCode::NotOwner => "only the owner of the chat may do this, and nobody to the owner",
         ErrorCode::OwnerMustTransfer => "the owner cannot leave the chat",
-        ErrorCode::NotAllowedToAdd => "the user does not let you add them",
-        ErrorCode::NotKeyHolder => "this device does not hold the key that it was to hand on",
-        ErrorCode::HistoryNotAllowed => "the member may not read what was said before they came",
+        ErrorCode::NotAllowedToAdd => "the user does not want to be added by you",
+        ErrorCode::NotKeyHolder => "this device does not hold that key",
+        ErrorCode::HistoryNotAllowed => "they may not read what was before",
         ErrorCode::AlreadyMember => "the user is a member already",
         ErrorCode::NotMember => "the user is not a member",
         ErrorCode::CopiesMissing

@@ -328,19 +328,25 @@ pub(super) fn changed(actor: &str, target: &str, change: &Change) -> String {
             };
             format!("{actor} added {target}{rights}")
         }
-        Change::SetRights { can_write, can_manage } => {
-            let writes = if *can_write { "may write" } else { "may read only" };
-            let manages = if *can_manage { "and may add and remove" } else { "and may not add or remove" };
-            format!("{actor} changed what {target} may do: {target} {writes}, {manages}")
-        }
-        Change::Transfer => format!("{actor} made {target} the owner"),
-        Change::Rekey => format!("{actor} made all keys new"),
-        Change::SetHistory { policy } => match policy {
-            HistoryPolicy::FromJoin => format!("{actor} changed it: who joins reads what comes afterwards"),
-            HistoryPolicy::Shared => format!("{actor} changed it: who joins reads everything from here on"),
-        },
         Change::Remove => format!("{actor} removed {target}"),
         Change::Leave => format!("{target} left"),
+        Change::SetRights { can_write, can_manage } => {
+            let rights = match (can_write, can_manage) {
+                (true, false) => "write",
+                (true, true) => "write, add and remove",
+                (false, true) => "add and remove, and not write",
+                (false, false) => "read only",
+            };
+            format!("{actor} let {target} {rights}")
+        }
+        Change::Transfer => format!("{actor} gave this chat to {target}"),
+        Change::Rekey => format!("{actor} made all keys of this chat new"),
+        Change::SetHistory { policy: HistoryPolicy::FromJoin } => {
+            format!("{actor} let newcomers read from their joining on")
+        }
+        Change::SetHistory { policy: HistoryPolicy::Shared } => {
+            format!("{actor} let newcomers read what is written from now on")
+        }
         Change::Delete => format!("{actor} ended this chat"),
     }
 }
