@@ -21,12 +21,17 @@
 
 mod attacks;
 mod codes;
+mod deliveries;
 mod embedded;
+#[cfg(feature = "client")]
+mod healing;
+mod labels;
 mod limits;
 mod membership;
 mod messages;
 mod operations;
 mod sessions;
+mod signals;
 mod support;
 #[cfg(feature = "client")]
 mod terminal;
