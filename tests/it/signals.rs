@@ -221,13 +221,13 @@ async fn a_signal_that_nobody_hears_loads_no_chat() {
     let mut pair = Pair::start_on(database, settings).await;
     let key = begin(&mut pair).await;
     pair.broker.kill_and_restart().await;
+    let eve = Device::register(&pair.broker, "eve").await;
+    let mut eve_socket = eve.connect_live(&pair.broker).await;
+    assert_eq!(pass(&mut eve_socket, &eve.signal(pair.chat_id, id_of(&key))).await, Err(ErrorCode::UnknownChat));
     let mut ada_socket = pair.ada.connect_live(&pair.broker).await;
     let seq = view(&mut ada_socket, pair.chat_id).await.seen.seq;
     let signal = pair.ada.signal(pair.chat_id, id_of(&key));
     assert_eq!(pass(&mut ada_socket, &signal).await, Ok(()));
-    let eve = Device::register(&pair.broker, "eve").await;
-    let mut eve_socket = eve.connect_live(&pair.broker).await;
-    assert_eq!(pass(&mut eve_socket, &eve.signal(pair.chat_id, id_of(&key))).await, Err(ErrorCode::UnknownChat));
     assert_eq!(pair.broker.metric("sealcast_chats_loaded", "").await, 0.0);
     // Bob is live in the chat, which is loaded for him alone.
     let mut bob_socket = pair.bob.connect(&pair.broker).await;

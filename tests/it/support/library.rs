@@ -11,6 +11,8 @@ use super::{eventually, within};
 pub fn config() -> ClientConfig {
     let mut config = ClientConfig::new(Connector::new(None).unwrap());
     config.upkeep_interval = Duration::from_millis(20);
+    // What holds answers up on purpose is not to cut the connection too.
+    config.request_timeout = Duration::from_secs(120);
     config
 }
 
