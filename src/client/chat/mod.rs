@@ -20,3 +20,5 @@ mod fake;
 mod log_tests;
 #[cfg(test)]
 mod outbox_tests;
+#[cfg(test)]
+mod signals_tests;
