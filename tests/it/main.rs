@@ -19,6 +19,7 @@
     reason = "a test fails by panicking, and is read by its name"
 )]
 
+mod accounts;
 mod attacks;
 mod codes;
 mod embedded;
@@ -26,6 +27,7 @@ mod limits;
 mod membership;
 mod messages;
 mod operations;
+mod rights;
 mod sessions;
 mod support;
 #[cfg(feature = "client")]

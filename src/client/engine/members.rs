@@ -23,7 +23,9 @@ use crate::protocol::ids::{ChangeNo, ChatId, InfoKeyId, Seq};
 use crate::protocol::keys::InfoKeyWrap;
 use crate::protocol::limits::{INFO_KEY_WRAPS_MAX, NAME_BYTES_MAX};
 use crate::protocol::log::log_start;
-use crate::protocol::membership::{Change, HistoryPolicy, MembershipChange, MembershipError, SignedChange, Target, chain_start};
+use crate::protocol::membership::{
+    Change, HistoryPolicy, MembershipChange, MembershipError, SignedChange, Target, chain_start,
+};
 use crate::protocol::username::Username;
 
 /// How often a change is made again because others were faster.
