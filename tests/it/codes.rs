@@ -44,6 +44,7 @@ const COVERED: &[(ErrorCode, &str)] = &[
     (ErrorCode::CannotManage, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::NotOwner, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::OwnerMustTransfer, "membership::z3_z4_z5_rights_are_enforced"),
+    (ErrorCode::NotAllowedToAdd, "accounts::who_may_add_a_user_is_the_users_own_setting"),
     (ErrorCode::AlreadyMember, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::NotMember, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::CopiesMissing, "codes::details_of_copies_and_rosters"),
@@ -69,6 +70,7 @@ const NOT_GIVEN: &[(ErrorCode, &str)] = &[
 #[test]
 fn every_code_is_covered_or_not_given() {
     let sources = [
+        ("accounts", include_str!("accounts.rs")),
         ("attacks", include_str!("attacks.rs")),
         ("codes", include_str!("codes.rs")),
         ("limits", include_str!("limits.rs")),

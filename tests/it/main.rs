@@ -19,6 +19,7 @@
     reason = "a test fails by panicking, and is read by its name"
 )]
 
+mod accounts;
 mod attacks;
 mod codes;
 mod deliveries;
@@ -31,6 +32,7 @@ mod limits;
 mod membership;
 mod messages;
 mod operations;
+mod rights;
 mod sessions;
 #[cfg(feature = "client")]
 mod stranger;
