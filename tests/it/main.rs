@@ -26,6 +26,7 @@ mod limits;
 mod membership;
 mod messages;
 mod operations;
+mod revisions;
 mod sessions;
 mod support;
 #[cfg(feature = "client")]

@@ -5,6 +5,7 @@ pub mod chat;
 pub mod database;
 pub mod device;
 pub mod link;
+pub mod revisions;
 pub mod signed;
 
 use std::time::Duration;
