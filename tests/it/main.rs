@@ -21,11 +21,15 @@
 
 mod attacks;
 mod codes;
+#[cfg(feature = "client")]
+mod conversation;
 mod embedded;
 mod limits;
 mod membership;
 mod messages;
 mod operations;
+#[cfg(feature = "client")]
+mod reading;
 mod revisions;
 mod sessions;
 mod support;

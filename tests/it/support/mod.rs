@@ -4,6 +4,8 @@ pub mod broker;
 pub mod chat;
 pub mod database;
 pub mod device;
+#[cfg(feature = "client")]
+pub mod library;
 pub mod link;
 pub mod revisions;
 pub mod signed;
