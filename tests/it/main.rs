@@ -22,6 +22,8 @@
 mod accounts;
 mod attacks;
 mod codes;
+#[cfg(feature = "client")]
+mod conversation;
 mod deliveries;
 mod embedded;
 mod fetch;
@@ -32,11 +34,14 @@ mod limits;
 mod membership;
 mod messages;
 mod operations;
+#[cfg(feature = "client")]
+mod reading;
+mod revisions;
 mod rights;
 mod sessions;
+mod signals;
 #[cfg(feature = "client")]
 mod stranger;
-mod signals;
 mod support;
 #[cfg(feature = "client")]
 mod terminal;

@@ -9,6 +9,7 @@ pub mod library;
 pub mod link;
 #[cfg(feature = "client")]
 pub mod proxy;
+pub mod revisions;
 pub mod rights;
 pub mod signed;
 
