@@ -1,7 +1,7 @@
 //! Names what may fail to verify. Each is an alarm: somebody is wrong, or lies.
 
 use crate::protocol::fold::FoldError;
-use crate::protocol::ids::{Counter, Epoch, Seq, SessionId, UserId};
+use crate::protocol::ids::{Counter, Epoch, Revision, Seq, SessionId, UserId};
 
 /// What did not verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +48,26 @@ pub enum VerificationFailure {
     /// A message that was encrypted for other recipients than the log's.
     #[error("the message was encrypted for other recipients than the log's")]
     RosterHash,
+    /// A message, edit or deletion that is not of the form of one.
+    #[error("the revision, key or data is not of the form of a message, edit or deletion")]
+    Shape,
+    /// A revision that is not the one after the newest.
+    #[error("revision {found} of the message came where {expected} is next")]
+    Revision {
+        /// The next revision.
+        expected: Revision,
+        /// The revision that came.
+        found: Revision,
+    },
+    /// An edit or deletion of a message by somebody who may not change it.
+    #[error("the message is another user's")]
+    NotTheirs,
+    /// An edit or deletion of a message that was deleted.
+    #[error("the message was deleted before")]
+    AfterDeletion,
+    /// A message without its data, though nothing in the log says why.
+    #[error("the data of the message is withheld: no later revision says why it is gone")]
+    Withheld,
     /// The announcement of the message's key does not verify, or is another session's.
     #[error("the announcement of the sender key does not verify")]
     Announcement,

@@ -19,15 +19,27 @@
     reason = "a test fails by panicking, and is read by its name"
 )]
 
+mod accounts;
 mod attacks;
 mod codes;
+#[cfg(feature = "client")]
+mod conversation;
+mod deliveries;
 mod embedded;
 mod fetch;
+#[cfg(feature = "client")]
+mod healing;
+mod labels;
 mod limits;
 mod membership;
 mod messages;
 mod operations;
+#[cfg(feature = "client")]
+mod reading;
+mod revisions;
+mod rights;
 mod sessions;
+mod signals;
 #[cfg(feature = "client")]
 mod stranger;
 mod support;

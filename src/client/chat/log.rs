@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::messages::Messages;
 use super::received_keys::{ReceivedKeys, Use};
 use super::recent::Recent;
 use crate::client::body::Body;
@@ -16,7 +17,7 @@ use crate::crypto::message;
 use crate::protocol::binary::{Hash, SigningKey};
 use crate::protocol::envelope::{Envelope, MessageKind, Seen};
 use crate::protocol::fold::{ChatFold, FoldError};
-use crate::protocol::ids::{ChatId, Epoch, KeyId, MessageId, Seq, SessionId, UserId};
+use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, MessageId, Revision, Seq, SessionId, UserId};
 use crate::protocol::log::{EntryBody, LogEntry, SessionOut, log_hash, log_start};
 use crate::protocol::membership::Change;
 use crate::protocol::verify::Verifier;
@@ -34,6 +35,9 @@ pub(crate) struct ChatLog {
     seen: BTreeMap<SessionId, Seen>,
     /// Sessions that were recipients and are no longer: what they wrapped before stays theirs.
     departed: BTreeMap<SessionId, SigningKey>,
+    /// What edits and deletions are judged by.
+    #[serde(default)]
+    messages: Messages,
     /// The roster hash of a roster version.
     #[serde(skip)]
     roster: Option<(Seq, Hash)>,
@@ -62,7 +66,13 @@ pub(crate) enum Taken {
 /// A message as it came out.
 #[derive(Debug)]
 pub(crate) struct MessageTaken {
+    pub(crate) kind: MessageKind,
     pub(crate) message_id: MessageId,
+    pub(crate) revision: Revision,
+    /// The place of the message's first revision, if it is remembered.
+    pub(crate) first: Option<Seq>,
+    /// Whether the sender may delete what others wrote.
+    pub(crate) by_manager: bool,
     pub(crate) sender_id: UserId,
     pub(crate) sender_session_id: SessionId,
     pub(crate) content: Result<Content, VerificationFailure>,
@@ -74,8 +84,10 @@ pub(crate) enum Content {
     Body(Body),
     /// This session was no recipient.
     NotForUs,
-    /// A deletion, or data that is gone.
-    Gone,
+    /// Nothing any more: the message is deleted.
+    Deleted,
+    /// The data is gone; a later revision says why.
+    Purged,
 }
 
 impl ChatLog {
@@ -123,6 +135,7 @@ impl ChatLog {
             start_epoch,
             seen: BTreeMap::new(),
             departed: BTreeMap::new(),
+            messages: Messages::default(),
             roster: None,
             is_adrift: false,
         }
@@ -150,6 +163,16 @@ impl ChatLog {
     /// The log's hash at a place, while it is kept.
     pub(crate) fn hash_at(&self, seq: Seq) -> Option<Hash> {
         self.recent.get(seq)
+    }
+
+    /// What is remembered of the newest messages.
+    pub(crate) const fn messages(&self) -> &Messages {
+        &self.messages
+    }
+
+    /// Places whose data is gone though nothing in the log says why; see [`Messages::withheld`].
+    pub(crate) fn withheld(&mut self, up_to: Seq) -> Vec<Seq> {
+        self.messages.withheld(up_to)
     }
 
     /// The fold's roster hash.
@@ -276,11 +299,18 @@ impl ChatLog {
     }
 
     fn take_message(&mut self, seq: Seq, envelope: &Envelope, keys: &mut ReceivedKeys, me: &Me) -> MessageTaken {
+        let member = self.fold.membership().members.get(&envelope.sender_id);
+        let by_manager = member.is_some_and(|member| member.can_manage);
+        let content = self.judge_message(seq, envelope, keys, me, by_manager);
         MessageTaken {
+            kind: envelope.kind,
             message_id: envelope.message_id,
+            revision: envelope.revision,
+            first: self.messages.place_of(envelope.message_id),
+            by_manager,
             sender_id: envelope.sender_id,
             sender_session_id: envelope.sender_session_id,
-            content: self.judge_message(seq, envelope, keys, me),
+            content,
         }
     }
 
@@ -290,6 +320,7 @@ impl ChatLog {
         envelope: &Envelope,
         keys: &mut ReceivedKeys,
         me: &Me,
+        by_manager: bool,
     ) -> Result<Content, VerificationFailure> {
         let chat_id = self.fold.chat_id();
         let sender = envelope.sender_session_id;
@@ -314,6 +345,8 @@ impl ChatLog {
         if envelope.kind != MessageKind::Delete && !can_write {
             return Err(VerificationFailure::CannotWrite);
         }
+        check_shape(envelope)?;
+        self.messages.take(seq, envelope, by_manager)?;
         if envelope.roster_hash != self.roster_hash() {
             return Err(VerificationFailure::RosterHash);
         }
@@ -325,7 +358,9 @@ impl ChatLog {
         {
             return Err(VerificationFailure::Fork { seq: envelope.seen.seq });
         }
-        let (Some(used), Some(data)) = (used, &envelope.data) else { return Ok(Content::Gone) };
+        self.messages.verified(seq, envelope);
+        let Some(used) = used else { return Ok(Content::Deleted) };
+        let Some(data) = &envelope.data else { return Ok(Content::Purged) };
         if !self.fold.recipients().contains_key(&me.session_id) {
             return Ok(Content::NotForUs);
         }
@@ -353,4 +388,16 @@ impl ChatLog {
         }
         Ok(())
     }
+}
+
+/// Checks that a message is the first revision, that an edit or deletion is a later one, and that a deletion alone
+/// has neither key nor data: what the server checks too.
+fn check_shape(envelope: &Envelope) -> Result<(), VerificationFailure> {
+    let is_first = envelope.revision == Revision::default();
+    let is_deletion = envelope.kind == MessageKind::Delete;
+    let is_bare = envelope.key_id.is_none() && envelope.counter == Counter::default() && envelope.data.is_none();
+    let fits = is_first == (envelope.kind == MessageKind::Message)
+        && is_deletion == envelope.key_id.is_none()
+        && (!is_deletion || is_bare && envelope.purged.is_none());
+    if fits { Ok(()) } else { Err(VerificationFailure::Shape) }
 }

@@ -4,24 +4,23 @@
 use std::collections::BTreeMap;
 
 use super::log::ChatLog;
+use super::own_key::KeyLimits;
 use super::received_keys::{ReceivedKeys, Use};
 use super::state::Chat;
 use crate::client::error::UNSIGNED;
 use crate::client::failure::VerificationFailure;
 use crate::client::keyring::Me;
 use crate::client::signal::Signal;
-use crate::crypto::{SealError, signal};
+use crate::crypto::{SealError, Secret, signal};
 use crate::protocol::binary::Blob;
-use crate::protocol::ids::{ChatId, Counter, SignalId, Timestamp};
+use crate::protocol::ids::{Counter, SignalId, Timestamp};
 use crate::protocol::limits::{SIGNAL_AGE_MAX_S, SIGNAL_BYTES_MAX};
 use crate::protocol::signal::SignalEnvelope;
 use crate::protocol::verify::Verifier;
 
-use super::own_key::KeyLimits;
-
 /// Signals of one chat that are remembered so that a repeat shows. Each is forgotten when its age alone refuses it;
 /// what comes above the bound before that is dropped, for it could not be told from a repeat later.
-const HEARD_MAX: usize = 1_024;
+pub(super) const HEARD_MAX: usize = 1_024;
 
 const AGE_MAX_MICROS: u64 = SIGNAL_AGE_MAX_S * 1_000_000;
 
@@ -122,14 +121,9 @@ impl Chat {
 }
 
 /// Judges sender, signature and key, and gives the key's secret.
-fn judge(
-    log: &ChatLog,
-    keys: &ReceivedKeys,
-    envelope: &SignalEnvelope,
-    me: &Me,
-) -> Result<crate::crypto::Secret, Dropped> {
+fn judge(log: &ChatLog, keys: &ReceivedKeys, envelope: &SignalEnvelope, me: &Me) -> Result<Secret, Dropped> {
     let (fold, sender) = (log.fold(), envelope.sender_session_id);
-    let chat_id: ChatId = fold.chat_id();
+    let chat_id = fold.chat_id();
     let session = fold.recipients().get(&sender).filter(|session| session.user_id == envelope.sender_id);
     let can_write = fold.membership().members.get(&envelope.sender_id).is_some_and(|member| member.can_write);
     let session = session.filter(|_| can_write && sender != me.session_id).ok_or(Dropped::Sender)?;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::log::{ChatLog, MessageTaken, Taken};
 use super::outbox::Outbox;
+use super::reading::Reading;
 use super::received_keys::ReceivedKeys;
 use super::signals::Heard;
 use crate::client::failure::VerificationFailure;
@@ -28,6 +29,9 @@ pub(crate) struct Chat {
     pub(crate) outbox: Outbox,
     pub(crate) info_keys: BTreeMap<InfoKeyId, Secret>,
     pub(crate) title: Option<String>,
+    /// How far this user has read.
+    #[serde(default)]
+    pub(crate) reading: Reading,
     /// Log hashes that the server named when it took a message, for entries that have not come yet.
     #[serde(skip)]
     promised: BTreeMap<Seq, Hash>,
@@ -50,6 +54,7 @@ impl Chat {
             outbox: Outbox::default(),
             info_keys: BTreeMap::new(),
             title: None,
+            reading: Reading::default(),
             promised: BTreeMap::new(),
             told: Seq::default(),
             heard: Heard::default(),

@@ -165,8 +165,7 @@ async fn receive(
             ServerFrame::Key(key) => shared.on_key(wire, key.chat_id, key.key),
             ServerFrame::Page(page) => shared.on_page(wire, page),
             ServerFrame::Live(_) => {
-                shared.lock().progress.is_pushed = true;
-                shared.judge_live();
+                shared.on_live();
             }
             ServerFrame::ChatDeleted(deleted) => shared.on_chat_deleted(&deleted),
             ServerFrame::ChatGone(gone) => shared.on_chat_gone(gone),

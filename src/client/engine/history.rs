@@ -6,25 +6,37 @@ use std::sync::Arc;
 use super::call::expect_reply;
 use super::fetch::{FoldError, fold_before};
 use super::state::Shared;
-use crate::client::chat::log::{ChatLog, Content, Taken};
+use crate::client::body::Body;
+use crate::client::chat::log::{ChatLog, Content, MessageTaken, Taken};
+use crate::client::chat::read_range::{Look, ReadRange};
 use crate::client::chat::received_keys::ReceivedKeys;
 use crate::client::error::ClientError;
-use crate::client::event::{Alarm, Message};
+use crate::client::event::{Alarm, Deletion, Message};
 use crate::client::failure::VerificationFailure;
 use crate::client::keyring::Me;
 use crate::client::net::wire::CallError;
 use crate::protocol::binary::Hash;
-use crate::protocol::envelope::Seen;
+use crate::protocol::envelope::{MessageKind, Seen};
 use crate::protocol::frame::{Direction, History as HistoryRequest, Page, Reply, Request};
-use crate::protocol::ids::{ChatId, Seq, Timestamp};
+use crate::protocol::ids::{ChatId, MessageId, Seq, SessionId, Timestamp};
 use crate::protocol::limits::PAGE_ENTRIES_MAX;
 use crate::protocol::log::{LogEntry, log_hash};
 
 /// A page of what this session may read.
 #[derive(Debug, Clone)]
 pub struct HistoryPage {
-    /// Messages that verified and were for this session, in order.
+    /// Messages that verified and were for this session, in order. Each is at the place of its first revision,
+    /// once, and says what the newest revision says of all that this reader has read in one piece; what is
+    /// deleted by then is left out.
     pub messages: Vec<Message>,
+    /// Messages of this page that were edited or deleted further on than this reader has read.
+    pub changed_later: Vec<MessageId>,
+    /// Edits in this page of messages whose place is on another page: for who reads forwards they replace what
+    /// was read before, for who reads backwards the message comes with this text. Seq and time are the edit's;
+    /// who shows one compares its sender with the message's.
+    pub edits: Vec<Message>,
+    /// Deletions in this page.
+    pub deletions: Vec<Deletion>,
     /// What did not verify.
     pub alarms: Vec<Alarm>,
     /// The range covered is above this seq …
@@ -44,6 +56,7 @@ pub struct History {
     replay: Option<Replay>,
     /// First entries of pages whose hash before was not known, by seq: a page that ends before one is compared.
     links: BTreeMap<Seq, Link>,
+    range: ReadRange,
 }
 
 #[derive(Debug)]
@@ -62,7 +75,7 @@ struct Link {
 impl History {
     pub(crate) fn new(shared: Arc<Shared>, chat_id: ChatId) -> Result<Self, ClientError> {
         let start = shared.lock().chats.get(&chat_id).ok_or(ClientError::UnknownChat)?.log.start();
-        Ok(Self { shared, chat_id, start, replay: None, links: BTreeMap::new() })
+        Ok(Self { shared, chat_id, start, replay: None, links: BTreeMap::new(), range: ReadRange::default() })
     }
 
     /// The seq after which this session's own log begins: reading from here on is verified without a gap.
@@ -106,8 +119,19 @@ impl History {
         if !is_asked {
             return Err(ClientError::UnexpectedAnswer);
         }
-        let mut result = HistoryPage { messages: Vec::new(), alarms: Vec::new(), after, up_to, more };
+        let mut result = HistoryPage {
+            messages: Vec::new(),
+            changed_later: Vec::new(),
+            edits: Vec::new(),
+            deletions: Vec::new(),
+            alarms: Vec::new(),
+            after,
+            up_to,
+            more,
+        };
+        self.range.cover(after, up_to);
         if page.entries.is_empty() {
+            self.judge_withheld(direction, &mut result);
             return Ok(result);
         }
         let me = self.shared.lock().account.me.clone();
@@ -122,7 +146,16 @@ impl History {
             self.shared.alarm(Some(self.chat_id), None, failure);
             return Err(ClientError::Verification(failure));
         }
+        self.judge_withheld(direction, &mut result);
         Ok(result)
+    }
+
+    /// At the end of the log nothing can follow any more that says why data is gone.
+    fn judge_withheld(&mut self, direction: Direction, result: &mut HistoryPage) {
+        if direction == Direction::After && !result.more {
+            let withheld = self.range.withheld();
+            result.alarms.extend(withheld.into_iter().map(|seq| self.alarm(seq, None, VerificationFailure::Withheld)));
+        }
     }
 
     async fn replay_from(&self, after: Seq, page: &Page) -> Result<Replay, ClientError> {
@@ -167,9 +200,19 @@ impl History {
             let link = Link { created_at: first.created_at, digest, log_hash: first.log_hash };
             self.links.insert(first.seq, link);
         }
+        let mut messages = Vec::new();
         for entry in &page.entries {
-            let taken = replay.log.take(entry, &mut replay.keys, me)?;
-            self.report(entry, taken, result);
+            match replay.log.take(entry, &mut replay.keys, me)? {
+                Taken::Message(message) => {
+                    self.range.take(entry.seq, &message);
+                    messages.push((entry, message));
+                }
+                Taken::Refused(failure) => result.alarms.push(self.alarm(entry.seq, None, failure)),
+                Taken::Duplicate | Taken::Member { .. } | Taken::Session { .. } | Taken::AccountDeleted { .. } => {}
+            }
+        }
+        for (entry, message) in messages {
+            self.report(entry, message, page, result);
         }
         let head = replay.log.head();
         if head.seq != page.up_to {
@@ -188,25 +231,48 @@ impl History {
         Ok(())
     }
 
-    fn report(&self, entry: &LogEntry, taken: Taken, result: &mut HistoryPage) {
-        let alarm =
-            |session_id, failure| Alarm { chat_id: Some(self.chat_id), seq: Some(entry.seq), session_id, failure };
-        match taken {
-            Taken::Message(message) => match message.content {
-                Ok(Content::Body(body)) => result.messages.push(Message {
-                    chat_id: self.chat_id,
-                    seq: entry.seq,
-                    created_at: entry.created_at,
-                    message_id: message.message_id,
-                    sender_id: message.sender_id,
-                    sender_session_id: message.sender_session_id,
-                    body,
-                }),
-                Ok(Content::NotForUs | Content::Gone) => {}
-                Err(failure) => result.alarms.push(alarm(Some(message.sender_session_id), failure)),
+    const fn alarm(&self, seq: Seq, session_id: Option<SessionId>, failure: VerificationFailure) -> Alarm {
+        Alarm { chat_id: Some(self.chat_id), seq: Some(seq), session_id, failure }
+    }
+
+    fn report(&self, entry: &LogEntry, taken: MessageTaken, page: &Page, result: &mut HistoryPage) {
+        let seq = entry.seq;
+        let says = |body: Body, revision, sender_session_id| Message {
+            chat_id: self.chat_id,
+            seq,
+            created_at: entry.created_at,
+            message_id: taken.message_id,
+            revision,
+            sender_id: taken.sender_id,
+            sender_session_id,
+            body,
+        };
+        let content = match &taken.content {
+            Ok(content) => content,
+            Err(failure) => {
+                return result.alarms.push(self.alarm(seq, Some(taken.sender_session_id), *failure));
+            }
+        };
+        match (taken.kind, content) {
+            (MessageKind::Message, _) => match self.range.look(&taken) {
+                Look::Says { body, revision, session_id } => result.messages.push(says(body, revision, session_id)),
+                Look::ChangedLater => result.changed_later.push(taken.message_id),
+                Look::Nothing => {}
+                Look::Refused(failure) => result.alarms.push(self.alarm(seq, None, failure)),
             },
-            Taken::Refused(failure) => result.alarms.push(alarm(None, failure)),
-            Taken::Duplicate | Taken::Member { .. } | Taken::Session { .. } | Taken::AccountDeleted { .. } => {}
+            (MessageKind::Edit, Content::Body(body)) if taken.first.is_none_or(|first| first <= page.after) => {
+                result.edits.push(says(body.clone(), taken.revision, taken.sender_session_id));
+            }
+            (MessageKind::Delete, _) => result.deletions.push(Deletion {
+                chat_id: self.chat_id,
+                seq,
+                created_at: entry.created_at,
+                message_id: taken.message_id,
+                user_id: taken.sender_id,
+                session_id: taken.sender_session_id,
+                by_manager: taken.by_manager,
+            }),
+            (MessageKind::Edit, _) => {}
         }
     }
 }

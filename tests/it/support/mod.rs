@@ -4,7 +4,13 @@ pub mod broker;
 pub mod chat;
 pub mod database;
 pub mod device;
+#[cfg(feature = "client")]
+pub mod library;
 pub mod link;
+#[cfg(feature = "client")]
+pub mod proxy;
+pub mod revisions;
+pub mod rights;
 pub mod signed;
 
 use std::time::Duration;
