@@ -13,7 +13,7 @@ use super::view;
 use crate::cli::clock::Clock;
 use crate::client::{Alarm, Body, ChatMember, Event, HistoryPage, Message, SendError, Sent, VerificationFailure};
 use crate::protocol::error::ErrorCode;
-use crate::protocol::ids::{ChatId, MessageId, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::ids::{ChatId, MessageId, Revision, Seq, SessionId, Timestamp, UserId};
 
 const NOW: Timestamp = Timestamp::saturating(1_795_307_846_000_000);
 
@@ -62,6 +62,7 @@ impl Stage {
             seq: Seq::saturating(seq),
             created_at: NOW,
             message_id: MessageId::generate(),
+            revision: Revision::default(),
             sender_id: self.bob,
             sender_session_id: SessionId::generate(),
             body: Body::text(text),
@@ -75,6 +76,9 @@ impl Stage {
     fn page(&self, from: u64, to: u64, more: bool) -> HistoryPage {
         HistoryPage {
             messages: (from..=to).map(|seq| self.message(seq, &format!("text {seq}"))).collect(),
+            changed_later: Vec::new(),
+            edits: Vec::new(),
+            deletions: Vec::new(),
             alarms: Vec::new(),
             after: Seq::saturating(from - 1),
             up_to: Seq::saturating(to),
@@ -151,7 +155,7 @@ fn a_message_that_failed_says_why_and_is_sent_again() {
     assert_ne!(again, message_id, "a message that was refused is another one the next time");
     assert!(!stage.shows("fails"));
     let (chat_id, error) = (stage.chat, SendError::Refused { code: ErrorCode::CannotWrite });
-    stage.event(Event::SendFailed { chat_id, message_id: again, error });
+    stage.event(Event::SendFailed { chat_id, message_id: again, revision: Revision::default(), error });
     assert!(stage.shows("fails ada hello"));
     assert_eq!(stage.enter("/retry").len(), 1);
     stage.put(Input::Sent { message_id: again, result: Err("late".into()) });
