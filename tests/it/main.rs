@@ -23,6 +23,8 @@ mod accounts;
 mod attacks;
 mod codes;
 #[cfg(feature = "client")]
+mod commands;
+#[cfg(feature = "client")]
 mod conversation;
 mod deliveries;
 mod embedded;
