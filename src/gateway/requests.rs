@@ -167,9 +167,9 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             broker.store.set_block(who, set.user_id, set.blocked).await?;
             Ok(Reply::Done(Nothing {}))
         }),
-        Request::SetLabel(_)
-        | Request::Signal(_)
-        | Request::ListDeliveries(_) => responder.refuse(Refusal::new(ErrorCode::UnknownFrame, "no such request")),
+        Request::SetLabel(_) | Request::Signal(_) | Request::ListDeliveries(_) => {
+            responder.refuse(Refusal::new(ErrorCode::UnknownFrame, "no such request"))
+        }
         // The session actor answers logins itself.
         Request::Authenticate(_) => {
             responder.refuse(Refusal::new(ErrorCode::Unauthenticated, "one login on one connection"))

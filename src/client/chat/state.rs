@@ -1,23 +1,57 @@
 //! Everything of one chat that a profile keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::log::{ChatLog, MessageTaken, Taken};
+use super::log::{self, ChatLog, Content, MessageTaken, Taken};
 use super::outbox::Outbox;
 use super::received_keys::ReceivedKeys;
 use crate::client::failure::VerificationFailure;
 use crate::client::keyring::{Anchor, Me};
 use crate::crypto::{Secret, name, wrap};
-use crate::protocol::binary::Hash;
+use crate::protocol::binary::{Blob, Hash};
+use crate::protocol::envelope::Envelope;
 use crate::protocol::frame::{ChatInfo, SendOk};
-use crate::protocol::ids::{InfoKeyId, Seq};
+use crate::protocol::ids::{InfoKeyId, KeyId, Seq, Timestamp};
 use crate::protocol::log::{EntryBody, LogEntry};
 use crate::protocol::verify::Verifier;
 
 /// Results of sends that wait for their entry to be compared with, at most.
 const PROMISED_MAX: usize = 1_024;
+
+/// Keys that are asked for in one chat, at most: the server bounds what a session may have asked for.
+const ASKED_MAX: usize = 1_000;
+
+/// Bytes of messages that wait for their keys, at most; the oldest go first, and are read from the log again.
+const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Messages that wait for their keys.
+#[derive(Debug, Clone, Default)]
+struct Waiting {
+    messages: VecDeque<(Seq, Timestamp, Envelope)>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn put(&mut self, seq: Seq, created_at: Timestamp, envelope: &Envelope) {
+        if envelope.data.is_none() {
+            return;
+        }
+        self.bytes += Self::size(envelope);
+        self.messages.push_back((seq, created_at, envelope.clone()));
+        while self.bytes > WAITING_BYTES_MAX
+            && let Some((_, _, oldest)) = self.messages.pop_front()
+        {
+            self.bytes = self.bytes.saturating_sub(Self::size(&oldest));
+        }
+    }
+
+    /// A message's share of the bound, with what surrounds its data.
+    fn size(envelope: &Envelope) -> usize {
+        envelope.data.as_ref().map_or(0, Blob::len) + 512
+    }
+}
 
 /// One chat.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +67,12 @@ pub(crate) struct Chat {
     /// The cursor that the server was told.
     #[serde(skip)]
     pub(crate) told: Seq,
+    /// Messages that could not be opened for want of a copy, in order of their seq.
+    #[serde(skip)]
+    waiting: Waiting,
+    /// Keys that were asked for.
+    #[serde(skip)]
+    pub(crate) asked: BTreeSet<KeyId>,
 }
 
 impl Chat {
@@ -45,6 +85,8 @@ impl Chat {
             title: None,
             promised: BTreeMap::new(),
             told: Seq::default(),
+            waiting: Waiting::default(),
+            asked: BTreeSet::new(),
         }
     }
 
@@ -62,7 +104,55 @@ impl Chat {
         {
             return Ok(Taken::Refused(VerificationFailure::Fork { seq: entry.seq }));
         }
+        if let (Taken::Message(message), EntryBody::Message(envelope)) = (&taken, &entry.body) {
+            let is_locked = matches!(
+                message.content,
+                Ok(Content::NotForUs) | Err(VerificationFailure::NoCopy | VerificationFailure::BadCopy)
+            );
+            if is_locked {
+                self.waiting.put(entry.seq, entry.created_at, envelope);
+            }
+        }
         Ok(taken)
+    }
+
+    /// Opens messages whose keys have come since: those that verified, each with its place and time.
+    pub(crate) fn open_waiting(&mut self, me: &Me) -> Vec<(Seq, Timestamp, MessageTaken)> {
+        let mut opened = Vec::new();
+        if !self.keys.take_news() || self.waiting.messages.is_empty() {
+            return opened;
+        }
+        let chat_id = self.log.fold().chat_id();
+        let keys = &mut self.keys;
+        self.waiting.messages.retain(|(seq, created_at, envelope)| {
+            let (Some(key_id), Some(data)) = (envelope.key_id, &envelope.data) else { return false };
+            if !keys.has_copy(key_id) {
+                return true;
+            }
+            let Ok(secret) = keys.secret(chat_id, key_id, me) else { return true };
+            let content = log::open(chat_id, envelope, key_id, &secret, data);
+            let taken = MessageTaken {
+                message_id: envelope.message_id,
+                sender_id: envelope.sender_id,
+                sender_session_id: envelope.sender_session_id,
+                content,
+            };
+            opened.push((*seq, *created_at, taken));
+            false
+        });
+        self.waiting.bytes = self.waiting.messages.iter().map(|(_, _, envelope)| Waiting::size(envelope)).sum();
+        opened
+    }
+
+    /// Of some keys those that were not asked for before: from now on they were.
+    pub(crate) fn ask(&mut self, key_ids: impl IntoIterator<Item = KeyId>) -> Vec<KeyId> {
+        let mut new = Vec::new();
+        for key_id in key_ids {
+            if self.asked.len() < ASKED_MAX && self.asked.insert(key_id) {
+                new.push(key_id);
+            }
+        }
+        new
     }
 
     /// Whether this entry is a message of this very session that verified.

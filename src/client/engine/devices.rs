@@ -147,12 +147,14 @@ impl State {
             hash: certificate.chain_hash(),
             anchors,
             pins: account.pins.clone(),
+            chain_heads: account.chain_heads.clone(),
         };
         let limit = HANDOVER_BYTES_MAX - HANDOVER_SPARE_BYTES;
         let mut bytes = encode(&content)?;
         if bytes.len() > limit {
             // The new session then pins anew, on first use.
             content.pins.clear();
+            content.chain_heads.clear();
             bytes = encode(&content)?;
         }
         if bytes.len() > limit {

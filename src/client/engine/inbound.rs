@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::copies::{self, Errand};
 use super::fetch;
 use super::state::{Counts, Inbox, Shared, State, Status};
-use crate::client::chat::log::{ChatLog, Content, Taken};
+use crate::client::chat::log::{ChatLog, Content, MessageTaken, Taken};
 use crate::client::chat::state::{Chat, is_own_joining};
 use crate::client::event::{Alarm, Event, Message};
 use crate::client::failure::VerificationFailure;
@@ -13,7 +14,7 @@ use crate::client::handle::Sent;
 use crate::client::net::wire::Wire;
 use crate::protocol::fold::FoldError;
 use crate::protocol::frame::{ChatDeleted, OwnKey, Page};
-use crate::protocol::ids::{ChatId, KeyId, Seq};
+use crate::protocol::ids::{ChatId, KeyId, Seq, Timestamp};
 use crate::protocol::log::{EntryBody, LogEntry};
 use crate::protocol::membership::Change;
 use crate::protocol::verify::Verifier;
@@ -65,7 +66,18 @@ impl Shared {
 
     /// A key; it comes before the first entry that needs it.
     pub(crate) fn on_key(self: &Arc<Self>, wire: &Wire, chat_id: ChatId, key: OwnKey) {
-        self.advance(wire, chat_id, |inbox, chat| offer(inbox, chat, vec![key]));
+        let key_id = key.announcement.announcement.key_id;
+        let mut was_asked = false;
+        self.advance(wire, chat_id, |inbox, chat| {
+            was_asked = key.key.is_some() && chat.as_ref().is_some_and(|chat| chat.asked.contains(&key_id));
+            offer(inbox, chat, vec![key]);
+        });
+        if was_asked {
+            if let Some(chat) = self.lock().chats.get_mut(&chat_id) {
+                chat.asked.remove(&key_id);
+            }
+            self.publish(vec![Event::KeyCame { chat_id, key_id }]);
+        }
     }
 
     /// A chat has ended. Its owner's signature is the proof; without it the chat stays, and is an alarm.
@@ -117,6 +129,7 @@ impl Shared {
             change(inboxes.entry(chat_id).or_default(), chats.get_mut(&chat_id));
             let mut events = Vec::new();
             let need = state.drain(chat_id, &mut events);
+            state.open_late(chat_id, &mut events);
             for event in &events {
                 if matches!(event, Event::Message(_)) {
                     Counts::add(&self.counts.messages_received);
@@ -130,6 +143,7 @@ impl Shared {
         if let Some(need) = need {
             fetch::start(self, wire, chat_id, need);
         }
+        copies::start(self);
         self.notify_moved();
         self.judge_live();
     }
@@ -287,9 +301,17 @@ impl State {
                 events.push(Event::AccountDeleted { chat_id, seq, user_id, heir });
             }
             Taken::Session { user_id, session_id, is_in } => {
+                if let Err(failure) = self.claim(chat_id, &entry.body) {
+                    events.push(alarm(chat_id, Some(seq), failure));
+                }
+                let me = &self.account.me;
+                if is_in && user_id == me.user_id && session_id != me.session_id {
+                    self.errands.push(Errand::Welcome { chat_id, session_id });
+                }
                 events.push(Event::SessionChanged { chat_id, seq, user_id, session_id, is_in });
             }
-            Taken::Member { actor, target, change } => {
+            Taken::Member { actor, target, change, fork } => {
+                events.extend(fork.map(|failure| alarm(chat_id, Some(seq), failure)));
                 let is_gone = target == self.account.me.user_id && matches!(change, Change::Remove | Change::Leave);
                 if let (Change::Add { .. }, EntryBody::Membership(signed)) = (&change, &entry.body) {
                     match self.account.pin(target, &signed.change.target.identity_key, None) {
@@ -309,6 +331,11 @@ impl State {
                 }
             }
             Taken::Message(message) => {
+                let lacking = match (&message.content, &entry.body) {
+                    (Err(VerificationFailure::NoCopy), EntryBody::Message(envelope)) => envelope.key_id,
+                    _ => None,
+                };
+                self.lack(chat_id, lacking);
                 if let EntryBody::Message(envelope) = &entry.body
                     && Chat::is_own(&message, &self.account.me)
                     && let Some(chat) = self.chats.get_mut(&chat_id)
@@ -317,26 +344,47 @@ impl State {
                     let sent = Sent { message_id: message.message_id, seq, created_at: entry.created_at };
                     events.extend(self.settle(chat_id, message.message_id, Ok(sent)));
                 }
-                match message.content {
-                    Ok(Content::Body(body)) => events.push(Event::Message(Message {
-                        chat_id,
-                        seq,
-                        created_at: entry.created_at,
-                        message_id: message.message_id,
-                        sender_id: message.sender_id,
-                        sender_session_id: message.sender_session_id,
-                        body,
-                    })),
-                    Ok(Content::NotForUs | Content::Gone) => {}
-                    Err(failure) => events.push(Event::Alarm(Alarm {
-                        chat_id: Some(chat_id),
-                        seq: Some(seq),
-                        session_id: Some(message.sender_session_id),
-                        failure,
-                    })),
-                }
+                events.extend(of_message(chat_id, seq, entry.created_at, message));
             }
         }
+    }
+
+    /// Asks for keys without which messages cannot be opened, each once.
+    pub(crate) fn lack(&mut self, chat_id: ChatId, key_ids: impl IntoIterator<Item = KeyId>) {
+        let Some(chat) = self.chats.get_mut(&chat_id) else { return };
+        let key_ids = chat.ask(key_ids);
+        if !key_ids.is_empty() {
+            self.errands.push(Errand::Ask { chat_id, key_ids });
+        }
+    }
+
+    /// Opens what waited for a key that has come, and puts down what is to be said of bad copies.
+    fn open_late(&mut self, chat_id: ChatId, events: &mut Vec<Event>) {
+        let State { chats, account, errands, .. } = self;
+        let Some(chat) = chats.get_mut(&chat_id) else { return };
+        for (seq, created_at, message) in chat.open_waiting(&account.me) {
+            events.extend(of_message(chat_id, seq, created_at, message));
+        }
+        for refusal in chat.keys.take_refusals(&account.me) {
+            errands.push(Errand::Refuse { chat_id, refusal });
+        }
+    }
+}
+
+/// What a message's user is told.
+fn of_message(chat_id: ChatId, seq: Seq, created_at: Timestamp, message: MessageTaken) -> Option<Event> {
+    let MessageTaken { message_id, sender_id, sender_session_id, content } = message;
+    match content {
+        Ok(Content::Body(body)) => {
+            Some(Event::Message(Message { chat_id, seq, created_at, message_id, sender_id, sender_session_id, body }))
+        }
+        Ok(Content::NotForUs | Content::Gone) => None,
+        Err(failure) => Some(Event::Alarm(Alarm {
+            chat_id: Some(chat_id),
+            seq: Some(seq),
+            session_id: Some(sender_session_id),
+            failure,
+        })),
     }
 }
 

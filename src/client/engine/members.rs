@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::expect_reply;
+use super::copies;
 use super::devices;
 use super::state::{Shared, State};
 use crate::client::chat::state::Chat;
@@ -23,7 +24,9 @@ use crate::protocol::ids::{ChangeNo, ChatId, InfoKeyId, Seq};
 use crate::protocol::keys::InfoKeyWrap;
 use crate::protocol::limits::{INFO_KEY_WRAPS_MAX, NAME_BYTES_MAX};
 use crate::protocol::log::log_start;
-use crate::protocol::membership::{Change, HistoryPolicy, MembershipChange, MembershipError, SignedChange, Target, chain_start};
+use crate::protocol::membership::{
+    Change, HistoryPolicy, MembershipChange, MembershipError, SignedChange, Target, chain_start,
+};
 use crate::protocol::username::Username;
 
 /// How often a change is made again because others were faster.
@@ -163,6 +166,7 @@ pub(crate) async fn add(
     );
     let seq = seq.await?;
     shared.folded(chat_id, seq).await?;
+    copies::share_history(shared, chat_id, user.user_id).await;
     Ok(seq)
 }
 

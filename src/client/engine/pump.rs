@@ -145,6 +145,9 @@ fn commit(shared: &Shared, chat_id: ChatId, message_id: MessageId, sent: &SendOk
             }
         }
         state.dirty_chats.insert(chat_id);
+        if !sent.refused.is_empty() {
+            events.push(Event::Unreadable { chat_id, message_id, sessions: sent.refused.clone() });
+        }
         events
     };
     shared.publish(events);
