@@ -20,13 +20,18 @@
 )]
 
 mod attacks;
+#[cfg(feature = "client")]
+mod chains;
 mod codes;
+mod copies;
 mod embedded;
 mod limits;
 mod membership;
 mod messages;
 mod operations;
 mod sessions;
+#[cfg(feature = "client")]
+mod shared_history;
 mod support;
 #[cfg(feature = "client")]
 mod terminal;
