@@ -13,8 +13,9 @@ use super::chat::outbox::Draft;
 use super::config::ClientConfig;
 use super::engine::history::History;
 use super::engine::state::{Shared, State, Status};
-use super::engine::{devices, driver, labels, members, persist, pump};
+use super::engine::{chains, devices, driver, labels, members, persist, pump};
 use super::error::{ClientError, CloseReason, SendError};
+use super::failure::VerificationFailure;
 use super::keyring::Phase;
 use super::net::Endpoint;
 use super::storage::Storage;
@@ -370,6 +371,19 @@ impl Client {
     /// The session may have ended.
     pub async fn revoke_session(&self, session_id: SessionId) -> Result<(), ClientError> {
         devices::revoke(self.shared(), session_id).await
+    }
+
+    /// Reads the chains of this user and of the users in this user's chats, a bounded number of them, and compares
+    /// them with what the chats say. The client does the same by itself now and then. Gives what did not verify, which
+    /// are alarms too.
+    ///
+    /// # Errors
+    /// The server's refusals; the client is closed.
+    ///
+    /// # Cancel safety
+    /// What was read is known.
+    pub async fn check_sessions(&self) -> Result<Vec<VerificationFailure>, ClientError> {
+        chains::look(self.shared()).await
     }
 
     /// Sends text.

@@ -21,9 +21,12 @@
 
 mod accounts;
 mod attacks;
+#[cfg(feature = "client")]
+mod chains;
 mod codes;
 #[cfg(feature = "client")]
 mod conversation;
+mod copies;
 mod deliveries;
 mod embedded;
 mod fetch;
@@ -39,6 +42,8 @@ mod reading;
 mod revisions;
 mod rights;
 mod sessions;
+#[cfg(feature = "client")]
+mod shared_history;
 mod signals;
 #[cfg(feature = "client")]
 mod stranger;
