@@ -10,8 +10,8 @@ mod chat;
 mod conversation;
 pub mod crypto;
 mod fold;
-
 pub mod formats;
 pub mod packed;
+pub mod page;
 mod person;
-mod socket;
+pub mod socket;
