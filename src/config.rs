@@ -67,7 +67,7 @@ section! {
 }
 section! {
     /// The private Postgres.
-    Embedded { bin_dir: PathBuf, }
+    Embedded { bin_dir: PathBuf, search: bool, fetch: bool, }
 }
 section! {
     /// The writer's lanes.
@@ -97,6 +97,8 @@ section! {
         requests_per_s: u32,
         requests_burst: u32,
         membership_changes_per_minute: u32,
+        signals_per_s: u32,
+        signals_burst: u32,
         outbox_frames_max: usize,
         outbox_bytes_max: usize,
         catch_up_readers: usize,
@@ -184,6 +186,8 @@ impl Settings {
                 1,
                 1_000_000,
             ),
+            ("limits.signals_per_s", u64::from(self.limits.signals_per_s), 1, 1_000_000),
+            ("limits.signals_burst", u64::from(self.limits.signals_burst), 1, 1_000_000),
             ("drain.retry_spread_ms", self.drain.retry_spread_ms, 0, 3_600_000),
             ("keys.messages_max", self.keys.messages_max, 1, 10_000),
             ("keys.messages_max_large", self.keys.messages_max_large, 1, 10_000),

@@ -92,6 +92,8 @@ impl Database {
             let embedded = EmbeddedPostgres::start(EmbeddedConfig {
                 data_dir: settings.data_dir(is_root().await)?,
                 bin_dir: (!bin_dir.as_os_str().is_empty()).then(|| PathBuf::from(bin_dir)),
+                search: settings.database.embedded.search,
+                fetch: settings.database.embedded.fetch,
                 ..EmbeddedConfig::default()
             })
             .await?;

@@ -11,7 +11,7 @@ use super::Broker;
 use super::chat::messages::{Subscribe, Subscribed};
 use super::connection::{Connection, Lagging};
 use super::directory::Subscriber;
-use crate::protocol::frame::{Direction, Nothing, Page, ServerFrame};
+use crate::protocol::frame::{ChatGone, Direction, Nothing, Page, ServerFrame};
 use crate::protocol::ids::{ChatId, Seq};
 use crate::protocol::limits::PAGE_ENTRIES_MAX;
 use crate::store::Failure;
@@ -46,13 +46,15 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
     let Lagging { chat_id, after, .. } = lagging;
     let _reading = connection.reading.lock().await;
     connection.outbox.drained().await;
-    match subscribe(broker, connection, chat_id, after).await {
+    let subscribed = subscribe(broker, connection, chat_id, after).await;
+    match subscribed {
         Subscribed::Live => return connection.caught_up(lagging),
-        Subscribed::Stranger => return connection.forget(chat_id),
         Subscribed::Again => return,
-        Subscribed::Waiting | Subscribed::Behind => {}
+        Subscribed::Waiting | Subscribed::Behind | Subscribed::Stranger => {}
     }
     match read_page(broker, who, chat_id, after).await {
+        // A session that has ended, of somebody who is a member still: its connection is about to be closed.
+        Ok(_) if subscribed == Subscribed::Stranger => connection.forget(chat_id),
         Ok(page) if page.entries.is_empty() => connection.caught_up(lagging),
         Ok(page) => {
             connection.advance(lagging, page.up_to);
@@ -61,10 +63,17 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
         }
         Err(Failure::Refused(_)) => {
             broker.directory.unsubscribe(chat_id, connection);
-            connection.forget(chat_id);
+            lose(connection, chat_id);
         }
         Err(_) => tokio::time::sleep(STORE_PAUSE).await,
     }
+}
+
+/// Forgets a chat that is not this session's any more, and says so: the entry that took it out comes only to who is
+/// live in the chat, and a reader of the log is a stranger by now.
+pub fn lose(connection: &Connection, chat_id: ChatId) {
+    connection.forget(chat_id);
+    connection.push_reply(&ServerFrame::ChatGone(ChatGone { chat_id }));
 }
 
 async fn read_page(broker: &Broker, who: Requester, chat_id: ChatId, after: Seq) -> Result<Page, Failure> {

@@ -104,6 +104,19 @@ impl Directory {
         }
     }
 
+    /// The actor of a chat if anybody but this connection is live in the chat; then it is loaded if it must be. A chat in
+    /// which nobody listens is not loaded for what is worth nothing later.
+    #[must_use]
+    pub fn heard_chat(&self, broker: &Broker, chat_id: ChatId, by: &Connection) -> Option<Addr<ChatActor>> {
+        let is_other = |subscriber: &Subscriber| subscriber.connection.id != by.id;
+        let is_heard = match self.chats.get(&chat_id).as_deref() {
+            Some(Slot::Loaded(chat)) => chat.connected(),
+            Some(Slot::Waiting(waiting)) => waiting.iter().any(is_other),
+            None => false,
+        };
+        if is_heard { self.chat(broker, chat_id) } else { None }
+    }
+
     /// Puts a connection into the waiting room of a chat; gives the actor to ask instead if the chat is loaded. A
     /// connection that is closed is not kept: nobody would come to take it out.
     #[must_use]

@@ -8,6 +8,7 @@
 pub mod catch_up;
 pub mod chat;
 pub mod connection;
+pub mod copies;
 pub mod directory;
 pub mod outbox;
 pub mod ready_frame;

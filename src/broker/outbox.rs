@@ -32,6 +32,10 @@ const FORECAST_BYTES_MAX: usize = 16 * 1024;
 /// A lengths queue with more slots than this is given back when the buffer runs empty.
 const LENGTHS_KEPT: usize = 16;
 
+/// The part of the bounds, one in so many, that frames may fill which may be left out: below the low-water mark, which
+/// is at a half.
+const SPARE_SHARE: usize = 4;
+
 /// The bounds of one outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxLimits {
@@ -127,6 +131,17 @@ impl Outbox {
     /// [`PushError::Full`]: the connection is lagging from this frame on. [`PushError::Closed`]: it is going away.
     pub fn try_push(&self, frame: &ReadyFrame) -> Result<(), PushError> {
         self.push_within(frame, self.limits.frames_max, self.limits.bytes_max)
+    }
+
+    /// Queues a frame that may be left out, as long as little waits. Never waits.
+    ///
+    /// It takes a quarter of the bounds at most. So what may be left out never brings a connection to lag that
+    /// would not lag without it, and never keeps a reader from its low-water mark.
+    ///
+    /// # Errors
+    /// [`PushError`]: it is left out.
+    pub fn try_push_spare(&self, frame: &ReadyFrame) -> Result<(), PushError> {
+        self.push_within(frame, self.limits.frames_max / SPARE_SHARE, self.limits.bytes_max / SPARE_SHARE)
     }
 
     /// Queues a reply or a control frame, which may also use the reserve. Replies are bounded in bytes only.
@@ -445,6 +460,17 @@ mod tests {
         assert_eq!(small.try_push(&frame), Err(PushError::Full));
         assert_eq!((small.push_reply(&frame), small.push_reply(&frame)), (Ok(()), Err(PushError::Full)));
         assert_eq!((small.frames(), small.bytes()), (3, 30));
+    }
+
+    #[test]
+    fn what_may_be_left_out_leaves_room_for_what_may_not() {
+        let frame = ReadyFrame::binary(&[0; 8]);
+        let outbox = outbox(8, 1000, 0);
+        assert_eq!((outbox.try_push_spare(&frame), outbox.try_push_spare(&frame)), (Ok(()), Ok(())));
+        assert_eq!(outbox.try_push_spare(&frame), Err(PushError::Full));
+        assert!(outbox.below_low_water(), "a reader is not kept waiting");
+        assert!((0..6).all(|_| outbox.try_push(&frame).is_ok()));
+        assert_eq!((outbox.try_push(&frame), outbox.frames()), (Err(PushError::Full), 8));
     }
 
     #[test]

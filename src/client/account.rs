@@ -14,7 +14,7 @@ use super::handle::Client;
 use super::keyring::{Account, Me, Phase};
 use super::net::{Endpoint, http};
 use super::storage::Storage;
-use crate::crypto::{IdentitySecret, SessionSecrets};
+use crate::crypto::{IdentitySecret, Secret, SessionSecrets};
 use crate::protocol::account::{ACCOUNTS_PATH, INFO_PATH, Register, Registered, ServerInfo};
 use crate::protocol::certificate::{Certificate, SignedCertificate, chain_start};
 use crate::protocol::ids::{Place, SessionId, UserId};
@@ -107,6 +107,7 @@ fn fresh(new: &NewAccount, username: Username, info: ServerInfo) -> Account {
         phase: Phase::Registering,
         me,
         identity: Some(identity),
+        self_key: Some(Secret::generate()),
         chain: Some((certificate.certificate.place, certificate.chain_hash())),
         certificate: Some(certificate),
         pins: std::collections::BTreeMap::new(),
@@ -145,8 +146,11 @@ pub(super) async fn insist<B: serde::Serialize, T: serde::de::DeserializeOwned>(
 pub(super) async fn found(storage: &Arc<dyn Storage>) -> Result<Option<Account>, ClientError> {
     let records = load(storage).await?;
     match persist::decode(&records) {
-        Ok((account, _)) if matches!(account.phase, Phase::Ready) => Err(ClientError::ProfileTaken),
-        Ok((account, _)) => Ok(Some(account)),
+        Ok((account, _)) => match account.phase {
+            Phase::Ready | Phase::Deleting => Err(ClientError::ProfileTaken),
+            Phase::Deleted => Err(ClientError::AccountDeleted),
+            Phase::Registering | Phase::Linking(_) => Ok(Some(account)),
+        },
         Err(ClientError::NotReady) => Ok(None),
         Err(error) => Err(error),
     }

@@ -24,8 +24,12 @@ impl Backoff {
 
     /// The next wait, not before the time that the server named.
     pub(crate) fn after(&mut self, retry_after_ms: Option<u64>) -> Duration {
-        let named = Duration::from_millis(retry_after_ms.unwrap_or(0).min(MOST_MS * 3));
-        named + self.next()
+        Self::named(retry_after_ms) + self.next()
+    }
+
+    /// The time that the server named, as far as it is believed.
+    pub(crate) fn named(retry_after_ms: Option<u64>) -> Duration {
+        Duration::from_millis(retry_after_ms.unwrap_or(0).min(MOST_MS * 3))
     }
 
     /// It has worked.

@@ -6,7 +6,8 @@ use crate::protocol::binary::Signature;
 use crate::protocol::error::{CloseCode, ErrorCode};
 use crate::protocol::ids::SessionId;
 
-/// Why a message was not sent. It is not in the log and will not be.
+/// Why a message was not sent. It is not in the log and will not be, except after [`SendError::OutcomeUnknown`] and
+/// [`SendError::Closed`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -19,6 +20,10 @@ pub enum SendError {
     /// The user is not a member of the chat, as far as the log says.
     #[error("not a member of this chat")]
     NotMember,
+    /// The message was on its way when this user ceased to be a member, or the chat to be. Whether it was taken before
+    /// that, and others have read it, this session can no longer find out.
+    #[error("no longer a member of this chat; whether the message was taken before is not known")]
+    OutcomeUnknown,
     /// This session is no recipient of the chat, as far as the log says.
     #[error("this session is not a recipient of this chat")]
     NotRecipient,
@@ -72,6 +77,9 @@ pub enum CloseReason {
     /// The session waits for approval.
     #[error("the session is not approved")]
     Pending,
+    /// The account has ended, by this device's will.
+    #[error("the account was deleted")]
+    AccountDeleted,
 }
 
 /// Why an operation failed.
@@ -101,6 +109,12 @@ pub enum ClientError {
     /// The user is not a member.
     #[error("the user is not a member")]
     NotMember,
+    /// The chat is so already.
+    #[error("nothing would change")]
+    Unchanged,
+    /// The profile's account has ended.
+    #[error("the account of this profile was deleted")]
+    AccountDeleted,
     /// Others changed the same thing again and again.
     #[error("others changed the same at the same time, too many times")]
     Conflict,

@@ -3,6 +3,7 @@
 use super::body::Body;
 use super::error::{CloseReason, SendError};
 use super::failure::VerificationFailure;
+use super::signal::Signal;
 use crate::protocol::ids::{ChatId, MessageId, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::membership::Change;
 
@@ -83,6 +84,8 @@ pub enum Event {
         seq: Seq,
         /// Whose.
         user_id: UserId,
+        /// Who owns the chat from now on, if it was theirs.
+        heir: Option<UserId>,
     },
     /// This user is a member no longer.
     Removed {
@@ -102,6 +105,28 @@ pub enum Event {
         message_id: MessageId,
         /// Why.
         error: SendError,
+    },
+    /// A session tells something of this moment.
+    Signal {
+        /// The chat.
+        chat_id: ChatId,
+        /// Whose session.
+        user_id: UserId,
+        /// Which.
+        session_id: SessionId,
+        /// What.
+        signal: Signal,
+    },
+    /// A session has come further, by the server's word: it lacks nothing up to `seq`.
+    Delivered {
+        /// The chat.
+        chat_id: ChatId,
+        /// Whose session.
+        user_id: UserId,
+        /// Which.
+        session_id: SessionId,
+        /// Up to where.
+        seq: Seq,
     },
     /// A new session of this user waits for approval.
     SessionPending {

@@ -12,16 +12,16 @@ use super::body::Body;
 use super::config::ClientConfig;
 use super::engine::history::History;
 use super::engine::state::{Shared, State, Status};
-use super::engine::{devices, driver, members, persist, pump};
+use super::engine::{devices, driver, labels, members, persist, pump};
 use super::error::{ClientError, CloseReason, SendError};
 use super::keyring::Phase;
 use super::net::Endpoint;
 use super::storage::Storage;
-use super::view::{ChatMember, ChatSummary, EventStream, Stats};
+use super::view::{ChatMember, ChatSummary, EventStream, OwnSessions, Stats};
 use crate::crypto::link_code::LinkCode;
 use crate::crypto::safety_number::safety_number;
 use crate::protocol::error::ErrorCode;
-use crate::protocol::frame::{Sessions, UserInfo};
+use crate::protocol::frame::UserInfo;
 use crate::protocol::ids::{ChatId, MessageId, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::username::Username;
 
@@ -76,12 +76,14 @@ impl Client {
     /// Opens the account of a profile and begins to connect.
     ///
     /// # Errors
-    /// [`ClientError::NotReady`], or the profile cannot be read.
+    /// [`ClientError::NotReady`], [`ClientError::AccountDeleted`], or the profile cannot be read.
     pub async fn open(config: ClientConfig, storage: Arc<dyn Storage>) -> Result<Self, ClientError> {
         let records = account::load(&storage).await?;
         let (account, chats) = persist::decode(&records)?;
-        if !matches!(account.phase, Phase::Ready) {
-            return Err(ClientError::NotReady);
+        match account.phase {
+            Phase::Ready | Phase::Deleting => {}
+            Phase::Deleted => return Err(ClientError::AccountDeleted),
+            Phase::Registering | Phase::Linking(_) => return Err(ClientError::NotReady),
         }
         let endpoint = account.server_url.parse()?;
         Ok(Self::start(config, endpoint, State::new(account, chats), storage))
@@ -93,7 +95,7 @@ impl Client {
         Self(Arc::new(Handle { shared, task }))
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
     }
 
@@ -335,15 +337,15 @@ impl Client {
         Some(safety_number((me.user_id, &me.identity_key), (user_id, &pin.identity_key)))
     }
 
-    /// Lists this user's sessions and those that wait for approval.
+    /// Lists this user's sessions with their names, and those that wait for approval.
     ///
     /// # Errors
     /// A list that does not verify, the server's refusals.
     ///
     /// # Cancel safety
     /// Changes nothing.
-    pub async fn sessions(&self) -> Result<Sessions, ClientError> {
-        devices::list(self.shared()).await
+    pub async fn sessions(&self) -> Result<OwnSessions, ClientError> {
+        labels::list(self.shared()).await
     }
 
     /// Approves the session that shows a link code, and hands identity and chats over to it.
@@ -385,18 +387,26 @@ impl Client {
     /// `message_id` again waits for the first one, or finds its result.
     ///
     /// # Errors
-    /// [`SendError`]: the message is not in the log and will not be, except after [`SendError::Closed`].
+    /// [`SendError`]: the message is not in the log and will not be, except after [`SendError::OutcomeUnknown`] and
+    /// [`SendError::Closed`].
     ///
     /// # Cancel safety
     /// The message stays in the outbox and is sent; see [`Client::withdraw`].
     pub async fn send_body(&self, chat_id: ChatId, message_id: MessageId, body: &Body) -> Result<Sent, SendError> {
         let shared = self.shared();
-        shared.known(chat_id).await.map_err(|error| match error {
-            ClientError::Closed(reason) => SendError::Closed(reason),
-            _ => SendError::Refused { code: ErrorCode::UnknownChat },
-        })?;
+        // A chat that is known takes messages without a connection too, in the order of the calls.
+        if !shared.lock().chats.contains_key(&chat_id) {
+            shared.known(chat_id).await.map_err(|error| match error {
+                ClientError::Closed(reason) => SendError::Closed(reason),
+                _ => SendError::Refused { code: ErrorCode::UnknownChat },
+            })?;
+        }
         let answer = {
             let mut state = shared.lock();
+            // Under the lock: closing takes it after the status is set, and then tells all who wait.
+            if let Status::Closed(reason) = &*shared.status.borrow() {
+                return Err(SendError::Closed(*reason));
+            }
             let Some(chat) = state.chats.get_mut(&chat_id) else {
                 return Err(SendError::Refused { code: ErrorCode::UnknownChat });
             };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::VerificationFailure;
 use crate::crypto::link_code::LinkCode;
-use crate::crypto::{IdentitySecret, Secret, SessionSecrets};
+use crate::crypto::{IdentitySecret, Secret, SessionSecrets, self_key};
 use crate::protocol::binary::{Hash, IdentityKey};
 use crate::protocol::certificate::SignedCertificate;
 use crate::protocol::envelope::Seen;
@@ -39,6 +39,10 @@ pub(crate) enum Phase {
     Linking(LinkCode),
     /// Ready.
     Ready,
+    /// Ready, but the end of the account was asked for and not answered: a login that is refused says it came about.
+    Deleting,
+    /// The account has ended.
+    Deleted,
 }
 
 /// An identity as first seen.
@@ -67,6 +71,9 @@ pub(crate) struct HandoverContent {
     pub(crate) hash: Hash,
     pub(crate) anchors: Vec<Anchor>,
     pub(crate) pins: BTreeMap<UserId, Pin>,
+    /// Absent if the approving session knows none; then it follows from the identity key.
+    #[serde(default)]
+    pub(crate) self_key: Option<Secret>,
 }
 
 /// The account's part of a keyring.
@@ -79,6 +86,9 @@ pub(crate) struct Account {
     pub(crate) me: Me,
     pub(crate) identity: Option<IdentitySecret>,
     pub(crate) certificate: Option<SignedCertificate>,
+    /// What the user's own sessions alone hold. Absent until the account is ready, and in profiles of before.
+    #[serde(default)]
+    pub(crate) self_key: Option<Secret>,
     /// The newest entry of the user's chain that was seen.
     pub(crate) chain: Option<(Place, Hash)>,
     pub(crate) pins: BTreeMap<UserId, Pin>,
@@ -87,6 +97,14 @@ pub(crate) struct Account {
 }
 
 impl Account {
+    /// Sees to it that an account that is ready has a self key: the one that was handed over, else the one that
+    /// every session with the identity key comes to.
+    pub(crate) fn complete(&mut self) {
+        if self.self_key.is_none() {
+            self.self_key = self.identity.as_ref().map(self_key::of_identity);
+        }
+    }
+
     /// Compares an identity with the pinned one, or pins it. Returns whether the pins changed.
     ///
     /// # Errors
@@ -121,6 +139,16 @@ impl Account {
             }
             _ => Ok(false),
         }
+    }
+
+    /// Forgets all that the account was good for: it has ended.
+    pub(crate) fn bury(&mut self) {
+        self.phase = Phase::Deleted;
+        self.identity = None;
+        self.certificate = None;
+        self.me.secrets = SessionSecrets::generate();
+        self.pins.clear();
+        self.anchors.clear();
     }
 
     /// Compares the head of the user's chain with the one seen before, and keeps it.

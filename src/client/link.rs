@@ -82,6 +82,7 @@ impl PendingLink {
             phase: Phase::Linking(code.clone()),
             me,
             identity: None,
+            self_key: None,
             certificate: None,
             chain: None,
             pins: BTreeMap::new(),
@@ -209,6 +210,8 @@ fn take_handover(account: &mut Account, code: &LinkCode, handed: &Handover) -> R
     account.chain = Some((content.place, content.hash));
     account.anchors = content.anchors;
     account.pins = content.pins;
+    account.self_key = content.self_key;
+    account.complete();
     account.phase = Phase::Ready;
     Ok(())
 }

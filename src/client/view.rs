@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 use super::event::Event;
-use crate::protocol::ids::{ChatId, Seq, SessionId, UserId};
+use crate::protocol::certificate::SignedCertificate;
+use crate::protocol::frame::{PendingSession, SessionState};
+use crate::protocol::ids::{ChatId, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::username::Username;
 
 /// A chat of this user.
@@ -46,6 +48,35 @@ pub struct ChatMember {
     pub joined_seq: Seq,
     /// Their sessions that receive.
     pub sessions: Vec<SessionId>,
+}
+
+/// A session of this user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OwnSession {
+    /// Its certificate.
+    pub certificate: SignedCertificate,
+    /// Its state.
+    pub state: SessionState,
+    /// When it was last connected, by the database's clock.
+    pub last_seen_at: Option<Timestamp>,
+    /// Its name, if it has one that opens.
+    pub label: Option<String>,
+}
+
+/// Prints no name (P12).
+impl fmt::Debug for OwnSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session {} {:?}", self.certificate.certificate.session_id, self.state)
+    }
+}
+
+/// This user's sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnSessions {
+    /// Every session that is not pending.
+    pub sessions: Vec<OwnSession>,
+    /// Those that wait for approval.
+    pub pending: Vec<PendingSession>,
 }
 
 /// Counts of what a client did since it began.

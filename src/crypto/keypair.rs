@@ -31,6 +31,11 @@ impl IdentitySecret {
     pub fn sign(&self, message: &[u8]) -> Signature {
         sign(&self.0, message)
     }
+
+    /// The 32 bytes, for a key derivation alone.
+    pub(super) const fn seed(&self) -> &Secret {
+        &self.0
+    }
 }
 
 impl fmt::Debug for IdentitySecret {

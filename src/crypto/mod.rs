@@ -17,6 +17,8 @@ pub mod profile;
 pub mod random;
 pub mod safety_number;
 pub mod secret;
+pub mod self_key;
+pub mod signal;
 pub mod wrap;
 
 #[cfg(test)]

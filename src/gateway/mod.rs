@@ -9,6 +9,7 @@ pub mod heartbeat;
 pub mod reaper;
 pub mod requests;
 pub mod session;
+mod signals;
 pub mod socket;
 pub mod transport;
 

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Door;
+use super::signals;
 use crate::broker::Broker;
-use crate::broker::catch_up::subscribe;
+use crate::broker::catch_up::{lose, subscribe};
 use crate::broker::chat::actor::QUEUE_PAUSE;
 use crate::broker::chat::fan_out::welcome;
 use crate::broker::chat::messages::{Control, ControlRequest, Stage, Submit, Subscribed};
@@ -18,7 +19,7 @@ use crate::protocol::frame::{
     Chats, CreateChat, Cursor, KeyList, MemberNames, Nothing, Page, Reply, Request, Resume, ServerFrame,
 };
 use crate::protocol::ids::{ChatId, Seq};
-use crate::protocol::limits::{CURSORS_MAX, KEYS_PER_REQUEST_MAX};
+use crate::protocol::limits::{CHAINS_PER_REQUEST_MAX, CURSORS_MAX, KEYS_PER_REQUEST_MAX};
 use crate::store::Failure;
 use crate::store::members::Requester;
 
@@ -130,22 +131,46 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
                 Ok(Reply::Keys(KeyList { keys }))
             });
         }
-        Request::AdvanceCursor(cursor) => spawn(responder, async move {
-            broker.store.advance_cursor(who, cursor.chat_id, cursor.seq).await?;
+        Request::AdvanceCursor(cursor) => signals::advance(&broker, caller, cursor, responder),
+        Request::Signal(signal) => signals::signal(&broker, caller, signal, responder),
+        Request::ListDeliveries(list) => signals::deliveries(&broker, caller, list, responder),
+        Request::SetLabel(set) => spawn(responder, async move {
+            broker.store.set_label(who, &set).await?;
             Ok(Reply::Done(Nothing {}))
         }),
         Request::Ping(_) => responder.ok(Reply::Done(Nothing {})),
-        Request::UserEvents(_)
-        | Request::SetLabel(_)
-        | Request::DeleteAccount(_)
-        | Request::FetchSettings(_)
-        | Request::SetAddPolicy(_)
-        | Request::SetBlock(_)
-        | Request::Signal(_)
-        | Request::ListDeliveries(_)
-        | Request::RequestKeys(_)
-        | Request::UploadCopies(_)
-        | Request::RefuseCopy(_) => responder.refuse(Refusal::new(ErrorCode::UnknownFrame, "no such request")),
+        Request::UserEvents(events) => {
+            if events.users.len() > CHAINS_PER_REQUEST_MAX {
+                let limit = CHAINS_PER_REQUEST_MAX as u64;
+                return responder.refuse(Refusal::limit(ErrorCode::TooLarge, "too many users in one request", limit));
+            }
+            bulky(caller, responder, async move { broker.store.user_events(&events.users).await.map(Reply::Chains) });
+        }
+        Request::UploadCopies(upload) => {
+            spawn(responder, async move { broker.upload_copies(who, &upload).await });
+        }
+        Request::RequestKeys(request) => {
+            spawn(responder, async move { broker.request_keys(who, &request).await });
+        }
+        Request::RefuseCopy(refuse) => spawn(responder, async move { broker.refuse_copy(who, &refuse).await }),
+        Request::DeleteAccount(delete) => spawn(responder, async move {
+            let changed = broker.store.delete_account(who, &delete.deletion).await?;
+            // Who ended the account gets the answer before the connection closes.
+            let done = Ok(Reply::Done(Nothing {}));
+            actix::spawn(async move { broker.sessions_changed(&changed, CloseCode::SessionRevoked) });
+            done
+        }),
+        Request::FetchSettings(_) => {
+            spawn(responder, async move { broker.store.settings(who.user_id).await.map(Reply::Settings) });
+        }
+        Request::SetAddPolicy(set) => spawn(responder, async move {
+            broker.store.set_add_policy(who, set.policy).await?;
+            Ok(Reply::Done(Nothing {}))
+        }),
+        Request::SetBlock(set) => spawn(responder, async move {
+            broker.store.set_block(who, set.user_id, set.blocked).await?;
+            Ok(Reply::Done(Nothing {}))
+        }),
         // The session actor answers logins itself.
         Request::Authenticate(_) => {
             responder.refuse(Refusal::new(ErrorCode::Unauthenticated, "one login on one connection"))
@@ -154,17 +179,22 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
 }
 
 /// Runs one operation and answers with what comes of it.
-fn spawn(responder: Responder, work: impl Future<Output = Result<Reply, Failure>> + 'static) {
+pub(super) fn spawn(responder: Responder, work: impl Future<Output = Result<Reply, Failure>> + 'static) {
     actix::spawn(async move { responder.answer(work.await.map_err(Failure::refusal)) });
 }
 
 /// Reads a page when the connection has room for it, one at a time.
 fn page(caller: &Caller, responder: Responder, read: impl Future<Output = Result<Page, Failure>> + 'static) {
+    bulky(caller, responder, async move { read.await.map(Reply::Page) });
+}
+
+/// Reads what is large when the connection has room for it, one at a time.
+fn bulky(caller: &Caller, responder: Responder, read: impl Future<Output = Result<Reply, Failure>> + 'static) {
     let connection = Arc::clone(&caller.connection);
     actix::spawn(async move {
         let _reading = connection.reading.lock().await;
         connection.outbox.drained().await;
-        responder.answer(read.await.map(Reply::Page).map_err(Failure::refusal));
+        responder.answer(read.await.map_err(Failure::refusal));
     });
 }
 
@@ -269,16 +299,10 @@ async fn resume(
     // What is left are chats that are not the user's.
     for chat_id in standing.into_keys() {
         broker.directory.unsubscribe(chat_id, connection);
-        connection.forget(chat_id);
+        lose(connection, chat_id);
     }
     if connection.outbox.is_closed() {
         // It ended meanwhile, and what it left then was less than where it stands now.
-        for chat_id in connection.chats() {
-            broker.directory.unsubscribe(chat_id, connection);
-        }
-    }
-    if connection.outbox.is_closed() {
-        // It went meanwhile, and whoever took it out of its chats did not know of these.
         for chat_id in connection.chats() {
             broker.directory.unsubscribe(chat_id, connection);
         }

@@ -58,6 +58,7 @@ pub struct SessionActor {
     heartbeat: Heartbeat,
     requests: Rate,
     membership_changes: Rate,
+    signals: Rate,
     staged: HashMap<ChatId, Instant>,
     mailbox: usize,
 }
@@ -102,6 +103,7 @@ impl SessionActor {
             heartbeat: Heartbeat::new(door.ping_interval(), Instant::now()),
             requests: Rate::new(limits.requests_per_s, Duration::from_secs(1), limits.requests_burst),
             membership_changes: Rate::new(changes, minute, changes),
+            signals: Rate::new(limits.signals_per_s, Duration::from_secs(1), limits.signals_burst),
             staged: HashMap::new(),
             door: door.clone(),
             mailbox,
@@ -189,14 +191,17 @@ impl SessionActor {
         if self.door.broker.is_draining() {
             return responder.refuse(Refusal::new(ErrorCode::StorageUnavailable, "the server restarts; send it again"));
         }
-        if is_limited(&request) {
-            match self.membership_changes.check() {
-                Verdict::Pass => {}
-                Verdict::Wait(wait) => return responder.refuse(too_often(wait)),
-                Verdict::Flood => {
-                    responder.refuse(too_often(Duration::from_secs(60)));
-                    return self.connection.close(CloseCode::PolicyViolation);
-                }
+        let verdict = match &request {
+            Request::Signal(_) => self.signals.check(),
+            request if is_limited(request) => self.membership_changes.check(),
+            _ => Verdict::Pass,
+        };
+        match verdict {
+            Verdict::Pass => {}
+            Verdict::Wait(wait) => return responder.refuse(too_often(wait)),
+            Verdict::Flood => {
+                responder.refuse(too_often(Duration::from_secs(60)));
+                return self.connection.close(CloseCode::PolicyViolation);
             }
         }
         if let Request::StageCopies(part) = &request
@@ -304,6 +309,7 @@ impl SessionActor {
                 Err(_) => {}
             }
             let _ = broker.store.touch_session(who.session_id).await;
+            broker.tell_open_requests(&connection, who).await;
         });
     }
 
@@ -384,7 +390,7 @@ impl SessionActor {
 /// Whether a request counts against the limit of membership changes: taking somebody out never does.
 fn is_limited(request: &Request) -> bool {
     match request {
-        Request::ChangeMembership(change) => matches!(change.change.change.change, Change::Add { .. }),
+        Request::ChangeMembership(change) => !matches!(change.change.change.change, Change::Remove | Change::Leave),
         Request::CreateChat(_) => true,
         _ => false,
     }

@@ -68,6 +68,8 @@ pub mod label {
     pub const AAD_HANDOVER: &str = "sealcast/aad/handover";
     /// Associated data of a signal's ciphertext.
     pub const AAD_SIGNAL: &str = "sealcast/aad/signal";
+    /// Associated data of a read mark for the user's own sessions.
+    pub const AAD_RECEIPT: &str = "sealcast/aad/receipt";
     /// Associated data of a session's encrypted name.
     pub const AAD_LABEL: &str = "sealcast/aad/label";
     /// What the link code authenticates: the new session's keys.
@@ -78,6 +80,10 @@ pub mod label {
     pub const KDF_SIGNAL: &str = "sealcast/kdf/signal";
     /// Key derivation of an info key's cipher key.
     pub const KDF_INFO: &str = "sealcast/kdf/info";
+    /// Key derivation of what the user's own sessions alone may read.
+    pub const KDF_SELF: &str = "sealcast/kdf/self";
+    /// Key derivation of the self key of an account that was made without one.
+    pub const KDF_SELF_KEY: &str = "sealcast/kdf/self-key";
 }
 
 /// A writer of canonical bytes.

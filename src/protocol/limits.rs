@@ -67,6 +67,12 @@ pub const BLOCKS_MAX: usize = 1_000;
 /// Refusals of copies that one session may make in an hour; more are noted, and void nothing.
 pub const REFUSALS_PER_HOUR_MAX: u64 = 10;
 
+/// Keys that one session may have asked for and not got yet.
+pub const KEY_REQUESTS_MAX: u64 = 1_000;
+
+/// Entries of one user's chain that a client follows.
+pub const CHAIN_LENGTH_MAX: usize = 100_000;
+
 /// Changes of a chat's history policy in a day.
 pub const HISTORY_CHANGES_PER_DAY_MAX: u64 = 2;
 

@@ -76,7 +76,8 @@ pub enum Change {
     Remove,
     /// The actor, who is the target, is no longer a member.
     Leave,
-    /// The target's rights become these.
+    /// The target's rights become these. Managers are equals: one may take another's rights, as they may remove
+    /// them, and their own; the owner's stay as they are (M2).
     SetRights {
         /// May send messages.
         can_write: bool,
@@ -295,9 +296,14 @@ impl Membership {
             Change::Leave if is_owner => Err(MembershipError::OwnerMustTransfer),
             Change::Leave => Ok(()),
             Change::SetRights { .. } if !actor.can_manage => Err(MembershipError::CannotManage),
-            Change::SetRights { .. } if target.is_none() => Err(MembershipError::TargetNotMember),
             Change::SetRights { .. } if change.target.user_id == self.owner_id => Err(MembershipError::NotOwner),
-            Change::SetRights { .. } => Ok(()),
+            Change::SetRights { can_write, can_manage } => match target {
+                None => Err(MembershipError::TargetNotMember),
+                Some(target) if (target.can_write, target.can_manage) == (*can_write, *can_manage) => {
+                    Err(MembershipError::Unchanged)
+                }
+                Some(_) => Ok(()),
+            },
             Change::Transfer if is_own => Err(MembershipError::Malformed),
             Change::Transfer if !is_owner => Err(MembershipError::NotOwner),
             Change::Transfer if target.is_none() => Err(MembershipError::TargetNotMember),

@@ -30,7 +30,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn list_chats(&self, who: Requester) -> Result<Vec<ChatInfo>, Failure> {
         self.read("list_chats", async |tx| {
-            let statement = "SELECT c.id, m.joined_seq, c.last_seq, coalesce(k.seq, 0) AS cursor, c.name, c.info_key_id, \
+            let statement = "SELECT c.id, m.joined_seq, m.readable_from, c.last_seq, coalesce(k.seq, 0) AS cursor, c.name, c.info_key_id, \
                  v.key, v.wrapped_by_session_id, v.signature \
                  FROM user_in_chat m JOIN chats c ON c.id = m.chat_id \
                  LEFT JOIN session_cursors k ON k.chat_id = c.id AND k.session_id = $2 \
@@ -102,6 +102,7 @@ fn info_of(row: &Row, session_id: SessionId) -> Result<ChatInfo, StoreError> {
     Ok(ChatInfo {
         chat_id: id(row, "id", ChatId)?,
         joined_seq: number(row, "joined_seq")?,
+        readable_from: number(row, "readable_from")?,
         last_seq: number(row, "last_seq")?,
         cursor: number(row, "cursor")?,
         name: key_id.zip(data).map(|(key_id, data)| SealedName { key_id: InfoKeyId(key_id), data: Blob::from(data) }),

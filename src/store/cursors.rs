@@ -3,16 +3,17 @@
 use super::Store;
 use super::error::Failure;
 use super::members::{Requester, unknown_chat};
-use super::rows::{bigint, get};
+use super::rows::{bigint, get, id, number};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
-use crate::protocol::ids::{ChatId, Seq};
+use crate::protocol::frame::Delivery;
+use crate::protocol::ids::{ChatId, Seq, SessionId, UserId};
 
 impl Store {
-    /// Moves a session's cursor forward; it never goes back.
+    /// Moves a session's cursor forward; it never goes back. Says whether it moved.
     ///
     /// # Errors
     /// `unknown_chat`, `ahead_of_log`, or [`super::StoreError`].
-    pub async fn advance_cursor(&self, who: Requester, chat_id: ChatId, seq: Seq) -> Result<(), Failure> {
+    pub async fn advance_cursor(&self, who: Requester, chat_id: ChatId, seq: Seq) -> Result<bool, Failure> {
         self.write("advance_cursor", async |tx| {
             let statement = "SELECT c.last_seq FROM user_in_chat m JOIN chats c ON c.id = m.chat_id \
                  WHERE m.chat_id = $1 AND m.user_id = $2";
@@ -26,9 +27,49 @@ impl Store {
                 return Err(Refusal::with(ErrorCode::AheadOfLog, "the log is not that long", details).into());
             }
             let statement = "INSERT INTO session_cursors (chat_id, session_id, seq) VALUES ($1, $2, $3) \
-                 ON CONFLICT (chat_id, session_id) DO UPDATE SET seq = greatest(session_cursors.seq, excluded.seq)";
-            tx.execute(statement, &[&chat_id.0, &who.session_id.0, &bigint(seq)]).await?;
-            Ok(())
+                 ON CONFLICT (chat_id, session_id) DO UPDATE SET seq = excluded.seq WHERE session_cursors.seq < excluded.seq";
+            let moved = tx.execute(statement, &[&chat_id.0, &who.session_id.0, &bigint(seq)]).await?;
+            Ok(moved > 0)
+        })
+        .await
+    }
+
+    /// How far each recipient of a chat has come, in order of the sessions' ids; 0 for one that has said nothing.
+    ///
+    /// # Errors
+    /// `unknown_chat`, or [`super::StoreError`].
+    pub async fn deliveries(&self, who: Requester, chat_id: ChatId) -> Result<Vec<Delivery>, Failure> {
+        self.read("deliveries", async |tx| {
+            let statement = "SELECT s.id, s.user_id, coalesce(k.seq, 0) AS seq FROM user_in_chat m \
+                 JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
+                 LEFT JOIN session_cursors k ON k.chat_id = m.chat_id AND k.session_id = s.id \
+                 WHERE m.chat_id = $1 AND EXISTS (SELECT 1 FROM user_in_chat me WHERE me.chat_id = $1 AND me.user_id = $2) \
+                 ORDER BY s.id";
+            let mut deliveries = Vec::new();
+            for row in tx.query(statement, &[&chat_id.0, &who.user_id.0]).await? {
+                deliveries.push(Delivery {
+                    session_id: id(&row, "id", SessionId)?,
+                    user_id: id(&row, "user_id", UserId)?,
+                    seq: number(&row, "seq")?,
+                });
+            }
+            // Who asks is a recipient.
+            if deliveries.is_empty() { Err(unknown_chat().into()) } else { Ok(deliveries) }
+        })
+        .await
+    }
+
+    /// Refuses who is no member of a chat.
+    ///
+    /// # Errors
+    /// `unknown_chat`, or [`super::StoreError`].
+    pub async fn require_member(&self, who: Requester, chat_id: ChatId) -> Result<(), Failure> {
+        self.read("require_member", async |tx| {
+            let statement = "SELECT 1 FROM user_in_chat WHERE chat_id = $1 AND user_id = $2";
+            match tx.query_opt(statement, &[&chat_id.0, &who.user_id.0]).await? {
+                Some(_) => Ok(()),
+                None => Err(unknown_chat().into()),
+            }
         })
         .await
     }

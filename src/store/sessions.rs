@@ -12,7 +12,7 @@ use super::error::{Failure, StoreError};
 use super::head::{self, ChatHead, LockedUser, lock_user};
 use super::rows::{bigint, fixed, fixed_or_null, get, id, number_of, pack, timestamp, timestamp_of};
 use super::users::certificate_of;
-use crate::protocol::binary::SigningKey;
+use crate::protocol::binary::{Blob, SigningKey};
 use crate::protocol::certificate::{Revoker, SignedRevocation};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{PendingSession, SessionInfo, SessionState, Sessions};
@@ -208,7 +208,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn list_sessions(&self, user_id: UserId) -> Result<Sessions, Failure> {
         self.read("list_sessions", async |tx| {
-            let statement = "SELECT id, state, certificate, last_seen_at, public_key, signing_public_key, link_proof, created_at, \
+            let statement = "SELECT id, state, certificate, last_seen_at, public_key, signing_public_key, link_proof, created_at, label, \
                  expired_at <= clock_timestamp() AS is_over FROM user_sessions WHERE user_id = $1 ORDER BY created_at, id";
             let (mut sessions, mut pending) = (Vec::new(), Vec::new());
             for row in tx.query(statement, &[&user_id.0]).await? {
@@ -220,6 +220,7 @@ impl Store {
                         certificate: certificate_of(get(&row, "certificate")?)?,
                         state: if is_over && state == SessionState::Live { SessionState::Expired } else { state },
                         last_seen_at: seen_at(&row)?,
+                        label: get::<Option<Vec<u8>>>(&row, "label")?.map(Blob::from),
                     }),
                 }
             }
@@ -254,6 +255,9 @@ impl Store {
                  SELECT v.chat_id, v.sender_key_id, v.session_id FROM user_sessions s \
                  JOIN vault_chat_sender_keys v ON v.session_id = s.id WHERE s.state = 'revoked' LIMIT 1000)";
             let copies = tx.execute(statement, &[]).await?;
+            let statement = "DELETE FROM key_requests r USING user_sessions s \
+                 WHERE s.id = r.session_id AND s.state = 'revoked'";
+            tx.execute(statement, &[]).await?;
             let statement = "DELETE FROM vault_chat_info_keys v USING user_sessions s \
                  WHERE s.id = v.session_id AND s.state = 'revoked'";
             Ok(copies + tx.execute(statement, &[]).await?)

@@ -110,6 +110,14 @@ metrics! {
     delivered: IntCounter = "entries_delivered_total" [];
     /// Times that a connection's outbox was full and it fell back to catching up from the store.
     lagged: IntCounter = "connections_lagged_total" [];
+    /// Signals that a chat took in.
+    signals_accepted: IntCounter = "signals_accepted_total" [];
+    /// Signals put into outboxes.
+    signals_delivered: IntCounter = "signals_delivered_total" [];
+    /// Signals left out because a connection had too much waiting.
+    signals_dropped: IntCounter = "signals_dropped_total" [];
+    /// Words of how far a session has come, put into outboxes.
+    deliveries_told: IntCounter = "deliveries_told_total" [];
     /// Pages of the log sent on catch-up.
     catch_up_pages: IntCounter = "catch_up_pages_total" [];
     /// Connections cut for making no progress.

@@ -21,7 +21,12 @@
 
 mod attacks;
 mod codes;
+mod deliveries;
 mod embedded;
+mod fetch;
+#[cfg(feature = "client")]
+mod healing;
+mod labels;
 mod limits;
 mod membership;
 mod messages;
@@ -29,6 +34,7 @@ mod operations;
 mod sessions;
 #[cfg(feature = "client")]
 mod stranger;
+mod signals;
 mod support;
 #[cfg(feature = "client")]
 mod terminal;

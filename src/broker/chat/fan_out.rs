@@ -11,7 +11,7 @@ use super::super::directory::Subscriber;
 use super::super::outbox::PushError;
 use super::super::ready_frame::ReadyFrame;
 use crate::protocol::codec::Encoding;
-use crate::protocol::frame::{ChatDeleted, Entry, Key, OwnKey, ServerFrame};
+use crate::protocol::frame::{ChatDeleted, Delivered, Delivery, Entry, Key, OwnKey, ServerFrame, Signal};
 use crate::protocol::ids::{ChatId, Seq, SessionId, UserId};
 use crate::protocol::keys::{KeyCopy, SignedAnnouncement};
 use crate::protocol::log::{EntryBody, LogEntry};
@@ -105,6 +105,35 @@ impl FanOut {
         if let Some(Gone::User(user_id)) = gone {
             self.remove_user(user_id);
         }
+    }
+
+    /// Passes a signal on to everybody but the session that sends it. Nobody lags for it.
+    pub fn signal(&self, signal: Signal) {
+        let from = signal.signal.sender_session_id;
+        let (delivered, dropped) = self.spare(ServerFrame::Signal(signal), from);
+        self.metrics.signals_delivered.inc_by(delivered);
+        self.metrics.signals_dropped.inc_by(dropped);
+    }
+
+    /// Tells everybody else how far a session has come. Nobody lags for it.
+    pub fn delivered(&self, delivery: Delivery) {
+        let frame = ServerFrame::Delivered(Delivered { chat_id: self.chat_id, delivery });
+        let (told, _) = self.spare(frame, delivery.session_id);
+        self.metrics.deliveries_told.inc_by(told);
+    }
+
+    /// Hands out what may be left out; says how often it was taken, and how often left out.
+    fn spare(&self, frame: ServerFrame, from: SessionId) -> (u64, u64) {
+        let mut frames = Frames::new(frame);
+        let (mut taken, mut left_out) = (0, 0);
+        for (_, subscriber) in self.subscribers.iter().filter(|(session_id, _)| **session_id != from) {
+            let connection = &subscriber.connection;
+            match connection.outbox.try_push_spare(frames.of(connection.encoding)) {
+                Ok(()) => taken += 1,
+                Err(_) => left_out += 1,
+            }
+        }
+        (taken, left_out)
     }
 
     /// Sends everybody to the store: what they have missed is not at hand.
@@ -204,11 +233,11 @@ impl Frames {
     }
 }
 
-/// Newcomers who are connected here read the chat from their own addition on.
+/// Newcomers who are connected here read the chat from their own addition on, unless they do by now.
 pub fn welcome(broker: &super::super::Broker, chat_id: ChatId, added_at: Seq, sessions: &[SessionId]) {
     for session_id in sessions {
         let connection: Option<Arc<Connection>> = broker.directory.connection(*session_id);
-        if let Some(connection) = connection {
+        if let Some(connection) = connection.filter(|connection| !connection.is_in(chat_id)) {
             connection.lag(chat_id, Seq::saturating(added_at.get().saturating_sub(1)));
         }
     }

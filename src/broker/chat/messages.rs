@@ -6,9 +6,12 @@ use actix::Message;
 
 use super::super::directory::Subscriber;
 use super::super::responder::Responder;
+use super::state::CopyChange;
 use crate::protocol::binary::SigningKey;
 use crate::protocol::error::Refusal;
-use crate::protocol::frame::{ChangeMembership, DeleteChat, Reply, Send, SendOk, StageCopies};
+use crate::protocol::frame::{ChangeMembership, DeleteChat, Delivery, Reply, Send, SendOk, StageCopies};
+use crate::protocol::ids::{KeyId, SessionId};
+use crate::protocol::signal::SignalEnvelope;
 use crate::store::members::Requester;
 use crate::telemetry::metrics::Metrics;
 
@@ -106,10 +109,40 @@ pub enum ControlRequest {
     Delete(Box<DeleteChat>),
 }
 
+/// A signal for those who are live in the chat. Answered `done`, or refused.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Pass {
+    /// Who sends.
+    pub who: Requester,
+    /// What is sent.
+    pub signal: Box<SignalEnvelope>,
+    /// When it came.
+    pub since: Instant,
+    /// Its answer.
+    pub responder: Responder,
+}
+
+/// A session has come further, as the store has it.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Advanced {
+    /// Who, and how far.
+    pub delivery: Delivery,
+}
+
 /// The log has moved in the store without this actor: look.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Refresh;
+
+/// Copies were stored, voided or given up in the store, beside the messages.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct CopiesChanged {
+    /// Of which key, for whom, and what became of it.
+    pub changes: Vec<(KeyId, SessionId, CopyChange)>,
+}
 
 /// A connection stands in the chat.
 #[derive(Debug, Message)]

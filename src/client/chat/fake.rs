@@ -184,12 +184,17 @@ impl FakeChat {
         chat
     }
 
-    /// Brings a session everything that is new to it.
-    pub(super) fn feed(&self, chat: &mut Chat, session: &FakeSession) -> Vec<Taken> {
+    /// Brings a session all keys, and no entry.
+    pub(super) fn offer_keys(&self, chat: &mut Chat, session: &FakeSession) {
         for (key_id, announcement) in &self.announcements {
             let key = self.copies.get(&(*key_id, session.me.session_id)).copied();
             chat.keys.offer(&OwnKey { announcement: announcement.clone(), key });
         }
+    }
+
+    /// Brings a session everything that is new to it.
+    pub(super) fn feed(&self, chat: &mut Chat, session: &FakeSession) -> Vec<Taken> {
+        self.offer_keys(chat, session);
         let head = chat.log.head().seq;
         let new = self.entries.iter().filter(|entry| entry.seq > head);
         new.map(|entry| {

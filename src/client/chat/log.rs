@@ -54,7 +54,7 @@ pub(crate) enum Taken {
     /// A change of sessions that is now folded.
     Session { user_id: UserId, session_id: SessionId, is_in: bool },
     /// The end of a member's account, which is now folded.
-    AccountDeleted { user_id: UserId },
+    AccountDeleted { user_id: UserId, heir: Option<UserId> },
     /// An entry that does not verify and changed nothing.
     Refused(VerificationFailure),
 }
@@ -230,6 +230,7 @@ impl ChatLog {
             EntryBody::Membership(signed) => self.compare(entry.seq, &signed.change.seen).err(),
             _ => None,
         };
+        let owner_before = self.fold.membership().owner_id;
         if let Err(error) = self.fold.apply(entry.seq, entry.created_at, body) {
             return Taken::Refused(VerificationFailure::Fold(error));
         }
@@ -259,7 +260,11 @@ impl ChatLog {
                 session_id: out.session_id(),
                 is_in: false,
             },
-            EntryBody::AccountDeleted(signed) => Taken::AccountDeleted { user_id: signed.deletion.user_id },
+            EntryBody::AccountDeleted(signed) => {
+                let owner_id = self.fold.membership().owner_id;
+                let heir = (owner_id != owner_before).then_some(owner_id);
+                Taken::AccountDeleted { user_id: signed.deletion.user_id, heir }
+            }
             EntryBody::Message(_) => Taken::Refused(VerificationFailure::Fold(FoldError::NotFounded)),
         }
     }

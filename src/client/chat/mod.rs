@@ -11,6 +11,7 @@ pub(crate) mod outbox;
 pub(crate) mod own_key;
 pub(crate) mod received_keys;
 pub(crate) mod recent;
+pub(crate) mod signals;
 pub(crate) mod state;
 
 #[cfg(test)]
@@ -19,3 +20,5 @@ mod fake;
 mod log_tests;
 #[cfg(test)]
 mod outbox_tests;
+#[cfg(test)]
+mod signals_tests;

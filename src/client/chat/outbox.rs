@@ -24,6 +24,7 @@ use crate::crypto::message;
 use crate::protocol::binary::{Blob, Signature};
 use crate::protocol::envelope::{Envelope, MessageKind};
 use crate::protocol::error::{ErrorCode, ErrorDetails};
+use crate::protocol::fold::ChatFold;
 use crate::protocol::frame::{Send, SendOk, StageCopies};
 use crate::protocol::ids::{Counter, Epoch, MessageId, Revision, Seq, SessionId, Timestamp};
 use crate::protocol::keys::PreviousKey;
@@ -156,9 +157,14 @@ impl Outbox {
         self.items.front().map(|item| item.message_id)
     }
 
-    /// Takes out everything that waits, for good.
-    pub(crate) fn drain(&mut self) -> Vec<MessageId> {
-        self.items.drain(..).map(|item| item.message_id).collect()
+    /// Takes out everything that waits, for good; says of each message whether it left and no answer came.
+    pub(crate) fn drain(&mut self) -> Vec<(MessageId, bool)> {
+        self.items.drain(..).map(|item| (item.message_id, item.is_open && item.has_left)).collect()
+    }
+
+    /// This session's sender key, if a signal may go under it.
+    pub(crate) fn live_key(&self, fold: &ChatFold, limits: &KeyLimits, now: Timestamp) -> Option<&OwnSenderKey> {
+        self.key.as_ref().filter(|key| key.covers(fold, limits, now))
     }
 
     /// Takes a message out unless it may be on its way.

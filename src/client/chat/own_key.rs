@@ -101,6 +101,17 @@ impl OwnSenderKey {
             && (!self.is_stored || self.pending.len() + missing <= COPIES_PER_FRAME_MAX)
     }
 
+    /// Whether the server has it with a copy for each recipient, so that a signal may go under it: how many messages it
+    /// has carried does not count.
+    pub(crate) fn covers(&self, fold: &ChatFold, limits: &KeyLimits, now: Timestamp) -> bool {
+        self.is_stored
+            && !self.is_retired
+            && self.pending.is_empty()
+            && self.epoch() == fold.epoch()
+            && now.get().saturating_sub(self.created_at.get()) < limits.age_max_micros
+            && fold.recipients().keys().all(|session_id| self.covered.contains(session_id))
+    }
+
     /// Wraps to the recipients that have no copy yet; returns whether there were any.
     pub(crate) fn cover(&mut self, fold: &ChatFold, me: &Me) -> bool {
         let before = self.pending.len();

@@ -128,15 +128,37 @@ impl ReceivedKeys {
             return Ok(secret.clone());
         }
         let copy = key.copy.ok_or(VerificationFailure::NoCopy)?;
-        let recipient = (me.session_id, &me.secrets);
-        let secret = wrap::open_sender_key(&copy, used.chat_id, used.key_id, used.sender, recipient)
-            .map_err(|_| VerificationFailure::BadCopy)?;
-        if commitment(secret.expose()) != key.commitment {
-            return Err(VerificationFailure::BadCopy);
-        }
+        let secret = open_copy(&copy, &key.commitment, used, me)?;
         key.secret = Some(secret.clone());
         key.copy = None;
         Ok(secret)
+    }
+
+    /// The secret of the key of a signal. Nothing is noted: what a key's first message is judged by must not be used up
+    /// by a signal.
+    pub(crate) fn secret_for_signal(&self, used: &Use, me: &Me) -> Result<Secret, VerificationFailure> {
+        let (session_id, epoch, commits_to, copy, secret) = match self.0.get(&used.key_id) {
+            Some(ReceivedKey::Accepted(key)) => (key.session_id, key.epoch, key.commitment, key.copy, &key.secret),
+            Some(ReceivedKey::Offered(offered)) => {
+                if !offered.announcement.verifies(used.chat_id, &used.signing_key) {
+                    return Err(VerificationFailure::Announcement);
+                }
+                let announcement = &offered.announcement.announcement;
+                (announcement.session_id, announcement.epoch, announcement.commitment, offered.copy, &None)
+            }
+            None => return Err(VerificationFailure::NoCopy),
+        };
+        if session_id != used.sender {
+            return Err(VerificationFailure::Announcement);
+        }
+        if epoch != used.epoch {
+            return Err(VerificationFailure::KeyEpoch { key: epoch, chat: used.epoch });
+        }
+        if let Some(secret) = secret {
+            return Ok(secret.clone());
+        }
+        let copy = copy.ok_or(VerificationFailure::NoCopy)?;
+        open_copy(&copy, &commits_to, used, me)
     }
 
     /// Checks an offered key's announcement at its first use, and says what it names as the key before.
@@ -160,4 +182,12 @@ impl ReceivedKeys {
         self.0.insert(used.key_id, ReceivedKey::Accepted(accepted));
         Ok(previous)
     }
+}
+
+/// Opens a copy and compares it with what was announced.
+fn open_copy(copy: &WrappedKey, commits_to: &Hash, used: &Use, me: &Me) -> Result<Secret, VerificationFailure> {
+    let recipient = (me.session_id, &me.secrets);
+    let secret = wrap::open_sender_key(copy, used.chat_id, used.key_id, used.sender, recipient)
+        .map_err(|_| VerificationFailure::BadCopy)?;
+    if commitment(secret.expose()) == *commits_to { Ok(secret) } else { Err(VerificationFailure::BadCopy) }
 }

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::log::{ChatLog, MessageTaken, Taken};
 use super::outbox::Outbox;
 use super::received_keys::ReceivedKeys;
+use super::signals::Heard;
 use crate::client::failure::VerificationFailure;
 use crate::client::keyring::{Anchor, Me};
 use crate::crypto::{Secret, name, wrap};
 use crate::protocol::binary::Hash;
 use crate::protocol::frame::{ChatInfo, SendOk};
-use crate::protocol::ids::{InfoKeyId, Seq};
+use crate::protocol::ids::{InfoKeyId, Seq, SessionId};
 use crate::protocol::log::{EntryBody, LogEntry};
 use crate::protocol::verify::Verifier;
 
@@ -33,6 +34,12 @@ pub(crate) struct Chat {
     /// The cursor that the server was told.
     #[serde(skip)]
     pub(crate) told: Seq,
+    /// Signals of a moment ago.
+    #[serde(skip)]
+    pub(crate) heard: Heard,
+    /// How far other sessions have come, by the server's word.
+    #[serde(skip)]
+    pub(crate) delivered: BTreeMap<SessionId, Seq>,
 }
 
 impl Chat {
@@ -45,6 +52,8 @@ impl Chat {
             title: None,
             promised: BTreeMap::new(),
             told: Seq::default(),
+            heard: Heard::default(),
+            delivered: BTreeMap::new(),
         }
     }
 

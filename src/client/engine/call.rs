@@ -57,7 +57,7 @@ impl Shared {
                 Ok(reply) => return Ok(Ok(reply)),
                 Err(CallError::Lost) => {
                     Counts::add(&self.counts.resends);
-                    tokio::time::sleep(backoff.next()).await;
+                    self.rest(&wire, &mut backoff, None).await;
                     continue;
                 }
                 Err(CallError::Refused(refused)) => refused,
@@ -65,7 +65,7 @@ impl Shared {
             match refused.code {
                 ErrorCode::StorageUnavailable | ErrorCode::RateLimited | ErrorCode::Internal => {
                     Counts::add(&self.counts.refusals);
-                    tokio::time::sleep(backoff.after(refused.details.retry_after_ms)).await;
+                    self.rest(&wire, &mut backoff, refused.details.retry_after_ms).await;
                 }
                 _ => return Ok(Err(refused)),
             }

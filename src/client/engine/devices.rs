@@ -147,6 +147,7 @@ impl State {
             hash: certificate.chain_hash(),
             anchors,
             pins: account.pins.clone(),
+            self_key: account.self_key.clone(),
         };
         let limit = HANDOVER_BYTES_MAX - HANDOVER_SPARE_BYTES;
         let mut bytes = encode(&content)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::account::{self, Fate};
 use super::login::{self, LoginError};
 use super::pump;
 use super::state::{Counts, Progress, Shared, Status};
@@ -55,7 +56,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                     End::ByUs => Some(CloseReason::ByUser),
                 };
                 if let Some(reason) = ended.fatal.or(code) {
-                    return shared.close(reason);
+                    match account::fate(&shared, reason) {
+                        Fate::Closed => return shared.close(reason),
+                        Fate::Deleted => return account::ended(&shared).await,
+                        Fate::Unknown => {}
+                    }
                 }
                 retry_after_ms = ended.retry_after_ms;
             }
@@ -164,11 +169,10 @@ async fn receive(
                 shared.judge_live();
             }
             ServerFrame::ChatDeleted(deleted) => shared.on_chat_deleted(&deleted),
-            ServerFrame::Approved(_)
-            | ServerFrame::Signal(_)
-            | ServerFrame::Delivered(_)
-            | ServerFrame::KeyRequested(_)
-            | ServerFrame::CopyRefused(_) => {}
+            ServerFrame::ChatGone(gone) => shared.on_chat_gone(gone),
+            ServerFrame::Signal(signal) => shared.on_signal(&signal),
+            ServerFrame::Delivered(delivered) => shared.on_delivered(&delivered),
+            ServerFrame::Approved(_) | ServerFrame::KeyRequested(_) | ServerFrame::CopyRefused(_) => {}
             ServerFrame::SessionPending(pending) => {
                 shared.publish(vec![Event::SessionPending { session_id: pending.session_id }]);
             }

@@ -283,7 +283,9 @@ impl State {
         match taken {
             Taken::Duplicate => {}
             Taken::Refused(failure) => events.push(alarm(chat_id, Some(seq), failure)),
-            Taken::AccountDeleted { user_id } => events.push(Event::AccountDeleted { chat_id, seq, user_id }),
+            Taken::AccountDeleted { user_id, heir } => {
+                events.push(Event::AccountDeleted { chat_id, seq, user_id, heir });
+            }
             Taken::Session { user_id, session_id, is_in } => {
                 events.push(Event::SessionChanged { chat_id, seq, user_id, session_id, is_in });
             }
@@ -297,7 +299,7 @@ impl State {
                 }
                 events.push(Event::MembershipChanged { chat_id, seq, actor, target, change });
                 if is_gone {
-                    let failed = self.forget(chat_id);
+                    let failed = self.forget_at_the_end(chat_id);
                     events.extend(failed);
                     events.push(Event::Removed { chat_id });
                     if let Some(inbox) = self.inboxes.get_mut(&chat_id) {

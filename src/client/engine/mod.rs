@@ -6,14 +6,18 @@
 //! it is sent. E3 a cursor is told only after what it covers is kept. E4 a request that changes something is
 //! repeated with the same bytes until its answer is definite.
 
+pub(crate) mod account;
 pub(crate) mod call;
 pub(crate) mod devices;
 pub(crate) mod driver;
 pub(crate) mod fetch;
 pub(crate) mod history;
 pub(crate) mod inbound;
+pub(crate) mod labels;
+pub(crate) mod live;
 pub(crate) mod login;
 pub(crate) mod members;
 pub(crate) mod persist;
 pub(crate) mod pump;
+pub(crate) mod rest;
 pub(crate) mod state;

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::state::{Shared, State};
 use crate::client::chat::state::Chat;
 use crate::client::error::ClientError;
-use crate::client::keyring::Account;
+use crate::client::keyring::{Account, Phase};
 use crate::client::storage::{Record, StorageError};
 use crate::protocol::ids::ChatId;
 
@@ -25,7 +25,11 @@ pub(crate) fn decode(records: &BTreeMap<String, Vec<u8>>) -> Result<(Account, Ha
         let Ok(chat_id) = chat_id.parse() else { continue };
         chats.insert(chat_id, read::<Chat>(content)?);
     }
-    Ok((read(account)?, chats))
+    let mut account: Account = read(account)?;
+    if matches!(account.phase, Phase::Ready) {
+        account.complete();
+    }
+    Ok((account, chats))
 }
 
 /// The account's record.

@@ -13,7 +13,7 @@ use crate::client::error::SendError;
 use crate::client::event::{Alarm, Event};
 use crate::client::failure::VerificationFailure;
 use crate::client::handle::Sent;
-use crate::client::net::wire::{CallError, Refused};
+use crate::client::net::wire::{CallError, Refused, Wire};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::{Reply, Request, Send, SendOk};
 use crate::protocol::ids::{ChatId, MessageId};
@@ -55,8 +55,8 @@ async fn pump(shared: &Arc<Shared>, chat_id: ChatId) {
             Some(Step::Stage(part)) => {
                 match wire.request(Request::StageCopies(*part), shared.config.request_timeout).await {
                     Ok(_) => with_chat(shared, chat_id, |chat| chat.outbox.staged()),
-                    Err(CallError::Lost) => pause(&mut backoff, None).await,
-                    Err(CallError::Refused(refused)) => refuse(shared, chat_id, &refused, &mut backoff).await,
+                    Err(CallError::Lost) => shared.rest(&wire, &mut backoff, None).await,
+                    Err(CallError::Refused(refused)) => refuse(shared, &wire, chat_id, &refused, &mut backoff).await,
                 }
             }
             Some(Step::Send(frame)) => send(shared, chat_id, &wire, frame, &mut backoff).await,
@@ -83,13 +83,7 @@ fn next(shared: &Shared, chat_id: ChatId) -> Option<Step> {
     Some(step)
 }
 
-async fn send(
-    shared: &Arc<Shared>,
-    chat_id: ChatId,
-    wire: &crate::client::net::wire::Wire,
-    frame: Box<Send>,
-    backoff: &mut Backoff,
-) {
+async fn send(shared: &Arc<Shared>, chat_id: ChatId, wire: &Wire, frame: Box<Send>, backoff: &mut Backoff) {
     let message_id = frame.envelope.message_id;
     if let Err(error) = shared.keep().await {
         tracing::error!(%error, "sealed frame cannot be kept, so it is not sent");
@@ -100,7 +94,7 @@ async fn send(
         if withdrawn {
             fail(shared, chat_id, message_id, SendError::Storage(shareable(error)));
         } else {
-            pause(backoff, None).await;
+            shared.rest(wire, backoff, None).await;
         }
         return;
     }
@@ -113,17 +107,17 @@ async fn send(
         Ok(_) => {
             tracing::warn!("answer to a send is none");
             wire.cut();
-            pause(backoff, None).await;
+            shared.rest(wire, backoff, None).await;
         }
         Err(CallError::Lost) => {
             Counts::add(&shared.counts.resends);
-            pause(backoff, None).await;
+            shared.rest(wire, backoff, None).await;
         }
         Err(CallError::Refused(refused)) => {
             // The log may have told of this message while the answer was on its way.
             let is_head = shared.lock().chats.get(&chat_id).is_some_and(|chat| chat.outbox.head() == Some(message_id));
             if is_head {
-                refuse(shared, chat_id, &refused, backoff).await;
+                refuse(shared, wire, chat_id, &refused, backoff).await;
             }
         }
     }
@@ -151,7 +145,7 @@ fn commit(shared: &Shared, chat_id: ChatId, message_id: MessageId, sent: &SendOk
     shared.notify_moved();
 }
 
-async fn refuse(shared: &Arc<Shared>, chat_id: ChatId, refused: &Refused, backoff: &mut Backoff) {
+async fn refuse(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, refused: &Refused, backoff: &mut Backoff) {
     Counts::add(&shared.counts.refusals);
     tracing::debug!(code = %refused.code, "send is refused");
     let (head, verdict) = {
@@ -163,7 +157,7 @@ async fn refuse(shared: &Arc<Shared>, chat_id: ChatId, refused: &Refused, backof
     };
     match verdict {
         Verdict::Again => {}
-        Verdict::Later(retry_after_ms) => pause(backoff, retry_after_ms).await,
+        Verdict::Later(retry_after_ms) => shared.rest(wire, backoff, retry_after_ms).await,
         Verdict::Done(stored) => {
             let sent = Sent { message_id: head, seq: stored.seq, created_at: stored.created_at };
             let event = shared.lock().settle(chat_id, head, Ok(sent));
@@ -201,10 +195,6 @@ async fn wait_for_fold(shared: &Shared, chat_id: ChatId, until: Until) {
         tracing::warn!("entries that the server named do not come, connection is made anew");
         shared.reconnect();
     }
-}
-
-async fn pause(backoff: &mut Backoff, retry_after_ms: Option<u64>) {
-    tokio::time::sleep(backoff.after(retry_after_ms)).await;
 }
 
 fn with_chat(shared: &Shared, chat_id: ChatId, change: impl FnOnce(&mut Chat)) {

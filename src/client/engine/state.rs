@@ -80,6 +80,8 @@ pub(crate) struct State {
     pub(crate) progress: Progress,
     pub(crate) dirty_chats: BTreeSet<ChatId>,
     pub(crate) is_account_dirty: bool,
+    /// The end of the account is being asked for by this process.
+    pub(crate) is_deleting: bool,
     /// Why the newest try to connect failed, for whoever gives up waiting.
     pub(crate) last_failure: Option<String>,
 }
@@ -97,6 +99,7 @@ impl State {
             progress: Progress::default(),
             dirty_chats: BTreeSet::new(),
             is_account_dirty: true,
+            is_deleting: false,
             last_failure: None,
         }
     }
@@ -126,14 +129,25 @@ impl State {
         });
     }
 
-    /// Forgets a chat, with all that waits in it.
+    /// Forgets a chat, with all that waits in it. What was on its way may be in the part of the log that this session
+    /// can no longer read.
     pub(crate) fn forget(&mut self, chat_id: ChatId) -> Vec<Event> {
+        self.forget_with(chat_id, SendError::OutcomeUnknown)
+    }
+
+    /// Forgets a chat whose log was read to its end for this session: what is not in it will not be.
+    pub(crate) fn forget_at_the_end(&mut self, chat_id: ChatId) -> Vec<Event> {
+        self.forget_with(chat_id, SendError::Refused { code: ErrorCode::UnknownChat })
+    }
+
+    fn forget_with(&mut self, chat_id: ChatId, of_open: SendError) -> Vec<Event> {
         let mut events = Vec::new();
         let Some(mut chat) = self.chats.remove(&chat_id) else { return events };
         self.dirty_chats.insert(chat_id);
-        let error = SendError::Refused { code: ErrorCode::UnknownChat };
-        for message_id in chat.outbox.drain() {
-            events.extend(self.settle(chat_id, message_id, Err(error.clone())));
+        for (message_id, is_open) in chat.outbox.drain() {
+            let never_left = SendError::Refused { code: ErrorCode::UnknownChat };
+            let error = if is_open { of_open.clone() } else { never_left };
+            events.extend(self.settle(chat_id, message_id, Err(error)));
         }
         events
     }

@@ -25,7 +25,7 @@ pub struct CreateChat {
 pub struct ChangeMembership {
     /// The chat.
     pub chat_id: ChatId,
-    /// The signed `add`, `remove` or `leave`.
+    /// The signed change; neither `create` nor `delete`.
     pub change: SignedChange,
     /// With `add`: the chat's info key for the newcomer's sessions.
     #[serde(default)]
@@ -48,6 +48,14 @@ pub struct Changed {
     pub seq: Seq,
     /// Whether this is the answer to a repeat.
     pub duplicate: bool,
+}
+
+/// A chat is not one's own any more, by the server's word: this user was removed, or the chat has ended, while its
+/// entries were being caught up with. Whoever asks for it is told `unknown_chat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatGone {
+    /// The chat.
+    pub chat_id: ChatId,
 }
 
 /// A chat has ended.
@@ -73,6 +81,8 @@ pub struct ChatInfo {
     pub chat_id: ChatId,
     /// The seq of the entry that made this user a member.
     pub joined_seq: Seq,
+    /// The seq from which on this user may read: that of their joining, or under a shared history where that began.
+    pub readable_from: Seq,
     /// The newest entry.
     pub last_seq: Seq,
     /// This session's cursor as the server keeps it.

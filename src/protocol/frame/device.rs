@@ -30,6 +30,9 @@ pub struct SessionInfo {
     pub state: SessionState,
     /// When it was last connected, by the database's clock.
     pub last_seen_at: Option<Timestamp>,
+    /// Its name, for its user's eyes: see [`SetLabel::label`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Blob>,
 }
 
 /// A session that waits for approval.

@@ -169,6 +169,14 @@ pub struct Deliveries {
     pub deliveries: Vec<Delivery>,
 }
 
+impl Deliveries {
+    /// Up to where everything has been delivered to all sessions of a user; none if no session is the user's.
+    #[must_use]
+    pub fn of_user(&self, user_id: UserId) -> Option<Seq> {
+        self.deliveries.iter().filter(|delivery| delivery.user_id == user_id).map(|delivery| delivery.seq).min()
+    }
+}
+
 /// How far one session has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {

@@ -76,7 +76,7 @@ requests! {
     FetchHandover(Nothing) = "fetch_handover";
     /// Makes a chat.
     CreateChat(CreateChat) = "create_chat";
-    /// Adds or removes a member, or leaves.
+    /// Adds or removes a member, leaves, changes rights, owner or history policy, or makes all keys stale.
     ChangeMembership(ChangeMembership) = "change_membership";
     /// Ends a chat.
     DeleteChat(DeleteChat) = "delete_chat";
@@ -146,6 +146,8 @@ pub enum ServerFrame {
     Live(Nothing),
     /// A chat has ended.
     ChatDeleted(ChatDeleted),
+    /// A chat is not one's own any more.
+    ChatGone(ChatGone),
     /// This pending session is live: fetch the hand-over.
     Approved(Nothing),
     /// A session of this user asks to be approved.

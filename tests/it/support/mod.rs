@@ -4,7 +4,11 @@ pub mod broker;
 pub mod chat;
 pub mod database;
 pub mod device;
+#[cfg(feature = "client")]
+pub mod library;
 pub mod link;
+#[cfg(feature = "client")]
+pub mod proxy;
 pub mod signed;
 
 use std::time::Duration;

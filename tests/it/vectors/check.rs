@@ -426,6 +426,7 @@ fn push_number(frame: &ServerFrame) -> u8 {
         ServerFrame::Delivered(_) => 11,
         ServerFrame::KeyRequested(_) => 12,
         ServerFrame::CopyRefused(_) => 13,
+        ServerFrame::ChatGone(_) => 14,
     }
 }
 

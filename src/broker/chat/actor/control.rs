@@ -59,6 +59,8 @@ impl ChatActor {
         self.phase = Phase::Stale;
         match (result, request) {
             (Err(failure), _) => {
+                // It may have been committed: then its entry is shown, and newcomers are welcomed, without a repeat.
+                self.refresh_wanted = true;
                 responder.refuse(failure.refusal());
                 self.pump(ctx);
             }

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::super::messages::{Control, Counted, Refresh, Stage, Submit, Subscribe, Subscribed, Unsubscribe};
-use super::{ChatActor, Work};
+use super::super::messages::{
+    Advanced, Control, CopiesChanged, Counted, Pass, Refresh, Stage, Submit, Subscribe, Subscribed, Unsubscribe,
+};
+use super::{ChatActor, Phase, Work};
 use crate::broker::Broker;
 use crate::protocol::ids::ChatId;
 use crate::store::writer::{Appended, Outcome};
@@ -63,6 +65,30 @@ impl Handler<Stage> for ChatActor {
     }
 }
 
+impl Handler<Pass> for ChatActor {
+    type Result = ();
+
+    fn handle(&mut self, pass: Pass, ctx: &mut Self::Context) {
+        if self.is_gone() {
+            return pass_on(&self.broker, self.chat_id, &ctx.address(), pass);
+        }
+        self.busy_at = Instant::now();
+        self.take_signal(pass, ctx);
+    }
+}
+
+impl Handler<Advanced> for ChatActor {
+    type Result = ();
+
+    fn handle(&mut self, advanced: Advanced, ctx: &mut Self::Context) {
+        if self.is_gone() {
+            return pass_on(&self.broker, self.chat_id, &ctx.address(), advanced);
+        }
+        self.busy_at = Instant::now();
+        self.advanced(advanced, ctx);
+    }
+}
+
 impl Handler<Refresh> for ChatActor {
     type Result = ();
 
@@ -70,6 +96,26 @@ impl Handler<Refresh> for ChatActor {
         if !self.is_gone() {
             self.refresh_wanted = true;
             self.pump(ctx);
+        }
+    }
+}
+
+impl Handler<CopiesChanged> for ChatActor {
+    type Result = ();
+
+    fn handle(&mut self, changed: CopiesChanged, ctx: &mut Self::Context) {
+        match &mut self.phase {
+            Phase::Ready(state) => {
+                for (key_id, session_id, change) in changed.changes {
+                    state.copy_changed(key_id, session_id, change);
+                }
+            }
+            // What is being loaded may be from before.
+            Phase::Away => {
+                self.refresh_wanted = true;
+                self.pump(ctx);
+            }
+            Phase::Stale | Phase::Gone => {}
         }
     }
 }

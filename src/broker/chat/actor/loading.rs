@@ -2,12 +2,14 @@
 
 use actix::prelude::*;
 
+use super::super::fan_out::welcome;
 use super::super::messages::Subscribed;
 use super::super::state::ChatState;
 use super::{ChatActor, Phase, STORE_PAUSE};
 use crate::broker::Broker;
-use crate::protocol::ids::{ChatId, Seq};
+use crate::protocol::ids::{ChatId, Seq, SessionId};
 use crate::protocol::log::{EntryBody, LogEntry};
+use crate::protocol::membership::Change;
 use crate::store::Failure;
 use crate::store::loaded::LoadedChat;
 
@@ -39,7 +41,12 @@ impl ChatActor {
     pub(super) fn loaded(&mut self, loaded: Result<Option<LoadedChat>, Failure>, ctx: &mut Context<Self>) {
         match loaded {
             Ok(Some(mut chat)) => {
-                self.show(chat.last_seq, chat.since.take());
+                let since = chat.since.take();
+                let newcomers = newcomers(since.as_deref().unwrap_or_default(), &chat);
+                self.show(chat.last_seq, since);
+                for (added_at, sessions) in newcomers {
+                    welcome(&self.broker, self.chat_id, added_at, &sessions);
+                }
                 let state = ChatState::new(self.chat_id, chat, self.broker.options.keys);
                 self.fan_out.retain(|session_id| state.is_recipient(session_id));
                 self.phase = Phase::Ready(Box::new(state));
@@ -99,6 +106,19 @@ impl ChatActor {
             let _ = reply.send(subscribed);
         }
     }
+}
+
+/// Who was added by entries that this actor did not write, or whose outcome it was not told: for each such entry the
+/// sessions that are recipients now.
+fn newcomers(since: &[LogEntry], chat: &LoadedChat) -> Vec<(Seq, Vec<SessionId>)> {
+    let added = since.iter().filter_map(|entry| match &entry.body {
+        EntryBody::Membership(signed) if matches!(signed.change.change, Change::Add { .. }) => {
+            Some((entry.seq, signed.change.target.user_id))
+        }
+        _ => None,
+    });
+    let sessions_of = |user_id| chat.recipients.iter().filter(move |(_, recipient)| recipient.user_id == user_id);
+    added.map(|(seq, user_id)| (seq, sessions_of(user_id).map(|(session_id, _)| *session_id).collect())).collect()
 }
 
 pub(super) async fn load(broker: &Broker, chat_id: ChatId, since: Option<Seq>) -> Result<Option<LoadedChat>, Failure> {

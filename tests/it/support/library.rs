@@ -1,0 +1,58 @@
+//! People who use the client library: real cryptography, a keyring in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealcast::client::{Client, ClientConfig, Connector, Event, EventStream, MemoryStorage, NewAccount, PendingLink};
+use sealcast::protocol::ids::{ChatId, Seq};
+
+use super::{eventually, within};
+
+pub fn config() -> ClientConfig {
+    let mut config = ClientConfig::new(Connector::new(None).unwrap());
+    config.upkeep_interval = Duration::from_millis(20);
+    // What holds answers up on purpose is not to cut the connection too.
+    config.request_timeout = Duration::from_secs(120);
+    config
+}
+
+fn account(url: &str, name: &str) -> NewAccount {
+    NewAccount { server: url.to_owned(), username: name.to_owned(), ttl: None }
+}
+
+/// A client that has registered and is live.
+pub async fn register(url: &str, name: &str) -> Client {
+    let storage = Arc::new(MemoryStorage::default());
+    let client = within("a registration", Client::register(config(), account(url, name), storage)).await.unwrap();
+    within("the client to be live", client.live()).await.unwrap();
+    client
+}
+
+/// A further session of a client's user, approved by it.
+pub async fn link(client: &Client, url: &str) -> Client {
+    let storage = Arc::new(MemoryStorage::default());
+    let pending = PendingLink::begin(config(), account(url, client.username().as_str()), storage).await.unwrap();
+    let code = pending.code().parse().unwrap();
+    within("an approval", client.approve_session(&code, None)).await.unwrap();
+    let linked = within("a linked session", pending.wait()).await.unwrap();
+    within("the linked session to be live", linked.live()).await.unwrap();
+    linked
+}
+
+/// The first event that fits.
+pub async fn event_that<T>(what: &str, events: &mut EventStream, mut fits: impl FnMut(&Event) -> Option<T>) -> T {
+    within(what, async {
+        loop {
+            let event = events.next().await.expect("no event is dropped").expect("the client lives");
+            if let Some(found) = fits(&event) {
+                return found;
+            }
+        }
+    })
+    .await
+}
+
+/// Waits until a client has taken a chat's log up to a seq.
+pub async fn caught_up(client: &Client, chat_id: ChatId, seq: Seq) {
+    eventually("the log up to a seq", async || client.head(chat_id).is_some_and(|head| head.seq >= seq)).await;
+}
