@@ -32,9 +32,9 @@ mod membership;
 mod messages;
 mod operations;
 mod sessions;
+mod signals;
 #[cfg(feature = "client")]
 mod stranger;
-mod signals;
 mod support;
 #[cfg(feature = "client")]
 mod terminal;

@@ -9,6 +9,7 @@ pub mod bytes;
 mod chat;
 mod conversation;
 pub mod crypto;
+mod examples;
 mod fold;
 pub mod formats;
 pub mod packed;

@@ -320,23 +320,40 @@ fn new_key(
     json!({"announcement": {"announcement": announcement, "signature": signature}, "copies": copies, "staged": null})
 }
 
-/// An envelope.
+/// The envelope of a message.
 fn envelope(by: &Person, key: &mut Key, message: u16, roster: &[u8; 32], seen: Value, words: &str) -> Value {
-    key.counter += 1;
+    revision(by, Some((key, words)), (message, 0, "message"), roster, seen)
+}
+
+/// The envelope of a revision: message, number, kind; a deletion has neither key nor words.
+fn revision(
+    by: &Person,
+    key: Option<(&mut Key, &str)>,
+    (message, revision, kind): (u16, u8, &str),
+    roster: &[u8; 32],
+    seen: Value,
+) -> Value {
     let mut it = json!({
-        "kind": "message",
+        "kind": kind,
         "message_id": id(7, message),
-        "revision": 0,
+        "revision": revision,
         "sender_id": by.user_id,
         "sender_session_id": by.session_id,
-        "key_id": key.id,
-        "counter": key.counter,
+        "key_id": null,
+        "counter": 0,
         "roster_hash": text(roster),
         "seen": seen,
         "attachments": [],
+        "data": null,
     });
-    let body = json!({"type": "message", "text": words, "attachments": []}).to_string();
-    it["data"] = crypto::seal_message(&key.secret, [message as u8; 12], &chat(), &it, body.as_bytes());
+    if let Some((key, words)) = key {
+        key.counter += 1;
+        it["key_id"] = key.id.clone();
+        it["counter"] = key.counter.into();
+        let body = json!({"type": "message", "text": words, "attachments": []}).to_string();
+        let nonce = [message as u8 ^ revision << 4; 12];
+        it["data"] = crypto::seal_message(&key.secret, nonce, &chat(), &it, body.as_bytes());
+    }
     it["signature"] = crypto::sign(&by.signing, &formats::message(&chat(), &it));
     it
 }
@@ -437,8 +454,16 @@ async fn write_the_page() {
     let second = envelope(&ada, &mut adas, 0xd4, &both, scene.seen(), "Tea at five?");
     let request = json!({"chat_id": chat(), "envelope": second, "new_key": null, "add_copies": []});
     scene.ask("Ada", 8, "send", request).await;
+    scene
+        .say("She edits her first message, and deletes the second one: a deletion has no key, no counter and no data.");
+    let edit = revision(&ada, Some((&mut adas, "Hello, Bob!")), (0xd0, 1, "edit"), &both, scene.seen());
+    let request = json!({"chat_id": chat(), "envelope": edit, "new_key": null, "add_copies": []});
+    scene.ask("Ada", 9, "send", request).await;
+    let delete = revision(&ada, None, (0xd4, 1, "delete"), &both, scene.seen());
+    let request = json!({"chat_id": chat(), "envelope": delete, "new_key": null, "add_copies": []});
+    scene.ask("Ada", 10, "send", request).await;
     scene.say("Bob has all up to it.");
-    scene.ask("Bob", 7, "advance_cursor", json!({"chat_id": chat(), "seq": 7})).await;
+    scene.ask("Bob", 7, "advance_cursor", json!({"chat_id": chat(), "seq": 9})).await;
 
     scene.say("### A removal");
     scene.say("Bob may not manage members, so he cannot remove Ada.");
@@ -446,27 +471,30 @@ async fn write_the_page() {
     scene.ask("Bob", 8, "change_membership", json!({"chat_id": chat(), "change": by_bob})).await;
     scene.say("Ada removes him. The entry is the last that he gets, and the epoch is 3 now.");
     let remove = change(&ada, (3, &event(&add)), scene.seen(), json!({"type": "remove"}), bob.target());
-    scene.ask("Ada", 9, "change_membership", json!({"chat_id": chat(), "change": remove})).await;
-    scene.ask("Bob", 9, "history", json!({"chat_id": chat(), "direction": "before", "seq": 9, "limit": 1})).await;
+    scene.ask("Ada", 11, "change_membership", json!({"chat_id": chat(), "change": remove})).await;
+    scene.ask("Bob", 9, "history", json!({"chat_id": chat(), "direction": "before", "seq": 11, "limit": 1})).await;
     scene.say("A message under the key of epoch 2 is refused. Its counter is not used up.");
     let mut late = Key { id: adas.id.clone(), secret: SENDER_KEY, counter: adas.counter };
     let refused = envelope(&ada, &mut late, 0xd5, &roster(&[&ada]), scene.seen(), "Alone.");
     let request = json!({"chat_id": chat(), "envelope": refused, "new_key": null, "add_copies": []});
-    scene.ask("Ada", 10, "send", request).await;
+    scene.ask("Ada", 12, "send", request).await;
     scene.say("So she makes a new one, which names the last counter of the one before, and seals the message again under the same message id.");
     let mut next = Key { id: id(6, 0xe3), secret: [0x45; 32], counter: 0 };
     let previous = json!({"key_id": adas.id, "last_counter": adas.counter});
     let new = new_key(&ada, &next, 3, previous, &[&ada], &mut random);
     let again = envelope(&ada, &mut next, 0xd5, &roster(&[&ada]), scene.seen(), "Alone.");
     let request = json!({"chat_id": chat(), "envelope": again, "new_key": new, "add_copies": []});
-    scene.ask("Ada", 11, "send", request).await;
+    scene.ask("Ada", 13, "send", request).await;
 
     scene.say("### Catching up");
     let request = json!({"chat_id": chat(), "direction": "after", "seq": 0, "limit": 2});
-    scene.ask("Ada", 12, "history", request).await;
-    scene.say("A second connection of the session takes the place of the first. The client has the log up to 7.");
+    scene.ask("Ada", 14, "history", request).await;
+    scene.say("What was edited has lost its data, and its entry says the hash of them.");
+    let request = json!({"chat_id": chat(), "direction": "after", "seq": 4, "limit": 1});
+    scene.ask("Ada", 15, "history", request).await;
+    scene.say("A second connection of the session takes the place of the first. The client has the log up to 9.");
     log_in(&mut scene, "Ada", &ada).await;
-    scene.ask("Ada", 2, "resume", json!({"cursors": [{"chat_id": chat(), "seq": 7}]})).await;
+    scene.ask("Ada", 2, "resume", json!({"cursors": [{"chat_id": chat(), "seq": 9}]})).await;
 
     scene.say("### The end");
     let last = change(&ada, (4, &event(&remove)), scene.seen(), json!({"type": "delete"}), ada.target());
