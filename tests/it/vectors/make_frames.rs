@@ -120,7 +120,7 @@ fn answers(it: &Objects) -> Vec<(&'static str, Value)> {
         (
             "chats",
             json!({"chats": [{
-                "chat_id": chat(), "joined_seq": 1, "last_seq": 6, "cursor": 5, "name": it.name,
+                "chat_id": chat(), "joined_seq": 1, "readable_from": 1, "last_seq": 6, "cursor": 5, "name": it.name,
                 "info_key": it.info_keys[0],
             }]}),
         ),
@@ -192,6 +192,7 @@ fn pushes(it: &Objects) -> Vec<(&'static str, Value)> {
         ),
         ("live", json!({})),
         ("chat_deleted", json!({"chat_id": chat(), "change": last_change(it, "delete")})),
+        ("chat_gone", json!({"chat_id": chat()})),
         ("approved", json!({})),
         ("session_pending", pending),
         ("bye", json!({"retry_after_ms": 1250})),
