@@ -65,7 +65,7 @@ async fn show(printer: &Printer, client: &Client, chat: ChatId) -> Result<(), Cl
     let plain = format!("{chat}\t{}", printer.paint.on(Ink::Strong, &shown));
     printer.line(&plain, &json!({ "chat_id": chat, "title": title }))?;
     for member in &members {
-        printer.report(&Report::member(member, printer.paint))?;
+        printer.report(&Report::member_columns(member, client.user_id(), printer.paint))?;
     }
     Ok(())
 }

@@ -94,6 +94,7 @@ impl CliError {
             Self::Send(SendError::Refused { code }) => advice_code(*code),
             Self::Send(SendError::GaveUp { .. }) => Some("try again"),
             Self::Send(SendError::NotMember) => Some("see `chat list`; a manager of the chat can add you"),
+            Self::Send(SendError::OutcomeUnknown) => Some("ask the members whether they have it"),
             Self::Send(SendError::NotRecipient) => Some("link this device again with another profile"),
             Self::Send(SendError::TooLarge { .. }) => Some("send it in parts"),
             Self::Send(SendError::Storage(error)) => advice_storage(error),
@@ -125,6 +126,8 @@ const fn advice_client(error: &ClientError) -> Option<&'static str> {
         ClientError::UnknownChat => Some("see `chat list`"),
         ClientError::NotMember | ClientError::AlreadyMember => Some("see `chat show`"),
         ClientError::Conflict => Some("try again"),
+        ClientError::Unchanged => Some("see `chat show` for how it is"),
+        ClientError::AccountDeleted => Some("register another one with another profile"),
         ClientError::Username(_) => Some("3 to 32 of a-z, 0-9, `.`, `_` and `-`"),
         ClientError::TooLarge { .. } => Some("make it shorter"),
         ClientError::NoIdentityKey => Some("do it with a device that was approved completely"),
@@ -157,7 +160,8 @@ const fn advice_code(code: ErrorCode) -> Option<&'static str> {
         }
         ErrorCode::UnknownSession => Some("see `session list`"),
         ErrorCode::CannotWrite | ErrorCode::CannotManage | ErrorCode::NotOwner => Some("see `chat show` for who may"),
-        ErrorCode::OwnerMustTransfer => Some("delete the chat instead"),
+        ErrorCode::OwnerMustTransfer => Some("give it to a member with `chat transfer`, or delete it"),
+        ErrorCode::NotAllowedToAdd => Some("ask them: who may add them is their setting"),
         ErrorCode::SessionExpired | ErrorCode::SessionRevoked | ErrorCode::Unauthenticated => {
             Some("link a new session with another profile")
         }
@@ -174,6 +178,7 @@ const fn advice_closed(reason: CloseReason) -> Option<&'static str> {
             Some("link a new session with another profile")
         }
         CloseReason::Code(CloseCode::Replaced) => Some("another program uses a copy of this profile: stop it"),
+        CloseReason::AccountDeleted => Some("register another one with another profile"),
         CloseReason::Verification(_) => Some("do not go on until it is explained"),
         CloseReason::Pending => Some("run `session link` again and approve its code"),
         _ => None,

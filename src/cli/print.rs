@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::error::CliError;
 use super::paint::{Ink, Paint, hue};
 use crate::client::{Alarm, Body, ChatMember, Client, Message};
-use crate::protocol::ids::Timestamp;
+use crate::protocol::ids::{Timestamp, UserId};
 
 /// A result: one line for people, one object for programs.
 #[derive(Debug)]
@@ -19,27 +19,49 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// A member of a chat.
-    pub(super) fn member(member: &ChatMember, paint: Paint) -> Self {
-        let mut rights = Vec::new();
-        rights.extend(member.is_owner.then_some("owner"));
-        rights.extend(member.can_manage.then_some("manager"));
-        rights.push(if member.can_write { "writer" } else { "reader" });
-        let name = member.username.as_ref().map_or("?", |name| name.as_str());
-        let sessions = member.sessions.len();
-        let plain = format!(
-            "{}\t{}\t{}\t{sessions} sessions",
-            paint.on(Ink::Dim, &member.user_id.to_string()),
-            paint.on(Ink::Other(hue(member.user_id)), name),
-            rights.join(","),
-        );
-        let object = json!({
-            "user_id": member.user_id, "username": member.username, "owner": member.is_owner,
-            "can_manage": member.can_manage, "can_write": member.can_write, "joined_seq": member.joined_seq,
-            "sessions": member.sessions,
-        });
-        Self { plain, object }
+    /// A member of a chat, for people: name, rights, devices.
+    pub(super) fn member(member: &ChatMember, me: UserId) -> Self {
+        let you = if member.user_id == me { " (you)" } else { "" };
+        let devices = match member.sessions.len() {
+            1 => "1 device".to_owned(),
+            count => format!("{count} devices"),
+        };
+        let plain = format!("{}{you}: {}; {devices}", name(member), rights(member).join(", "));
+        Self { plain, object: object(member) }
     }
+
+    /// A member of a chat, in columns: id, name, rights, sessions.
+    pub(super) fn member_columns(member: &ChatMember, me: UserId, paint: Paint) -> Self {
+        let voice = if member.user_id == me { Ink::Me } else { Ink::Other(hue(member.user_id)) };
+        let plain = format!(
+            "{}\t{}\t{}\t{} sessions",
+            paint.on(Ink::Dim, &member.user_id.to_string()),
+            paint.on(voice, name(member)),
+            rights(member).join(","),
+            member.sessions.len(),
+        );
+        Self { plain, object: object(member) }
+    }
+}
+
+fn name(member: &ChatMember) -> &str {
+    member.username.as_ref().map_or("?", |name| name.as_str())
+}
+
+fn rights(member: &ChatMember) -> Vec<&'static str> {
+    let mut rights = Vec::new();
+    rights.extend(member.is_owner.then_some("owner"));
+    rights.extend(member.can_manage.then_some("manager"));
+    rights.push(if member.can_write { "writer" } else { "reader" });
+    rights
+}
+
+fn object(member: &ChatMember) -> Value {
+    json!({
+        "user_id": member.user_id, "username": member.username, "owner": member.is_owner,
+        "can_manage": member.can_manage, "can_write": member.can_write, "joined_seq": member.joined_seq,
+        "sessions": member.sessions,
+    })
 }
 
 /// Where results and complaints go.

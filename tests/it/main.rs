@@ -49,6 +49,8 @@ mod signals;
 mod stranger;
 mod support;
 #[cfg(feature = "client")]
+mod talk;
+#[cfg(feature = "client")]
 mod terminal;
 mod tidy;
 #[cfg(feature = "client")]

@@ -43,20 +43,29 @@ impl Acts {
     pub(super) async fn begin(&self, effect: Effect) {
         let acts = self.clone();
         match effect {
-            Effect::Quit => {}
+            Effect::Quit | Effect::Redraw => {}
             Effect::Send { message_id, text } => self.send(message_id, text).await,
             Effect::Act(action) => self.spawn(async move {
                 let done = perform(&acts.client, acts.chat, &action).await;
                 let lines = done.map(|reports| reports.into_iter().map(|report| report.plain).collect());
                 Ok(Input::Done(lines.map_err(|error| error.line())))
             }),
-            Effect::Older(before) => self.spawn(async move { acts.older(before).await.map(Input::Older) }),
-            Effect::Newer(after) => self.spawn(async move { acts.newer(after).await.map(Input::Newer) }),
-            Effect::Members => self.spawn(async move { Ok(Input::Members(acts.client.members(acts.chat).await?)) }),
+            Effect::Older(before) => self.spawn(async move {
+                let page = acts.older(before).await;
+                Ok(page.map_or_else(|error| Input::NoOlder(error.line()), Input::Older))
+            }),
+            Effect::Newer(after) => self.spawn(async move {
+                let page = acts.newer(after).await;
+                Ok(page.map_or_else(|error| Input::Done(Err(error.line())), Input::Newer))
+            }),
+            Effect::Members => self.spawn_maybe(async move {
+                // Who was removed cannot look any more: the names stay as they are.
+                acts.client.members(acts.chat).await.ok().map(|members| Ok(Input::Members(members)))
+            }),
         }
     }
 
-    /// Looks for the title.
+    /// Looks for the chat's title; without the chat, `talk` ends.
     pub(super) fn title(&self) {
         let acts = self.clone();
         self.spawn(async move { Ok(Input::Title(title(&acts.client, acts.chat).await?)) });
@@ -117,10 +126,11 @@ impl Acts {
 }
 
 /// A chat's title, if this session can open it.
-pub(super) async fn title(client: &Client, chat: ChatId) -> Result<Option<String>, CliError> {
+async fn title(client: &Client, chat: ChatId) -> Result<Option<String>, CliError> {
     client.live().await?;
     let listed = client.list_chats().await?;
-    Ok(listed.into_iter().find(|listed| listed.chat_id == chat).and_then(|listed| listed.title))
+    let listed = listed.into_iter().find(|listed| listed.chat_id == chat).ok_or(ClientError::UnknownChat)?;
+    Ok(listed.title)
 }
 
 /// Carries out one command; gives what there is to say of it.
@@ -128,7 +138,7 @@ pub(super) async fn perform(client: &Client, chat: ChatId, action: &Action) -> R
     match action {
         Action::Members => {
             let members = client.members(chat).await?;
-            Ok(members.iter().map(|member| Report::member(member, Paint::PLAIN)).collect())
+            Ok(members.iter().map(|member| Report::member(member, client.user_id())).collect())
         }
         Action::Add { username, can_write, can_manage } => {
             let seq = client.add_member(chat, username, *can_write, *can_manage).await?;

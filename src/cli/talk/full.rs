@@ -38,8 +38,6 @@ pub(super) async fn talk(client: &Client, chat: ChatId, is_painted: bool) -> Res
     let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     let mut screen = Screen::take()?;
     let mut keys = TerminalEvents::new();
-    let (columns, rows) = screen.size()?;
-    model.update(now(), Input::Resize { columns, rows });
     acts.title();
     for effect in model.begin(client.is_live()) {
         acts.begin(effect).await;
@@ -77,19 +75,20 @@ pub(super) async fn talk(client: &Client, chat: ChatId, is_painted: bool) -> Res
         match woken {
             Woken::End => return Ok(()),
             Woken::Redraw => {
+                // A change of size that comes together with a key may not be told of: the terminal knows.
+                let (columns, rows) = screen.size()?;
+                model.update(now(), Input::Resize { columns, rows });
                 screen.draw(|frame| view::draw(&model, is_painted, frame))?;
                 (is_dirty, due) = (false, Instant::now() + FRAME);
             }
             Woken::Input(input) => {
                 is_dirty = true;
-                if matches!(input, Input::Resize { .. }) {
-                    screen.clear()?;
-                }
                 for effect in model.update(now(), input) {
-                    if effect == Effect::Quit {
-                        return Ok(());
+                    match effect {
+                        Effect::Quit => return Ok(()),
+                        Effect::Redraw => screen.forget()?,
+                        effect => acts.begin(effect).await,
                     }
-                    acts.begin(effect).await;
                 }
             }
         }

@@ -152,13 +152,19 @@ impl Layout<'_> {
                 self.happened(*at, &format!("a device of {name} {becomes}"), &mut rows);
             }
             Item::Notice { at, text } => self.happened(*at, &harmless_line(text), &mut rows),
+            Item::Command(line) => self.said("  ", &harmless_line(line), Tone::Quiet, &mut rows),
             Item::Answer(lines) => {
                 for line in lines {
-                    self.said("  ", &harmless(line), Tone::Answer, &mut rows);
+                    self.said("    ", &harmless(line), Tone::Answer, &mut rows);
                 }
             }
-            Item::Failure(why) => self.said("  ", &harmless(why), Tone::Bad, &mut rows),
-            Item::Alarm(what) => self.said("  ", &format!("ALARM: {}", harmless(what)), Tone::Alarm, &mut rows),
+            Item::Failure(why) => self.said("    ", &harmless(why), Tone::Bad, &mut rows),
+            Item::Alarm(what) => self.said(
+                "  ",
+                &format!("ALARM: {}; ask the members whether they see the same", harmless(what)),
+                Tone::Alarm,
+                &mut rows,
+            ),
         }
         if rows.is_empty() {
             rows.push(Row { time: String::new(), name: None, text: String::new(), tone: Tone::Plain });

@@ -30,7 +30,19 @@ pub(super) async fn talk(client: &Client, chat: ChatId, last: usize, printer: &P
     client.members(chat).await?;
     let (acts, told) = Acts::new(client.clone(), chat);
     let (shown, waiting) = (Seq::default(), BTreeSet::new());
-    let mut lines = Lines { client, chat, printer, acts, told, shown, waiting, failed: 0, held: None, is_open: true };
+    let mut lines = Lines {
+        client,
+        chat,
+        printer,
+        acts,
+        told,
+        shown,
+        waiting,
+        failed: 0,
+        held: None,
+        is_open: true,
+        is_lost: false,
+    };
     lines.begin(last).await?;
     lines.run(events).await
 }
@@ -51,6 +63,8 @@ struct Lines<'a> {
     held: Option<Action>,
     /// There may be more lines.
     is_open: bool,
+    /// The connection was lost, and is not back yet.
+    is_lost: bool,
 }
 
 impl Lines<'_> {
@@ -174,9 +188,13 @@ impl Lines<'_> {
                 return Err(CliError::Gone);
             }
             Event::Disconnected => {
+                self.is_lost = true;
                 self.printer.note("connection lost, trying again", &json!({ "event": "disconnected" }))?;
             }
-            Event::Live => self.printer.note("connected, and caught up", &json!({ "event": "live" }))?,
+            Event::Live if self.is_lost => {
+                self.is_lost = false;
+                self.printer.note("connected again, and caught up", &json!({ "event": "live" }))?;
+            }
             Event::Alarm(alarm) if alarm.chat_id.is_none_or(|chat_id| chat_id == self.chat) => {
                 self.printer.alarm(alarm)?;
             }

@@ -9,6 +9,8 @@ mod full;
 mod layout;
 mod lines;
 mod model;
+#[cfg(test)]
+mod model_tests;
 mod screen;
 mod slash;
 mod text;

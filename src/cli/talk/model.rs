@@ -40,6 +40,8 @@ pub(super) enum Input {
     Members(Vec<ChatMember>),
     /// A page before what is shown.
     Older(HistoryPage),
+    /// No page before what is shown could be had, and why.
+    NoOlder(String),
     /// A page behind what is shown.
     Newer(HistoryPage),
     /// What became of a message.
@@ -63,6 +65,8 @@ pub(super) enum Effect {
     Newer(Seq),
     /// Look who is in the chat.
     Members,
+    /// Draw everything again: something else may have written to the terminal.
+    Redraw,
     /// End.
     Quit,
 }
@@ -214,6 +218,10 @@ impl Model {
                 self.is_loading = false;
                 (self.before, self.has_older) = (Some(page.after.next()), page.more);
                 self.page(page, &mut effects);
+            }
+            Input::NoOlder(why) => {
+                (self.is_loading, self.has_older) = (false, false);
+                self.transcript.push(Item::Failure(format!("what was said before cannot be shown: {why}")));
             }
             Input::Newer(page) => {
                 if page.more {
@@ -369,6 +377,7 @@ impl Model {
             KeyCode::Char('c') if control => effects.push(Effect::Quit),
             KeyCode::Char('d') if control && self.editor.is_empty() => effects.push(Effect::Quit),
             KeyCode::Char('d') if control => self.editor.delete(),
+            KeyCode::Char('l') if control => effects.push(Effect::Redraw),
             KeyCode::Char('a') if control => self.editor.home(),
             KeyCode::Char('e') if control => self.editor.end(),
             KeyCode::Char('w' | 'h') | KeyCode::Backspace if control => self.editor.delete_word(),
@@ -440,8 +449,11 @@ impl Model {
             let why = (*why).to_owned();
             return self.complain(&why);
         }
-        self.editor.take();
+        let line = self.editor.take();
         self.anchor = None;
+        if matches!(typed, Typed::Action(_) | Typed::Help(_)) {
+            self.transcript.push(Item::Command(line));
+        }
         match typed {
             Typed::Blank => {}
             Typed::Text(text) => self.send(text, effects),
@@ -482,9 +494,14 @@ impl Model {
 /// The keys that do something, for the help.
 const KEYS: &[&str] = &[
     "",
-    "Enter sends, Alt-Enter begins a new line, Tab completes a command or a name",
-    "PageUp, PageDown, Alt-Up, Alt-Down scroll; End or Esc goes to the newest",
-    "Up, Down call back what was typed; Ctrl-W, Ctrl-U, Ctrl-K delete a word, to the start, to the end",
-    "Ctrl-C ends, and so does Ctrl-D on an empty line",
-    "a message that begins with a slash is typed with two",
+    "Enter                  send",
+    "Alt-Enter              begin a new line",
+    "Tab                    complete a command or a name",
+    "Up, Down               call back what was typed before",
+    "PageUp, PageDown       scroll; by one line with Alt-Up, Alt-Down",
+    "End, Esc               go to the newest message",
+    "Ctrl-W, Ctrl-U, Ctrl-K delete a word, to the start, to the end",
+    "Ctrl-L                 draw the screen again",
+    "Ctrl-C                 end",
+    "//...                  send text that begins with a slash",
 ];

@@ -6,6 +6,7 @@ use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use crossterm::execute;
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
 use ratatui::{Frame, Terminal};
 
 /// The terminal, in raw mode and on its other screen until this is dropped.
@@ -47,8 +48,10 @@ impl Screen {
         self.terminal.draw(draw).map(|_| ())
     }
 
-    /// Draws everything again, after something else may have written to the terminal.
-    pub(super) fn clear(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+    /// Forgets what is on the screen, so that everything is drawn again. Unlike `Terminal::clear` it asks the
+    /// terminal nothing, so that nothing waits for an answer.
+    pub(super) fn forget(&mut self) -> io::Result<()> {
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::new(0, 0, size.width, size.height))
     }
 }

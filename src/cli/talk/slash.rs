@@ -52,7 +52,7 @@ pub(super) enum Typed {
 /// Why a line means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SlashError {
-    #[error("no command {0}; /help lists them, and //{0} sends it as text")]
+    #[error("no command /{0}; /help lists them, and //{0} sends it as text")]
     Unknown(String),
     #[error("usage: {}", .0.usage)]
     Usage(&'static Entry),
@@ -78,35 +78,59 @@ pub(super) enum Takes {
 pub(super) struct Entry {
     pub(super) name: &'static str,
     pub(super) usage: &'static str,
-    pub(super) help: &'static str,
+    /// What it does, in few words.
+    help: &'static str,
+    /// What else is to be known of it; may be empty.
+    more: &'static str,
     takes: Takes,
 }
 
 /// Every command, in the order of the help.
 pub(super) const ENTRIES: &[Entry] = &[
-    entry("help", "/help [COMMAND]", "show the commands and keys, or one command", Takes::Command),
-    entry("members", "/members", "show the members with their rights", Takes::Nothing),
+    entry("help", "/help [COMMAND]", "commands and keys, or more of one command", "", Takes::Command),
+    entry("members", "/members", "who is in the chat, with their rights", "", Takes::Nothing),
     entry(
         "add",
-        "/add USERNAME [read-only] [manager]",
-        "add somebody, who reads what comes from then on; read-only: may not write; manager: may add and remove",
+        "/add USERNAME [RIGHT ...]",
+        "add somebody",
+        "They read what comes from then on. RIGHT is `read-only`: they may not write; `manager`: they may add and \
+         remove members.",
         Takes::Stranger,
     ),
-    entry("remove", "/remove USERNAME", "remove a member; nothing sent afterwards can be read by them", Takes::Member),
-    entry("leave", "/leave yes", "leave this chat for good", Takes::Nothing),
+    entry(
+        "remove",
+        "/remove USERNAME",
+        "remove a member",
+        "Nothing that is sent afterwards can be read by them; what they have they keep.",
+        Takes::Member,
+    ),
+    entry(
+        "leave",
+        "/leave yes",
+        "leave this chat for good",
+        "You read nothing of what comes; to come back somebody must add you.",
+        Takes::Nothing,
+    ),
     entry(
         "safety",
         "/safety USERNAME",
-        "show the number that you and somebody else compare, to know that nobody stands between you",
+        "the number that shows whom you talk with",
+        "Compare it in person or in a call: the same number on both sides means that nobody stands between you.",
         Takes::Member,
     ),
-    entry("retry", "/retry", "send again what could not be sent", Takes::Nothing),
-    entry("alarms", "/alarms", "say that you have seen the alarms, and take the red line away", Takes::Nothing),
-    entry("quit", "/quit", "end; messages that wait are kept and go out next time", Takes::Nothing),
+    entry("retry", "/retry", "send again what could not be sent", "", Takes::Nothing),
+    entry(
+        "alarms",
+        "/alarms",
+        "take the red line away, once seen",
+        "An alarm says that something did not verify: a fault, or somebody who lies.",
+        Takes::Nothing,
+    ),
+    entry("quit", "/quit", "end", "Messages that wait are kept, and go out next time.", Takes::Nothing),
 ];
 
-const fn entry(name: &'static str, usage: &'static str, help: &'static str, takes: Takes) -> Entry {
-    Entry { name, usage, help, takes }
+const fn entry(name: &'static str, usage: &'static str, help: &'static str, more: &'static str, takes: Takes) -> Entry {
+    Entry { name, usage, help, more, takes }
 }
 
 fn find(name: &str) -> Option<&'static Entry> {
@@ -127,7 +151,7 @@ pub(super) fn parse(line: &str) -> Result<Typed, SlashError> {
     }
     let mut words = command.split_whitespace();
     let name = if command.starts_with(char::is_whitespace) { "" } else { words.next().unwrap_or_default() };
-    let entry = find(name).ok_or_else(|| SlashError::Unknown(format!("/{name}")))?;
+    let entry = find(name).ok_or_else(|| SlashError::Unknown(name.to_owned()))?;
     let rest: Vec<&str> = words.collect();
     let usage = || SlashError::Usage(entry);
     let typed = match (entry.name, rest.as_slice()) {
@@ -160,7 +184,9 @@ pub(super) fn parse(line: &str) -> Result<Typed, SlashError> {
 /// The lines of the help.
 pub(super) fn help(entry: Option<&Entry>) -> Vec<String> {
     if let Some(entry) = entry {
-        return vec![entry.usage.to_owned(), format!("    {}", entry.help)];
+        let mut lines = vec![format!("{}  {}", entry.usage, entry.help)];
+        lines.extend((!entry.more.is_empty()).then(|| entry.more.to_owned()));
+        return lines;
     }
     let widest = ENTRIES.iter().map(|entry| entry.usage.len()).max().unwrap_or_default();
     ENTRIES.iter().map(|entry| format!("{:widest$}  {}", entry.usage, entry.help)).collect()
@@ -233,7 +259,8 @@ mod tests {
         for unknown in ["/", "/ quit", "/dance", "/Quit"] {
             assert!(matches!(parse(unknown), Err(SlashError::Unknown(_))), "{unknown}");
         }
-        assert!(parse("/dance").unwrap_err().to_string().contains("/help"));
+        let advice = parse("/dance").unwrap_err().to_string();
+        assert_eq!(advice, "no command /dance; /help lists them, and //dance sends it as text");
     }
 
     #[test]
@@ -243,6 +270,7 @@ mod tests {
             assert!(entry.usage.starts_with(&format!("/{}", entry.name)));
             assert!(help(None).iter().any(|line| line.starts_with(entry.usage)));
             assert!(help(Some(entry)).join(" ").contains(entry.help));
+            assert!(help(None).iter().all(|line| line.len() <= 76), "the help fits a terminal of 80 columns");
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) enum Item {
     Device { at: Timestamp, user_id: UserId, is_in: bool },
     /// Something happened.
     Notice { at: Timestamp, text: String },
+    /// A command that was typed.
+    Command(String),
     /// The answer to a command.
     Answer(Vec<String>),
     /// A command failed.
@@ -61,6 +63,7 @@ impl std::fmt::Debug for Item {
             Self::Change { .. } => "change",
             Self::Device { .. } => "device",
             Self::Notice { .. } => "notice",
+            Self::Command(_) => "command",
             Self::Answer(_) => "answer",
             Self::Failure(_) => "failure",
             Self::Alarm(_) => "alarm",
@@ -75,7 +78,7 @@ impl Item {
             Self::Message { at, .. } | Self::Change { at, .. } | Self::Device { at, .. } | Self::Notice { at, .. } => {
                 Some(*at)
             }
-            Self::Own { .. } | Self::Answer(_) | Self::Failure(_) | Self::Alarm(_) => None,
+            Self::Own { .. } | Self::Command(_) | Self::Answer(_) | Self::Failure(_) | Self::Alarm(_) => None,
         }
     }
 }

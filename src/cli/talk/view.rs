@@ -90,7 +90,7 @@ impl Brush<'_> {
         let Some((count, text)) = &model.alarm else { return };
         let style = self.alarming();
         let text = format!(" {count} × ALARM: {}", harmless_line(text));
-        self.ends(&text, "ask the members whether they see the same; /alarms ", style, style);
+        self.ends(&text, "/alarms ", style, style);
     }
 
     fn alarming(&self) -> Style {
@@ -133,7 +133,7 @@ impl Brush<'_> {
             (None, Link::Gone(why)) => (format!("{why}; /quit ends"), bad),
             (None, Link::Lost(at)) => {
                 let since = model.time(*at);
-                (format!("connection lost at {since}, trying again{}; what you send waits", why(model)), bad)
+                (format!("connection lost at {since}; what you send waits{}", why(model)), bad)
             }
             (None, Link::Connecting) => (format!("connecting{}", why(model)), dim),
             (None, Link::Live) => (standing(model), dim),
