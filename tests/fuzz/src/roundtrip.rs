@@ -1,0 +1,71 @@
+//! What holds for every frame that was read, whichever way it came.
+
+use std::fmt::Debug;
+
+use sealcast::protocol::codec::{DecodeError, Encoding};
+use sealcast::protocol::error::ErrorCode;
+use sealcast::protocol::frame::{ClientFrame, Request, ServerFrame};
+use serde::Serialize;
+
+/// A frame of either side.
+pub(crate) trait Frame: Sized + Clone + PartialEq + Debug + Serialize {
+    fn decode(encoding: Encoding, bytes: &[u8]) -> Result<Self, DecodeError>;
+}
+
+impl Frame for ClientFrame {
+    fn decode(encoding: Encoding, bytes: &[u8]) -> Result<Self, DecodeError> {
+        encoding.decode_client(bytes)
+    }
+}
+
+impl Frame for ServerFrame {
+    fn decode(encoding: Encoding, bytes: &[u8]) -> Result<Self, DecodeError> {
+        encoding.decode_server(bytes)
+    }
+}
+
+/// Reads bytes as frames of both sides and checks what came out.
+pub(crate) fn check(encoding: Encoding, bytes: &[u8]) {
+    match ClientFrame::decode(encoding, bytes) {
+        Ok(frame) => {
+            assert!(Request::NAMES.contains(&frame.request.name()));
+            survives(&frame);
+        }
+        Err(error) => refused(encoding, bytes, error),
+    }
+    match ServerFrame::decode(encoding, bytes) {
+        Ok(frame) => survives(&frame),
+        Err(error) => assert_eq!(error, DecodeError { id: None, code: ErrorCode::Malformed }),
+    }
+}
+
+/// A frame comes back from both encodings, written the same way each time.
+pub(crate) fn survives<F: Frame>(frame: &F) {
+    for encoding in Encoding::ALL {
+        let bytes = encoding.encode(frame).expect("a frame that was read can be written");
+        let again = F::decode(encoding, &bytes).expect("what was written can be read");
+        assert_eq!(&again, frame, "{encoding:?}");
+        assert_eq!(encoding.encode(&again).expect("written once, written again"), bytes, "{encoding:?}");
+    }
+}
+
+/// A refusal has one of two codes, and its number is one that the client can have chosen.
+fn refused(encoding: Encoding, bytes: &[u8], error: DecodeError) {
+    assert!(matches!(error.code, ErrorCode::Malformed | ErrorCode::UnknownFrame), "{error:?}");
+    if let (Some(id), Encoding::Json) = (error.id, encoding) {
+        let value: Result<serde_json::Value, _> = serde_json::from_slice(bytes);
+        // A list may be read as a frame whose fields come by place.
+        if let Ok(value) = value {
+            let told = value.get("id").or_else(|| value.get(0)).and_then(serde_json::Value::as_u64);
+            assert_eq!(told, Some(id.get()));
+        }
+    }
+    if error.code == ErrorCode::UnknownFrame && encoding == Encoding::Json {
+        let value: Result<serde_json::Value, _> = serde_json::from_slice(bytes);
+        if let Ok(value) = value
+            && let Some(name) = value.pointer("/request/type").and_then(serde_json::Value::as_str)
+        {
+            assert!(!Request::NAMES.contains(&name), "{name}");
+        }
+    }
+}
