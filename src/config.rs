@@ -153,8 +153,8 @@ impl Settings {
     fn build(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
         let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(file) = file {
-            let text = std::fs::read_to_string(file)
-                .map_err(|source| ConfigError::File { file: file.to_owned(), source })?;
+            let text =
+                std::fs::read_to_string(file).map_err(|source| ConfigError::File { file: file.to_owned(), source })?;
             syntax::check(&text).map_err(|source| ConfigError::Syntax { file: file.to_owned(), source })?;
             builder = builder.add_source(File::from(file).format(FileFormat::Toml));
         }

@@ -41,7 +41,8 @@ fn in_value(value: &DeValue<'_>, place: usize) -> Option<usize> {
             (!is_held).then_some(place)
         }
         DeValue::Float(float) => {
-            let is_held = float.as_str().contains("inf") || float.as_str().parse().is_ok_and(|float: f64| !float.is_infinite());
+            let is_held =
+                float.as_str().contains("inf") || float.as_str().parse().is_ok_and(|float: f64| !float.is_infinite());
             (!is_held).then_some(place)
         }
         DeValue::Array(items) => items.iter().find_map(|item| in_value(item.get_ref(), item.span().start)),

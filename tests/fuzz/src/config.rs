@@ -41,7 +41,9 @@ fn says_where(error: &ConfigError) -> bool {
 fn has_password(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
     let mut lines = text.lines().filter(|line| line.contains(CANARY));
-    text.contains("[database]\nurl") && lines.next().is_some_and(|line| line.starts_with("url = \"")) && lines.next().is_none()
+    text.contains("[database]\nurl")
+        && lines.next().is_some_and(|line| line.starts_with("url = \""))
+        && lines.next().is_none()
 }
 
 /// Settings that were read, written out as a file, are read as the same.

@@ -17,11 +17,8 @@ pub fn check(data: &[u8]) {
     let wire = input.rest();
     let message_bytes_max = [64, 5_000, 20_000, 1 << 20][usize::from(choices & 3)];
     let (bytes, messages) = [(1, 1), (100, 2), (6_000, 64), (1 << 20, 3)][usize::from(choices >> 2 & 3)];
-    let limits = TransportLimits {
-        message_bytes_max,
-        outstanding_bytes_max: bytes,
-        outstanding_messages_max: messages,
-    };
+    let limits =
+        TransportLimits { message_bytes_max, outstanding_bytes_max: bytes, outstanding_messages_max: messages };
     let expected = read(wire, message_bytes_max);
     let whole = vec![Bytes::copy_from_slice(wire)];
     for (chunks, pace) in [(whole, Pace::Prompt), (cut(wire, choices, seed), Pace::Slow)] {

@@ -251,7 +251,8 @@ impl World {
 
     /// The second half of `resume`: judges each chat by what the store said.
     fn resume_end(&mut self) {
-        let Some(Resuming { mut standing, positions: Some(positions) }) = self.resuming.take_if(|resuming| resuming.positions.is_some())
+        let Some(Resuming { mut standing, positions: Some(positions) }) =
+            self.resuming.take_if(|resuming| resuming.positions.is_some())
         else {
             return;
         };

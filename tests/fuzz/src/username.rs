@@ -10,8 +10,10 @@ pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let parsed = Username::parse(text);
     let lower = text.to_ascii_lowercase();
+    let bare = lower.replace(['.', '_', '-'], "");
     match &parsed {
         Ok(name) => {
+            assert_ne!(Username::parse(&bare), Err(UsernameInvalid::Reserved), "punctuation does not hide a name");
             assert_eq!(name.as_str(), lower, "the normal form is lower case and nothing else");
             assert!(passes_sql(name.as_str()), "{name}");
             assert_eq!(Username::parse(name.as_str()).as_ref(), Ok(name), "parsing is idempotent");
@@ -20,7 +22,6 @@ pub fn check(data: &[u8]) {
         }
         Err(UsernameInvalid::Reserved) => {
             assert!(passes_sql(&lower), "only what is a name otherwise is reserved");
-            let bare = lower.replace(['.', '_', '-'], "");
             assert_eq!(Username::parse(&bare), Err(UsernameInvalid::Reserved), "punctuation does not hide a name");
         }
         Err(_) => assert!(!passes_sql(&lower), "refused, though it keeps the rule: {text:?}"),

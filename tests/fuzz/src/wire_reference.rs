@@ -57,7 +57,8 @@ struct Open {
 
 /// Reads all bytes.
 pub(crate) fn read(bytes: &[u8], message_bytes_max: usize) -> Expected {
-    let mut reader = Reader { rest: bytes, max: message_bytes_max as u64, open: None, told: Vec::new(), pongs: Vec::new() };
+    let mut reader =
+        Reader { rest: bytes, max: message_bytes_max as u64, open: None, told: Vec::new(), pongs: Vec::new() };
     let ending = loop {
         if let Err(ending) = reader.frame() {
             break ending;

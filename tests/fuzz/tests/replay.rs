@@ -134,3 +134,19 @@ fn the_rule_for_usernames_is_the_schemas() {
     let schema = std::fs::read_to_string(here().join("../../sql/migrations/V0001__data_model.sql")).unwrap();
     assert!(schema.contains(username::SQL_RULE));
 }
+
+/// The text that [`planted.sh`](../planted.sh) exchanges for a bug is there, once, for each target.
+#[test]
+fn every_target_has_a_bug_to_plant() {
+    let table = std::fs::read_to_string(here().join("planted.tsv")).unwrap();
+    let mut planted: Vec<&str> = Vec::new();
+    for line in table.lines() {
+        let [target, file, good, bad] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let source = std::fs::read_to_string(here().join("../..").join(file)).unwrap();
+        assert_eq!(source.matches(&good.replace("\\n", "\n")).count(), 1, "{file}: {good}");
+        assert_ne!(good, bad);
+        planted.push(target);
+    }
+    planted.sort_unstable();
+    assert_eq!(planted, TARGETS.map(|(target, _)| target));
+}
