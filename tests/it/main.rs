@@ -21,6 +21,7 @@
 
 mod attacks;
 mod codes;
+mod drain;
 mod embedded;
 mod fetch;
 mod limits;
