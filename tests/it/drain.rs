@@ -3,7 +3,6 @@
 use sealcast::protocol::codec::Encoding;
 use sealcast::protocol::error::CloseCode;
 use sealcast::protocol::frame::{Authenticate, DeleteChat, Nothing, Reply, Request, ServerFrame, login_bytes};
-
 use sealcast::protocol::membership::Change;
 
 use super::messages::Pair;
