@@ -28,6 +28,7 @@ mod codes;
 mod conversation;
 mod copies;
 mod deliveries;
+mod drain;
 mod embedded;
 mod fetch;
 #[cfg(feature = "client")]
