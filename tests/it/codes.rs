@@ -492,6 +492,8 @@ async fn z1_a_stranger_gets_unknown_chat_to_every_request() {
             Request::Events(Events { chat_id, after: seq, before: Seq::saturating(u64::MAX) }),
             Request::Keys(Keys { chat_id, key_ids: vec![KeyId::generate()] }),
             Request::AdvanceCursor(AdvanceCursor { chat_id, seq }),
+            Request::Signal(eve.signal(chat_id, KeyId::generate())),
+            Request::ListDeliveries(frame::ListDeliveries { chat_id }),
         ];
         for request in requests {
             let name = request.name();
@@ -505,9 +507,15 @@ async fn z1_a_stranger_gets_unknown_chat_to_every_request() {
     assert_eq!(contents(&pair.database).await, before);
     pair.ada.say(&mut pair.ada_socket, pair.chat_id, "ours too").await.unwrap();
     eve.say(&mut socket, own, "good").await.unwrap();
+    let mut gone = 0;
     for push in socket.pushes_so_far().await {
-        assert!(!format!("{push:?}").contains(&pair.chat_id.to_string()), "{push:?}");
+        match push {
+            // The same for a chat of others and for one that is not: `resume` named both.
+            frame::ServerFrame::ChatGone(_) => gone += 1,
+            push => assert!(!format!("{push:?}").contains(&pair.chat_id.to_string()), "{push:?}"),
+        }
     }
+    assert_eq!(gone, 2);
 }
 
 #[tokio::test]
