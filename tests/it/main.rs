@@ -21,6 +21,8 @@
 
 mod accounts;
 mod attacks;
+#[cfg(feature = "client")]
+mod client_members;
 mod codes;
 mod embedded;
 mod limits;

@@ -274,16 +274,23 @@ pub async fn agrees(database: &Database, chat_id: ChatId, fold: &ChatFold) {
     assert_eq!(stored, folded, "members");
 }
 
+/// Compares the owner that the server's rows name.
+#[cfg(feature = "client")]
+pub async fn agrees_on_owner(database: &Database, chat_id: ChatId, owner_id: sealcast::protocol::ids::UserId) {
+    let owned = format!("SELECT count(*) FROM chats WHERE id = '{chat_id}' AND owner_id = '{owner_id}'");
+    assert_eq!(database.count(&owned).await, 1);
+}
+
 /// Numbers that look random and are the same for the same seed.
 struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: usize) -> usize {
-        // The generator of Marsaglia's xorshift paper; good enough to mix cases.
+        // Marsaglia's xorshift, and a multiplication to spread it: good enough to mix cases.
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % sides
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
     }
 
     fn coin(&mut self) -> bool {
@@ -385,9 +392,31 @@ async fn the_rows_are_the_fold_after_any_sequence_of_changes() {
                 }
                 _ => {
                     let change = any_change(&mut dice, &now);
-                    // Mostly about oneself where nothing else makes sense, now and then not.
+                    // Mostly what has a chance, now and then not.
+                    let membership = now.fold.membership();
+                    let is_member = |index: &usize| membership.members.contains_key(&players[*index].device.user_id);
                     let is_own = matches!(change, Change::Leave | Change::Rekey | Change::SetHistory { .. });
-                    let target = if is_own && dice.roll(8) > 0 { actor } else { target };
+                    let actor = match change {
+                        Change::Transfer if dice.roll(4) > 0 => owner,
+                        Change::Leave => actor,
+                        _ if dice.roll(4) > 0 => {
+                            let manages = |index: &usize| {
+                                let member = membership.members.get(&players[*index].device.user_id);
+                                member.is_some_and(|member| member.can_manage)
+                            };
+                            let managers: Vec<usize> = (0..players.len()).filter(manages).collect();
+                            managers[dice.roll(managers.len())]
+                        }
+                        _ => actor,
+                    };
+                    let target = match change {
+                        _ if is_own && dice.roll(8) > 0 => actor,
+                        Change::Remove | Change::SetRights { .. } | Change::Transfer if dice.roll(4) > 0 => {
+                            let members: Vec<usize> = (0..players.len()).filter(is_member).collect();
+                            members[dice.roll(members.len())]
+                        }
+                        _ => target,
+                    };
                     let other = players[target].device.clone();
                     let Player { device, socket, .. } = &mut players[actor];
                     let signed = device.change_from(&now, chat_id, change, &other);
