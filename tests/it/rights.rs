@@ -55,6 +55,24 @@ async fn rights_hold_from_the_answer_on() {
 }
 
 #[tokio::test]
+async fn changes_in_a_minute_are_counted_but_for_those_that_take_somebody_out() {
+    let database = Database::create().await;
+    let settings = Settings::on(&database).with("limits.membership_changes_per_minute", 4);
+    let mut pair = Pair::start_on(database, settings).await;
+    // Two were used up by the pair's chat.
+    let (ada, bob, chat_id) = (&pair.ada, &pair.bob, pair.chat_id);
+    ada.set_rights(&mut pair.ada_socket, chat_id, bob, (true, true)).await.unwrap();
+    ada.rekey(&mut pair.ada_socket, chat_id).await.unwrap();
+    let before = view(&mut pair.ada_socket, chat_id).await.seen;
+    assert_eq!(code(ada.transfer(&mut pair.ada_socket, chat_id, bob).await), ErrorCode::RateLimited);
+    assert_eq!(code(ada.rekey(&mut pair.ada_socket, chat_id).await), ErrorCode::RateLimited);
+    let shared = ada.set_history(&mut pair.ada_socket, chat_id, HistoryPolicy::Shared).await;
+    assert_eq!(code(shared), ErrorCode::RateLimited);
+    assert_eq!(view(&mut pair.ada_socket, chat_id).await.seen, before);
+    ada.remove(&mut pair.ada_socket, chat_id, bob).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_owner_leaves_after_a_transfer_alone() {
     let mut pair = Pair::start().await;
     let (ada, bob, chat_id) = (&pair.ada, &pair.bob, pair.chat_id);
