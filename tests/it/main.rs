@@ -23,6 +23,7 @@ mod accounts;
 mod attacks;
 #[cfg(feature = "client")]
 mod chains;
+mod client_members;
 mod codes;
 #[cfg(feature = "client")]
 mod conversation;

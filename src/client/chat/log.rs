@@ -112,9 +112,11 @@ impl ChatLog {
     ///
     /// The `add` signs roster hash and epoch of its place, so a fold that lacks anything does not take it.
     pub(crate) fn join(mut fold: ChatFold, entry: &LogEntry) -> Result<Self, VerificationFailure> {
+        // Under a shared history the `add` raises no epoch: keys that were in use before go on behind it.
+        let epoch_before = fold.epoch();
         fold.apply(entry.seq, entry.created_at, &entry.body).map_err(VerificationFailure::Fold)?;
         let start = Seen { seq: entry.seq, log_hash: entry.log_hash };
-        Ok(Self::begin(fold, start, Epoch::default()))
+        Ok(Self::begin(fold, start, epoch_before))
     }
 
     /// Begins at a place that is known by other means, on the fold up to and with it.
