@@ -460,7 +460,7 @@ impl Client {
         state.dirty_chats.insert(chat_id);
         let Some(chat) = state.chats.get_mut(&chat_id) else { return true };
         chat.outbox.withdraw(message_id);
-        chat.outbox.next_revision(message_id).is_none()
+        !chat.outbox.waits(message_id)
     }
 
     /// Messages that wait in a chat's outbox.

@@ -2,13 +2,14 @@
 
 use super::fake::{FakeChat, FakeSession, expect_send, next_step, push_text};
 use super::log::{ChatLog, Content, Taken};
+use super::outbox::Draft;
 use super::state::Chat;
 use crate::client::body::Body;
 use crate::client::failure::VerificationFailure;
 use crate::protocol::binary::Hash;
-use crate::protocol::envelope::{Envelope, Seen};
+use crate::protocol::envelope::{Envelope, MessageKind, Seen};
 use crate::protocol::fold::FoldError;
-use crate::protocol::ids::{Counter, Epoch, Seq, Timestamp};
+use crate::protocol::ids::{Counter, Epoch, Revision, Seq, Timestamp};
 use crate::protocol::log::{EntryBody, LogEntry, SessionOut, log_hash};
 use crate::protocol::membership::Change;
 
@@ -290,4 +291,78 @@ fn a_reader_adrift_believes_one_hash_and_checks_the_rest() {
     let hash = log_hash(log.chat_id, &Hash([1; 32]), third.seq, third.created_at, &third.body.digest(log.chat_id));
     assert!(other.take(&LogEntry { log_hash: hash, ..third.clone() }, &bob.me).is_ok());
     assert_eq!(other.take(last, &bob.me).unwrap_err(), VerificationFailure::LogHash);
+}
+
+/// Puts a revision of a message into the log, by its session's own outbox.
+fn revise(log: &mut FakeChat, chat: &mut Chat, by: &FakeSession, kind: MessageKind, of: &Envelope, revision: u64) {
+    let draft = Draft {
+        kind,
+        message_id: of.message_id,
+        revision: Revision::saturating(revision),
+        body: Body::text("changed").to_bytes(),
+        is_receipt: false,
+    };
+    let name = draft.name();
+    chat.outbox.push(draft).unwrap();
+    let send = expect_send(next_step(chat, by));
+    log.commit(&send);
+    assert!(chat.outbox.committed(name));
+    log.feed(chat, by);
+}
+
+#[test]
+fn p7_edits_and_deletions_are_judged_as_the_server_does() {
+    let (mut log, ann, mut anns, bob, mut bobs) = two();
+    let of = log.send(&mut anns, &ann, "one");
+    log.feed(&mut anns, &ann);
+    log.feed(&mut bobs, &bob);
+    let shown = |log: &FakeChat, chat: &mut Chat| contents(log.feed(chat, &ann));
+    let skipped = |expected, found| {
+        let (expected, found) = (Revision::saturating(expected), Revision::saturating(found));
+        Err(VerificationFailure::Revision { expected, found })
+    };
+    // What a dishonest server takes of Bob, who manages nothing.
+    revise(&mut log, &mut bobs, &bob, MessageKind::Edit, &of, 1);
+    assert_eq!(shown(&log, &mut anns), [Err(VerificationFailure::NotTheirs)]);
+    revise(&mut log, &mut bobs, &bob, MessageKind::Delete, &of, 1);
+    assert_eq!(shown(&log, &mut anns), [Err(VerificationFailure::NotTheirs)]);
+    // Bob sees what Ann does to her own.
+    revise(&mut log, &mut anns, &ann, MessageKind::Edit, &of, 2);
+    revise(&mut log, &mut anns, &ann, MessageKind::Edit, &of, 1);
+    revise(&mut log, &mut anns, &ann, MessageKind::Delete, &of, 2);
+    revise(&mut log, &mut anns, &ann, MessageKind::Edit, &of, 3);
+    let seen = contents(log.feed(&mut bobs, &bob));
+    let after = Err(VerificationFailure::AfterDeletion);
+    assert_eq!(seen, [skipped(1, 2), text("changed"), Ok(Content::Deleted), after]);
+    // Ann owns the chat, so she may delete what Bob wrote, and not edit it.
+    let of = log.send(&mut bobs, &bob, "two");
+    log.feed(&mut bobs, &bob);
+    log.feed(&mut anns, &ann);
+    revise(&mut log, &mut anns, &ann, MessageKind::Edit, &of, 1);
+    revise(&mut log, &mut anns, &ann, MessageKind::Delete, &of, 1);
+    assert_eq!(contents(log.feed(&mut bobs, &bob)), [Err(VerificationFailure::NotTheirs), Ok(Content::Deleted)]);
+}
+
+#[test]
+fn p13_data_may_be_gone_where_a_later_revision_says_so_and_nowhere_else() {
+    let (mut log, ann, mut anns, bob, mut bobs) = two();
+    let edited = log.send(&mut anns, &ann, "edited");
+    log.feed(&mut anns, &ann);
+    let withheld = log.send(&mut anns, &ann, "withheld");
+    log.feed(&mut anns, &ann);
+    revise(&mut log, &mut anns, &ann, MessageKind::Edit, &edited, 1);
+    let mut places = Vec::new();
+    for entry in &mut log.entries {
+        if let EntryBody::Message(envelope) = &mut entry.body
+            && envelope.kind == MessageKind::Message
+        {
+            envelope.purged = Some(envelope.data_hash());
+            envelope.data = None;
+            places.push(entry.seq);
+        }
+    }
+    let seen = contents(log.feed(&mut bobs, &bob));
+    assert_eq!(seen, [Ok(Content::Purged), Ok(Content::Purged), text("changed")]);
+    assert_eq!(bobs.log.messages().sender_of(withheld.message_id), Some(ann.me.user_id));
+    assert_eq!(bobs.log.withheld(bobs.log.head().seq), [places[1]]);
 }
