@@ -21,6 +21,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     let data_dir = std::env::temp_dir().join(format!("sealcast-private-{}", std::process::id()));
     let server = EmbeddedPostgres::start(EmbeddedConfig {
         data_dir,
+        // Only where the machine has no Postgres: fetched once, not once in each run.
+        programs_dir: Some(std::env::temp_dir().join("sealcast-test-programs")),
         ephemeral: true,
         settings: vec![("max_connections".to_owned(), "400".to_owned())],
         ..EmbeddedConfig::default()

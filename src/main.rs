@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+#[cfg(any(feature = "client", not(feature = "server")))]
+use clap::CommandFactory;
 use clap::{Parser, Subcommand};
 
 /// An actor-based real-time messaging broker for end-to-end encrypted chat.
@@ -37,6 +39,17 @@ enum Command {
     /// Chat from the terminal.
     #[cfg(feature = "client")]
     Client(Box<sealcast::cli::ClientArgs>),
+    /// Print what makes a shell complete this command.
+    #[cfg(feature = "client")]
+    #[command(after_help = "\
+Examples:
+  sealcast completions bash > ~/.local/share/bash-completion/completions/sealcast
+  sealcast completions zsh > ~/.zfunc/_sealcast          # a folder of $fpath
+  sealcast completions fish > ~/.config/fish/completions/sealcast.fish")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,9 +80,17 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             Ok(runtime.block_on(sealcast::cli::run(*args)))
         }
+        #[cfg(feature = "client")]
+        Some(Command::Completions { shell }) => {
+            use std::io::Write;
+            // Written in one piece: the generator would panic where its reader has gone.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), env!("CARGO_BIN_NAME"), &mut script);
+            std::io::stdout().write_all(&script)?;
+            Ok(ExitCode::SUCCESS)
+        }
         #[cfg(not(feature = "server"))]
         None => {
-            use clap::CommandFactory;
             Arguments::command().print_help()?;
             Ok(ExitCode::FAILURE)
         }

@@ -18,12 +18,11 @@ use crate::config::{ConfigError, Settings};
 use crate::gateway::reaper::{Reaper, ReaperLimits};
 use crate::gateway::{Door, accounts, health, socket, transport};
 use crate::protocol::account::SOCKET_PATH;
-use crate::protocol::error::CloseCode;
-use crate::protocol::frame::{Bye, ServerFrame};
 use crate::store::batch::BatchLimits;
 use crate::store::embedded::{EmbeddedConfig, EmbeddedError, EmbeddedPostgres, is_root};
 use crate::store::migrate::migrate;
 use crate::store::pool::{PoolOptions, connection_config};
+use crate::store::revisions::SweepPlace;
 use crate::store::users::SessionLimits;
 use crate::store::writer::{BatchWriter, WriterOptions};
 use crate::store::{Store, StoreError};
@@ -67,8 +66,11 @@ const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// How often due expiries are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the copies of revoked sessions are deleted, and the database's clock is read.
+/// How often copies that nobody needs are deleted, and the database's clock is read.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Steps of the sweep over sender keys in one upkeep.
+const SWEEP_STEPS: u32 = 10;
 
 /// Bytes of the HTTP layer's write buffer of each connection.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
@@ -92,6 +94,8 @@ impl Database {
             let embedded = EmbeddedPostgres::start(EmbeddedConfig {
                 data_dir: settings.data_dir(is_root().await)?,
                 bin_dir: (!bin_dir.as_os_str().is_empty()).then(|| PathBuf::from(bin_dir)),
+                search: settings.database.embedded.search,
+                fetch: settings.database.embedded.fetch,
                 ..EmbeddedConfig::default()
             })
             .await?;
@@ -212,24 +216,22 @@ impl Running {
     }
 
     /// Ends what is open: no new connection, no new message, what was taken in is committed and answered, and
-    /// sessions are told to come back (P11). Says whether all of it ended within the grace period.
+    /// all that are connected are told to come back (P11). Says whether all of it ended within the grace period.
     async fn drain(&self) -> bool {
         let door = &self.door;
         door.broker.drain();
         self.public.pause().await;
         let deadline = Instant::now() + Duration::from_secs(door.settings.drain.grace_s);
-        let committed = wait_until(deadline, async || {
-            door.broker.metrics.in_flight.get() == 0 && health::writers_are_idle(door).await
-        })
-        .await;
-        let connections = door.broker.directory.connections();
+        let committed =
+            wait_until(deadline, async || door.broker.open_work.is_done() && health::writers_are_idle(door).await)
+                .await;
+        let connections = door.broker.directory.everybody();
         let count = u64::try_from(connections.len()).unwrap_or(u64::MAX).max(1);
         for (index, connection) in connections.iter().enumerate() {
             let share = u64::try_from(index).unwrap_or(0) * door.settings.drain.retry_spread_ms / count;
-            connection.push_reply(&ServerFrame::Bye(Bye { retry_after_ms: share }));
-            connection.close(CloseCode::Restart);
+            connection.say_bye(share);
         }
-        let closed = wait_until(deadline, async || door.broker.directory.connections().is_empty()).await;
+        let closed = wait_until(deadline, async || door.broker.directory.is_empty()).await;
         committed && closed
     }
 
@@ -370,8 +372,9 @@ async fn sweep(door: Door) {
     }
 }
 
-/// Reads the database's clock, and deletes what revoked sessions left, in small steps.
+/// Reads the database's clock, and deletes what revoked sessions and purged messages left, in small steps.
 async fn upkeep(door: Door) {
+    let mut place = SweepPlace::default();
     loop {
         tokio::time::sleep(UPKEEP_INTERVAL).await;
         let is_up = door.broker.store.ping().await.is_ok();
@@ -380,7 +383,23 @@ async fn upkeep(door: Door) {
         let reaped = door.reaper.counts();
         metrics.reaped.inc_by((reaped.stalled + reaped.unfinished_close).saturating_sub(metrics.reaped.get()));
         while is_up && door.broker.store.delete_copies_of_revoked().await.is_ok_and(|deleted| deleted > 0) {}
+        if is_up {
+            place = sweep_keys(&door, place).await;
+        }
     }
+}
+
+/// A bounded look at keys whose copies nobody needs any more; gives where the next one begins.
+async fn sweep_keys(door: &Door, mut place: SweepPlace) -> SweepPlace {
+    for _ in 0..SWEEP_STEPS {
+        match door.broker.store.sweep_keys(place).await {
+            Ok(Some(next)) => place = next,
+            Ok(None) => return SweepPlace::default(),
+            // What fails is logged where it failed, and tried again at the next upkeep.
+            Err(_) => return place,
+        }
+    }
+    place
 }
 
 /// The signals that end the process in good order.

@@ -37,6 +37,11 @@ ALTER TABLE sender_keys ADD COLUMN messages_with_data bigint NOT NULL DEFAULT 0 
 UPDATE sender_keys k SET messages_with_data = (SELECT count(*) FROM chat_messages m
     WHERE m.chat_id = k.chat_id AND m.key_id = k.key_id AND m.data IS NOT NULL);
 
+-- The seq of the first message of a key: who may not read it gets the key from nobody but its sender.
+ALTER TABLE sender_keys ADD COLUMN first_seq bigint CHECK (first_seq > 0);
+UPDATE sender_keys k SET first_seq = (SELECT min(seq) FROM chat_messages m
+    WHERE m.chat_id = k.chat_id AND m.key_id = k.key_id);
+
 -- What recipients said of bad copies. The first refusal of the sender's own copy voids it; the second is final.
 CREATE TABLE refused_copies (
     chat_id                uuid NOT NULL,
@@ -48,6 +53,8 @@ CREATE TABLE refused_copies (
     signature              bytea NOT NULL CHECK (octet_length(signature) = 64),
     -- The copy stays and counts as present: this was the second refusal.
     is_final               boolean NOT NULL,
+    -- It voided the copy or is final; beyond the limit of an hour a refusal is noted and changes nothing.
+    has_effect             boolean NOT NULL,
     created_at             timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (chat_id, sender_key_id, session_id, copy_hash),
     FOREIGN KEY (chat_id, sender_key_id) REFERENCES sender_keys (chat_id, key_id) ON DELETE CASCADE

@@ -10,10 +10,14 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::args::{ChatCommand, ClientArgs, Command, SessionCommand};
+use super::args::{ClientArgs, Command, SessionCommand};
+use super::chats::chat;
 use super::error::CliError;
-use super::print::{Printer, complain, escape, time};
+use super::print::{Printer, time};
 use super::read::read;
+use super::safety;
+use super::sessions::session;
+use super::talk::talk;
 use crate::client::{
     Body, Client, ClientConfig, ClientError, Connector, Event, EventStream, NewAccount, PendingLink, Profile, Sent,
     Storage, StorageError,
@@ -30,6 +34,9 @@ const LOG_VARIABLE: &str = "SEALCAST_LOG";
 /// Kept of a command's time for its end.
 const RESERVE: Duration = Duration::from_secs(1);
 
+/// How long another command may keep the profile, unless --timeout says less.
+const PROFILE_WAIT: Duration = Duration::from_secs(30);
+
 /// For a command without a limit: far away.
 const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
@@ -39,13 +46,11 @@ const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// What was kept is kept; what was on its way may have happened.
 pub async fn run(args: ClientArgs) -> ExitCode {
     show_log();
-    match Runner::new(args).run().await {
+    let runner = Runner::new(args);
+    match runner.run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            match error.advice() {
-                Some(advice) => complain(&format!("sealcast: {error}; {advice}")),
-                None => complain(&format!("sealcast: {error}")),
-            }
+            runner.printer.error(&error);
             ExitCode::FAILURE
         }
     }
@@ -69,7 +74,7 @@ struct Runner {
 
 impl Runner {
     fn new(args: ClientArgs) -> Self {
-        let printer = Printer::new(args.json);
+        let printer = Printer::new(args.json, args.color);
         let limit = args.limit();
         let usable = limit.map_or(FAR, |limit| limit - RESERVE.min(limit / 4));
         Self { printer, limit, deadline: Instant::now() + usable, is_sealed: Cell::new(false), args }
@@ -83,11 +88,11 @@ impl Runner {
             }
             Command::Session { command } => {
                 let client = self.open().await?;
-                self.finish(&client, self.session(&client, command)).await
+                self.finish(&client, session(&self.printer, &client, command)).await
             }
             Command::Chat { command } => {
                 let client = self.open().await?;
-                self.finish(&client, self.chat(&client, command)).await
+                self.finish(&client, chat(&self.printer, &client, command)).await
             }
             Command::Send { chat, text, id } => {
                 let client = self.open().await?;
@@ -104,6 +109,23 @@ impl Runner {
                 let client = self.open().await?;
                 self.finish(&client, read(&self.printer, &client, *chat, *since, *follow)).await
             }
+            Command::Talk { chat, last, lines } => {
+                let client = self.open().await?;
+                let talking = talk(&client, *chat, *last, *lines, &self.printer);
+                let result = self.finish(&client, talking).await;
+                self.remind(&client, *chat);
+                result
+            }
+            Command::SafetyNumber { username } => {
+                let client = self.open().await?;
+                let showing = async {
+                    for report in safety::report(&client, username, self.printer.paint).await? {
+                        self.printer.report(&report)?;
+                    }
+                    Ok(())
+                };
+                self.finish(&client, showing).await
+            }
         }
     }
 
@@ -115,8 +137,30 @@ impl Runner {
             Err(_) => Err(CliError::Timeout { limit: self.limit.unwrap_or(FAR), failure: client.last_failure() }),
         };
         self.end(client).await;
-        warn_of_alarms(&mut events).await;
+        self.warn_of_alarms(&mut events).await;
         result
+    }
+
+    /// Says what did not verify while the command ran.
+    async fn warn_of_alarms(&self, events: &mut EventStream) {
+        // The client has closed, so the stream comes to its end.
+        while let Ok(Some(event)) = events.next().await {
+            match &*event {
+                Event::Alarm(alarm) => self.printer.complain(&format!("alarm: {}", alarm.failure)),
+                Event::Closed(_) => return,
+                _ => {}
+            }
+        }
+    }
+
+    /// Says that messages are left that are not sent.
+    fn remind(&self, client: &Client, chat: ChatId) {
+        let left = match client.waiting(chat) {
+            0 => return,
+            1 => "1 message is not sent yet; it is kept, and goes".to_owned(),
+            count => format!("{count} messages are not sent yet; they are kept, and go"),
+        };
+        self.printer.remark(&format!("note: {left} out with the next command that connects"));
     }
 
     async fn end(&self, client: &Client) {
@@ -149,7 +193,8 @@ impl Runner {
     async fn profile(&self, may_create: bool) -> Result<Arc<dyn Storage>, CliError> {
         let passphrase = self.passphrase()?;
         let folder = self.args.profile.clone();
-        let wait = self.deadline.saturating_duration_since(Instant::now());
+        // A command that waits for ever for somebody does not wait so for its profile.
+        let wait = self.deadline.saturating_duration_since(Instant::now()).min(PROFILE_WAIT);
         let opened = tokio::task::spawn_blocking(move || open_profile(&folder, passphrase, wait, may_create)).await;
         let profile = opened.map_err(|error| ClientError::Profile(Box::new(error)))??;
         self.is_sealed.set(profile.is_sealed());
@@ -159,7 +204,7 @@ impl Runner {
     /// Says once, when a profile has come to hold an account, how its keys are kept.
     fn note_protection(&self) {
         if !self.is_sealed.get() {
-            complain(&format!(
+            self.printer.remark(&format!(
                 "note: the keys in {} are kept unencrypted, readable by you alone; {PASSPHRASE_VARIABLE} would seal them",
                 self.args.profile.display(),
             ));
@@ -195,111 +240,6 @@ impl Runner {
         self.finish(&client, async { Ok(client.live().await?) }).await
     }
 
-    async fn session(&self, client: &Client, command: &SessionCommand) -> Result<(), CliError> {
-        client.live().await?;
-        match command {
-            SessionCommand::Link { .. } => {}
-            SessionCommand::Approve { code, session_ttl } => {
-                let code = code.parse()?;
-                let id = client.approve_session(&code, session_ttl.map(Duration::from_secs)).await?;
-                self.printer.line(&id.to_string(), &json!({ "session_id": id }))?;
-            }
-            SessionCommand::Revoke { id } => {
-                client.revoke_session(*id).await?;
-                self.printer.line(&id.to_string(), &json!({ "session_id": id, "state": "revoked" }))?;
-            }
-            SessionCommand::List => {
-                let listed = client.sessions().await?;
-                for session in &listed.sessions {
-                    let certificate = &session.certificate.certificate;
-                    let (id, expires) = (certificate.session_id, time(certificate.expired_at));
-                    let state = json!(session.state);
-                    let seen = session.last_seen_at.map(time);
-                    let is_this = id == client.session_id();
-                    let plain = format!(
-                        "{id}\t{}\t{expires}\t{}{}",
-                        state.as_str().unwrap_or_default(),
-                        seen.as_deref().unwrap_or("never"),
-                        if is_this { "\tthis" } else { "" },
-                    );
-                    let object = json!({
-                        "session_id": id, "state": state, "expired_at": expires, "last_seen_at": seen, "this": is_this,
-                    });
-                    self.printer.line(&plain, &object)?;
-                }
-                for pending in &listed.pending {
-                    let (id, asked) = (pending.session_id, time(pending.created_at));
-                    let object = json!({ "session_id": id, "state": "pending", "created_at": asked });
-                    self.printer.line(&format!("{id}\tpending\t{asked}"), &object)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn chat(&self, client: &Client, command: &ChatCommand) -> Result<(), CliError> {
-        client.live().await?;
-        match command {
-            ChatCommand::Create { title } => {
-                let chat = client.create_chat(title).await?;
-                self.printer.line(&chat.to_string(), &json!({ "chat_id": chat }))?;
-            }
-            ChatCommand::List => {
-                for chat in client.list_chats().await? {
-                    let title = chat.title.as_deref().map(escape).unwrap_or_default();
-                    let plain = format!("{}\t{}\t{title}", chat.chat_id, chat.last_seq);
-                    let object = json!({
-                        "chat_id": chat.chat_id, "last_seq": chat.last_seq, "joined_seq": chat.joined_seq,
-                        "title": chat.title,
-                    });
-                    self.printer.line(&plain, &object)?;
-                }
-            }
-            ChatCommand::Show { chat } => self.show(client, *chat).await?,
-            ChatCommand::Add { chat, username, read_only, manager } => {
-                let seq = client.add_member(*chat, username, !read_only, *manager).await?;
-                self.printer.line(&format!("{chat} {seq}"), &json!({ "chat_id": chat, "seq": seq }))?;
-            }
-            ChatCommand::Remove { chat, username } => {
-                let seq = client.remove_member(*chat, username).await?;
-                self.printer.line(&format!("{chat} {seq}"), &json!({ "chat_id": chat, "seq": seq }))?;
-            }
-            ChatCommand::Leave { chat } => {
-                client.leave_chat(*chat).await?;
-                self.printer.line(&chat.to_string(), &json!({ "chat_id": chat, "left": true }))?;
-            }
-            ChatCommand::Delete { chat } => {
-                client.delete_chat(*chat).await?;
-                self.printer.line(&chat.to_string(), &json!({ "chat_id": chat, "deleted": true }))?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn show(&self, client: &Client, chat: ChatId) -> Result<(), CliError> {
-        let members = client.members(chat).await?;
-        let listed = client.list_chats().await?;
-        let title = listed.into_iter().find(|listed| listed.chat_id == chat).and_then(|listed| listed.title);
-        let plain = format!("{chat}\t{}", title.as_deref().map(escape).unwrap_or_default());
-        self.printer.line(&plain, &json!({ "chat_id": chat, "title": title }))?;
-        for member in members {
-            let mut rights = Vec::new();
-            rights.extend(member.is_owner.then_some("owner"));
-            rights.extend(member.can_manage.then_some("manager"));
-            rights.push(if member.can_write { "writer" } else { "reader" });
-            let name = member.username.as_ref().map_or("?", |name| name.as_str());
-            let sessions = member.sessions.len();
-            let plain = format!("{}\t{name}\t{}\t{sessions} sessions", member.user_id, rights.join(","));
-            let object = json!({
-                "user_id": member.user_id, "username": member.username, "owner": member.is_owner,
-                "can_manage": member.can_manage, "can_write": member.can_write, "joined_seq": member.joined_seq,
-                "sessions": member.sessions,
-            });
-            self.printer.line(&plain, &object)?;
-        }
-        Ok(())
-    }
-
     fn sent(&self, chat: ChatId, sent: &Sent) -> Result<(), CliError> {
         let object = json!({
             "chat_id": chat, "message_id": sent.message_id, "seq": sent.seq, "created_at": time(sent.created_at),
@@ -333,17 +273,5 @@ fn open_profile(
         Ok(Profile::open_or_create(folder, passphrase, wait)?.0)
     } else {
         Profile::open(folder, passphrase, wait)
-    }
-}
-
-/// Says what did not verify while the command ran.
-async fn warn_of_alarms(events: &mut EventStream) {
-    // The client has closed, so the stream comes to its end.
-    while let Ok(Some(event)) = events.next().await {
-        match &*event {
-            Event::Alarm(alarm) => complain(&format!("alarm: {}", alarm.failure)),
-            Event::Closed(_) => return,
-            _ => {}
-        }
     }
 }

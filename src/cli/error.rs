@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::words;
 use crate::client::{ClientError, CloseReason, NetworkError, SendError, StorageError};
 use crate::crypto::link_code::LinkCodeInvalid;
 use crate::protocol::error::{CloseCode, ErrorCode};
@@ -39,8 +40,14 @@ pub(super) enum CliError {
     Unknown { limit: Duration, failure: Option<String>, message_id: MessageId },
     #[error("{count} entries of the chat do not verify and are not shown; the first: entry {seq}: {failure}")]
     Unverified { count: usize, seq: u64, failure: String },
-    #[error("the chat is gone")]
+    #[error("the chat has ended, or you are not in it any more")]
     Gone,
+    #[error("{count} of the things typed failed")]
+    SomeFailed { count: usize },
+    #[error("{count} messages have no answer{}; they are kept, and go out with the next command", because(.failure))]
+    Kept { count: usize, failure: Option<String> },
+    #[error("that is you")]
+    SafetyOfSelf,
 }
 
 fn because(failure: &Option<String>) -> String {
@@ -48,11 +55,49 @@ fn because(failure: &Option<String>) -> String {
 }
 
 impl CliError {
+    /// What happened, in words.
+    pub(super) fn what(&self) -> String {
+        match self {
+            Self::Client(ClientError::Refused {
+                code: code @ (ErrorCode::TooLarge | ErrorCode::LimitReached),
+                message,
+            }) => {
+                format!("{} ({message})", words::of_code(*code))
+            }
+            Self::Client(ClientError::Refused { code, .. }) | Self::Send(SendError::Refused { code }) => {
+                words::of_code(*code).to_owned()
+            }
+            Self::Send(SendError::GaveUp { code }) => format!("given up: {}", words::of_code(*code)),
+            Self::Closed(reason)
+            | Self::Client(ClientError::Closed(reason))
+            | Self::Send(SendError::Closed(reason)) => match reason {
+                CloseReason::Code(code) => words::of_close(*code).to_owned(),
+                CloseReason::Login(code) => words::of_code(*code).to_owned(),
+                reason => reason.to_string(),
+            },
+            other => other.to_string(),
+        }
+    }
+
+    /// What happened and what to do next, on one line.
+    pub(super) fn line(&self) -> String {
+        match self.advice() {
+            Some(advice) => format!("{}; {advice}", self.what()),
+            None => self.what(),
+        }
+    }
+
     /// What its user may do.
-    pub(super) const fn advice(&self) -> Option<&'static str> {
+    pub(super) fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Client(error) => advice_client(error),
             Self::Send(SendError::Refused { code }) => advice_code(*code),
+            Self::Send(SendError::GaveUp { .. }) => Some("try again"),
+            Self::Send(SendError::NotMember) => Some("see `chat list`; a manager of the chat can add you"),
+            Self::Send(SendError::OutcomeUnknown) => Some("ask the members whether they have it"),
+            Self::Send(SendError::NotRecipient) => Some("link this device again with another profile"),
+            Self::Send(SendError::TooLarge { .. }) => Some("send it in parts"),
+            Self::Send(SendError::Storage(error)) => advice_storage(error),
             Self::Send(SendError::Closed(reason)) | Self::Closed(reason) => advice_closed(*reason),
             Self::Send(SendError::GhostRecipient { .. }) => Some("do not trust this server until it is explained"),
             Self::Storage(error) => advice_storage(error),
@@ -64,7 +109,11 @@ impl CliError {
             Self::Unknown { .. } => Some("or repeat the command with --id of that message"),
             Self::Unverified { .. } => Some("ask the members whether they see the same"),
             Self::Gone => Some("see `chat list`"),
-            Self::Send(_) | Self::Output(_) | Self::Passphrase { .. } => None,
+            Self::SomeFailed { .. } => Some("see the lines above"),
+            Self::Kept { .. } => Some("check the server, and connect again with any command"),
+            Self::SafetyOfSelf => Some("name the person you talk with"),
+            Self::Passphrase { .. } => Some("check --passphrase-file"),
+            Self::Send(_) | Self::Output(_) => None,
         }
     }
 }
@@ -77,6 +126,12 @@ const fn advice_client(error: &ClientError) -> Option<&'static str> {
         ClientError::UnknownChat => Some("see `chat list`"),
         ClientError::NotMember | ClientError::AlreadyMember => Some("see `chat show`"),
         ClientError::Conflict => Some("try again"),
+        ClientError::Unchanged => Some("see `chat show` for how it is"),
+        ClientError::AccountDeleted => Some("register another one with another profile"),
+        ClientError::Username(_) => Some("3 to 32 of a-z, 0-9, `.`, `_` and `-`"),
+        ClientError::TooLarge { .. } => Some("make it shorter"),
+        ClientError::NoIdentityKey => Some("do it with a device that was approved completely"),
+        ClientError::UnexpectedAnswer => Some("check that client and server are of the same version"),
         ClientError::NoSuchPending => Some("compare the code with what `session link` prints, or link again"),
         ClientError::NotReady => Some("run `register` or `session link` first"),
         ClientError::ProfileTaken => Some("choose another --profile"),
@@ -90,11 +145,23 @@ const fn advice_client(error: &ClientError) -> Option<&'static str> {
 const fn advice_code(code: ErrorCode) -> Option<&'static str> {
     match code {
         ErrorCode::UsernameTaken => Some("choose another one"),
-        ErrorCode::UnknownUser => Some("check the name"),
-        ErrorCode::UnknownChat => Some("see `chat list`: you may not be a member any more"),
+        ErrorCode::UsernameInvalid => Some("3 to 32 of a-z, 0-9, `.`, `_` and `-`"),
+        ErrorCode::UnknownUser => Some("check the name; it must be exactly theirs"),
+        ErrorCode::UnknownChat => Some("see `chat list`"),
+        ErrorCode::AlreadyMember | ErrorCode::NotMember => Some("see `chat show`"),
+        ErrorCode::SessionPending => Some("approve it with `session approve` on another device"),
+        ErrorCode::TooLarge => Some("make it smaller"),
+        ErrorCode::LimitReached => Some("remove what is not needed any more"),
+        ErrorCode::IdReused => Some("leave --id out for a new message"),
+        ErrorCode::EventConflict | ErrorCode::EditConflict => Some("try again"),
+        ErrorCode::AheadOfLog => Some("do not trust this server until it is explained"),
+        ErrorCode::UnknownFrame | ErrorCode::UnsupportedVersion | ErrorCode::Malformed => {
+            Some("use the client of the server's version")
+        }
         ErrorCode::UnknownSession => Some("see `session list`"),
         ErrorCode::CannotWrite | ErrorCode::CannotManage | ErrorCode::NotOwner => Some("see `chat show` for who may"),
-        ErrorCode::OwnerMustTransfer => Some("delete the chat instead"),
+        ErrorCode::OwnerMustTransfer => Some("give it to a member with `chat transfer`, or delete it"),
+        ErrorCode::NotAllowedToAdd => Some("ask them: who may add them is their setting"),
         ErrorCode::SessionExpired | ErrorCode::SessionRevoked | ErrorCode::Unauthenticated => {
             Some("link a new session with another profile")
         }
@@ -111,6 +178,7 @@ const fn advice_closed(reason: CloseReason) -> Option<&'static str> {
             Some("link a new session with another profile")
         }
         CloseReason::Code(CloseCode::Replaced) => Some("another program uses a copy of this profile: stop it"),
+        CloseReason::AccountDeleted => Some("register another one with another profile"),
         CloseReason::Verification(_) => Some("do not go on until it is explained"),
         CloseReason::Pending => Some("run `session link` again and approve its code"),
         _ => None,
@@ -120,7 +188,11 @@ const fn advice_closed(reason: CloseReason) -> Option<&'static str> {
 const fn advice_storage(error: &StorageError) -> Option<&'static str> {
     match error {
         StorageError::Missing(_) => Some("run `register` or `session link` first"),
-        StorageError::Locked(_) => Some("wait until it has ended, or give a longer --timeout"),
+        StorageError::Locked(_) => {
+            Some("end it (a `talk` or `read --follow` keeps its profile) or wait with --timeout")
+        }
+        StorageError::Version => Some("use the program that made it, or link a new profile"),
+        StorageError::Io { .. } => Some("check that the folder is yours and the disk not full"),
         StorageError::PassphraseNeeded => Some("set SEALCAST_PASSPHRASE or give --passphrase-file"),
         StorageError::NotSealed => Some("unset SEALCAST_PASSPHRASE and leave --passphrase-file out"),
         StorageError::DoesNotOpen => Some("check the passphrase"),
@@ -133,6 +205,8 @@ const fn advice_network(error: &NetworkError) -> Option<&'static str> {
         NetworkError::Address => Some("give --server as https://host"),
         NetworkError::Connect(_) | NetworkError::Timeout => Some("check the address and whether the server runs"),
         NetworkError::Tls(_) => Some("give the server's certificate authority with --ca"),
+        NetworkError::Authorities => Some("check --ca: a PEM file with certificates"),
+        NetworkError::NotSealcast { .. } => Some("check the address"),
         _ => None,
     }
 }

@@ -1,13 +1,21 @@
 //! The terminal client: one command, one connection, one exit code.
 //!
 //! Lives here: arguments, commands, output. Imports the client wing and the protocol. Results go to standard
-//! output, one line of standard error says why a command failed. It never prompts.
+//! output, one line of standard error says why a command failed and what to do next. It never prompts; only
+//! `talk` holds the terminal.
 
 mod args;
+mod chats;
+mod clock;
 mod command;
 mod error;
+mod paint;
 mod print;
 mod read;
+mod safety;
+mod sessions;
+mod talk;
+mod words;
 
 pub use args::ClientArgs;
 pub use command::run;

@@ -3,21 +3,84 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use clap::ColorChoice;
 use serde_json::{Value, json};
 
-use crate::client::{Body, Message};
-use crate::protocol::ids::Timestamp;
-use crate::protocol::username::Username;
+use super::error::CliError;
+use super::paint::{Ink, Paint, hue};
+use crate::client::{Alarm, Body, ChatMember, Client, Message};
+use crate::protocol::ids::{Timestamp, UserId};
 
-/// Where results go.
+/// A result: one line for people, one object for programs.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) plain: String,
+    pub(super) object: Value,
+}
+
+impl Report {
+    /// A member of a chat, for people: name, rights, devices.
+    pub(super) fn member(member: &ChatMember, me: UserId) -> Self {
+        let you = if member.user_id == me { " (you)" } else { "" };
+        let devices = match member.sessions.len() {
+            1 => "1 device".to_owned(),
+            count => format!("{count} devices"),
+        };
+        let plain = format!("{}{you}: {}; {devices}", name(member), rights(member).join(", "));
+        Self { plain, object: object(member) }
+    }
+
+    /// A member of a chat, in columns: id, name, rights, sessions.
+    pub(super) fn member_columns(member: &ChatMember, me: UserId, paint: Paint) -> Self {
+        let voice = if member.user_id == me { Ink::Me } else { Ink::Other(hue(member.user_id)) };
+        let plain = format!(
+            "{}\t{}\t{}\t{} sessions",
+            paint.on(Ink::Dim, &member.user_id.to_string()),
+            paint.on(voice, name(member)),
+            rights(member).join(","),
+            member.sessions.len(),
+        );
+        Self { plain, object: object(member) }
+    }
+}
+
+fn name(member: &ChatMember) -> &str {
+    member.username.as_ref().map_or("?", |name| name.as_str())
+}
+
+fn rights(member: &ChatMember) -> Vec<&'static str> {
+    let mut rights = Vec::new();
+    rights.extend(member.is_owner.then_some("owner"));
+    rights.extend(member.can_manage.then_some("manager"));
+    rights.push(if member.can_write { "writer" } else { "reader" });
+    rights
+}
+
+fn object(member: &ChatMember) -> Value {
+    json!({
+        "user_id": member.user_id, "username": member.username, "owner": member.is_owner,
+        "can_manage": member.can_manage, "can_write": member.can_write, "joined_seq": member.joined_seq,
+        "sessions": member.sessions,
+    })
+}
+
+/// Where results and complaints go.
 #[derive(Debug)]
 pub(super) struct Printer {
     is_json: bool,
+    /// Of results; none in JSON.
+    pub(super) paint: Paint,
+    complaints: Paint,
 }
 
 impl Printer {
-    pub(super) const fn new(is_json: bool) -> Self {
-        Self { is_json }
+    pub(super) fn new(is_json: bool, color: ColorChoice) -> Self {
+        let paint = if is_json { Paint::PLAIN } else { Paint::new(color, &io::stdout()) };
+        Self { is_json, paint, complaints: Paint::new(color, &io::stderr()) }
+    }
+
+    pub(super) const fn is_json(&self) -> bool {
+        self.is_json
     }
 
     /// Writes one result and flushes, so that whoever reads along sees it at once.
@@ -31,8 +94,49 @@ impl Printer {
         output.flush()
     }
 
+    /// Writes a result.
+    pub(super) fn report(&self, report: &Report) -> io::Result<()> {
+        self.line(&report.plain, &report.object)
+    }
+
+    /// Writes that something happened: behind a star, which no message has.
+    pub(super) fn note(&self, plain: &str, object: &Value) -> io::Result<()> {
+        self.line(&self.paint.on(Ink::Dim, &format!("* {}", escape(plain))), object)
+    }
+
+    /// Writes that something did not verify, to both outputs: whoever reads one of them must know.
+    pub(super) fn alarm(&self, alarm: &Alarm) -> io::Result<()> {
+        let place = alarm.seq.map(|seq| format!("entry {seq}: ")).unwrap_or_default();
+        let plain = format!("alarm: {place}{}", alarm.failure);
+        self.complain(&plain);
+        let object = json!({
+            "event": "alarm", "chat_id": alarm.chat_id, "seq": alarm.seq, "failure": alarm.failure.to_string(),
+        });
+        self.line(&self.paint.on(Ink::Bad, &format!("* {plain}")), &object)
+    }
+
+    /// Writes one line of standard error: why a command failed, and what to do next.
+    pub(super) fn error(&self, error: &CliError) {
+        let what = self.complaints.on(Ink::Bad, &escape(&error.what()));
+        match error.advice() {
+            None => say(&format!("sealcast: {what}")),
+            Some(advice) => say(&format!("sealcast: {what}; {}", self.complaints.on(Ink::Hint, advice))),
+        }
+    }
+
+    /// Writes one line of standard error.
+    pub(super) fn complain(&self, line: &str) {
+        say(&self.complaints.on(Ink::Bad, &escape(line)));
+    }
+
+    /// Writes one line of standard error that is no complaint.
+    pub(super) fn remark(&self, line: &str) {
+        say(&escape(line));
+    }
+
     /// Writes a message: seq, time, sender (the name, or the id of one whose name is not known), text.
-    pub(super) fn message(&self, message: &Message, sender: Option<&Username>) -> io::Result<()> {
+    pub(super) fn message(&self, message: &Message, client: &Client) -> io::Result<()> {
+        let sender = client.name_of(message.sender_id);
         let (text, body) = match &message.body {
             Body::Message { text, reply } => {
                 let reply = reply.map(|reply| json!({ "messageId": reply.message_id, "senderId": reply.sender_id }));
@@ -45,13 +149,20 @@ impl Printer {
             Body::Receipt { read_seq } => {
                 (format!("[has read up to {read_seq}]"), json!({ "type": "receipt", "readSeq": read_seq }))
             }
+            Body::SealedReceipt { .. } => {
+                ("[a read mark for the sender's own devices]".to_owned(), json!({ "type": "receipt" }))
+            }
             Body::Unknown { kind } => {
                 (format!("[of a type that this version cannot show: {}]", escape(kind)), json!({ "type": kind }))
             }
         };
         let time = time(message.created_at);
-        let name = sender.map_or_else(|| message.sender_id.to_string(), ToString::to_string);
-        let plain = format!("{}\t{time}\t{name}\t{text}", message.seq);
+        let name = sender.as_ref().map_or_else(|| message.sender_id.to_string(), ToString::to_string);
+        let is_own = message.sender_id == client.user_id();
+        let voice = if is_own { Ink::Me } else { Ink::Other(hue(message.sender_id)) };
+        let dim = |text: &str| self.paint.on(Ink::Dim, text);
+        let name = self.paint.on(voice, &name);
+        let plain = format!("{}\t{}\t{name}\t{text}", dim(&message.seq.to_string()), dim(&time));
         let object = json!({
             "seq": message.seq,
             "created_at": time,
@@ -66,9 +177,9 @@ impl Printer {
 }
 
 /// Writes one line of standard error.
-pub(super) fn complain(line: &str) {
+fn say(line: &str) {
     // If standard error is gone there is nobody left to tell.
-    let _ = writeln!(io::stderr().lock(), "{}", escape(line));
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Text on one line, harmless to a terminal: control characters, line separators and marks that reverse the

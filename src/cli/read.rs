@@ -1,7 +1,7 @@
 //! Prints the messages of a chat, and goes on as they come if asked to.
 
 use super::error::CliError;
-use super::print::{Printer, complain};
+use super::print::Printer;
 use crate::client::{Alarm, Client, CloseReason, Event, EventStream, HistoryPage};
 use crate::protocol::ids::{ChatId, Seq};
 
@@ -25,7 +25,7 @@ pub(super) async fn read(
     loop {
         let page: HistoryPage = history.after(from, PAGE_ENTRIES).await?;
         for message in &page.messages {
-            printer.message(message, client.name_of(message.sender_id).as_ref())?;
+            printer.message(message, client)?;
         }
         alarms.extend(page.alarms);
         let has_moved = page.up_to > from;
@@ -37,7 +37,7 @@ pub(super) async fn read(
             break;
         }
         // Read from the log rather than from the event, so that what is printed is one verified chain.
-        something_new(&mut events, chat, from).await?;
+        something_new(printer, &mut events, chat, from).await?;
     }
     match alarms.first() {
         None => Ok(()),
@@ -50,7 +50,7 @@ pub(super) async fn read(
 }
 
 /// Waits until a chat has a message above a place, or may have, since events were dropped.
-async fn something_new(events: &mut EventStream, chat: ChatId, above: Seq) -> Result<(), CliError> {
+async fn something_new(printer: &Printer, events: &mut EventStream, chat: ChatId, above: Seq) -> Result<(), CliError> {
     loop {
         let event = tokio::select! {
             event = events.next() => event,
@@ -70,7 +70,9 @@ async fn something_new(events: &mut EventStream, chat: ChatId, above: Seq) -> Re
                 return Err(CliError::Gone);
             }
             Event::Closed(reason) => return Err(CliError::Closed(*reason)),
-            Event::Alarm(alarm) if alarm.chat_id == Some(chat) => complain(&format!("alarm: {}", alarm.failure)),
+            Event::Alarm(alarm) if alarm.chat_id == Some(chat) => {
+                printer.complain(&format!("alarm: {}", alarm.failure))
+            }
             _ => {}
         }
     }

@@ -111,6 +111,7 @@ fn fresh(new: &NewAccount, username: Username, info: ServerInfo) -> Account {
         chain: Some((certificate.certificate.place, certificate.chain_hash())),
         certificate: Some(certificate),
         pins: std::collections::BTreeMap::new(),
+        chain_heads: std::collections::BTreeMap::new(),
         anchors: Vec::new(),
     }
 }
@@ -146,8 +147,11 @@ pub(super) async fn insist<B: serde::Serialize, T: serde::de::DeserializeOwned>(
 pub(super) async fn found(storage: &Arc<dyn Storage>) -> Result<Option<Account>, ClientError> {
     let records = load(storage).await?;
     match persist::decode(&records) {
-        Ok((account, _)) if matches!(account.phase, Phase::Ready) => Err(ClientError::ProfileTaken),
-        Ok((account, _)) => Ok(Some(account)),
+        Ok((account, _)) => match account.phase {
+            Phase::Ready | Phase::Deleting => Err(ClientError::ProfileTaken),
+            Phase::Deleted => Err(ClientError::AccountDeleted),
+            Phase::Registering | Phase::Linking(_) => Ok(Some(account)),
+        },
         Err(ClientError::NotReady) => Ok(None),
         Err(error) => Err(error),
     }

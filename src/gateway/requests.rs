@@ -7,10 +7,10 @@ use std::time::Instant;
 use super::Door;
 use super::signals;
 use crate::broker::Broker;
-use crate::broker::catch_up::{lose, subscribe};
+use crate::broker::catch_up::{Standing, judge, lose, subscribe};
 use crate::broker::chat::actor::QUEUE_PAUSE;
 use crate::broker::chat::fan_out::welcome;
-use crate::broker::chat::messages::{Control, ControlRequest, Stage, Submit, Subscribed};
+use crate::broker::chat::messages::{Control, ControlRequest, Stage, Submit};
 use crate::broker::connection::Connection;
 use crate::broker::responder::Responder;
 use crate::protocol::binary::SigningKey;
@@ -19,7 +19,7 @@ use crate::protocol::frame::{
     Chats, CreateChat, Cursor, KeyList, MemberNames, Nothing, Page, Reply, Request, Resume, ServerFrame,
 };
 use crate::protocol::ids::{ChatId, Seq};
-use crate::protocol::limits::{CURSORS_MAX, KEYS_PER_REQUEST_MAX};
+use crate::protocol::limits::{CHAINS_PER_REQUEST_MAX, CURSORS_MAX, KEYS_PER_REQUEST_MAX};
 use crate::store::Failure;
 use crate::store::members::Requester;
 
@@ -139,14 +139,38 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             Ok(Reply::Done(Nothing {}))
         }),
         Request::Ping(_) => responder.ok(Reply::Done(Nothing {})),
-        Request::UserEvents(_)
-        | Request::DeleteAccount(_)
-        | Request::FetchSettings(_)
-        | Request::SetAddPolicy(_)
-        | Request::SetBlock(_)
-        | Request::RequestKeys(_)
-        | Request::UploadCopies(_)
-        | Request::RefuseCopy(_) => responder.refuse(Refusal::new(ErrorCode::UnknownFrame, "no such request")),
+        Request::UserEvents(events) => {
+            if events.users.len() > CHAINS_PER_REQUEST_MAX {
+                let limit = CHAINS_PER_REQUEST_MAX as u64;
+                return responder.refuse(Refusal::limit(ErrorCode::TooLarge, "too many users in one request", limit));
+            }
+            bulky(caller, responder, async move { broker.store.user_events(&events.users).await.map(Reply::Chains) });
+        }
+        Request::UploadCopies(upload) => {
+            spawn(responder, async move { broker.upload_copies(who, &upload).await });
+        }
+        Request::RequestKeys(request) => {
+            spawn(responder, async move { broker.request_keys(who, &request).await });
+        }
+        Request::RefuseCopy(refuse) => spawn(responder, async move { broker.refuse_copy(who, &refuse).await }),
+        Request::DeleteAccount(delete) => spawn(responder, async move {
+            let changed = broker.store.delete_account(who, &delete.deletion).await?;
+            // Who ended the account gets the answer before the connection closes.
+            let done = Ok(Reply::Done(Nothing {}));
+            actix::spawn(async move { broker.sessions_changed(&changed, CloseCode::SessionRevoked) });
+            done
+        }),
+        Request::FetchSettings(_) => {
+            spawn(responder, async move { broker.store.settings(who.user_id).await.map(Reply::Settings) });
+        }
+        Request::SetAddPolicy(set) => spawn(responder, async move {
+            broker.store.set_add_policy(who, set.policy).await?;
+            Ok(Reply::Done(Nothing {}))
+        }),
+        Request::SetBlock(set) => spawn(responder, async move {
+            broker.store.set_block(who, set.user_id, set.blocked).await?;
+            Ok(Reply::Done(Nothing {}))
+        }),
         // The session actor answers logins itself.
         Request::Authenticate(_) => {
             responder.refuse(Refusal::new(ErrorCode::Unauthenticated, "one login on one connection"))
@@ -161,11 +185,16 @@ pub(super) fn spawn(responder: Responder, work: impl Future<Output = Result<Repl
 
 /// Reads a page when the connection has room for it, one at a time.
 fn page(caller: &Caller, responder: Responder, read: impl Future<Output = Result<Page, Failure>> + 'static) {
+    bulky(caller, responder, async move { read.await.map(Reply::Page) });
+}
+
+/// Reads what is large when the connection has room for it, one at a time.
+fn bulky(caller: &Caller, responder: Responder, read: impl Future<Output = Result<Reply, Failure>> + 'static) {
     let connection = Arc::clone(&caller.connection);
     actix::spawn(async move {
         let _reading = connection.reading.lock().await;
         connection.outbox.drained().await;
-        responder.answer(read.await.map(Reply::Page).map_err(Failure::refusal));
+        responder.answer(read.await.map_err(Failure::refusal));
     });
 }
 
@@ -253,18 +282,15 @@ async fn resume(
         }
     };
     for position in positions {
-        let floor = Seq::saturating(position.joined_seq.get().saturating_sub(1));
-        match standing.remove(&position.chat_id) {
-            Some((seq, _)) if seq > position.last_seq => {
+        let asked = standing.remove(&position.chat_id);
+        match judge(asked, &position, connection.is_in(position.chat_id)) {
+            Standing::Ahead => {
                 broker.directory.unsubscribe(position.chat_id, connection);
                 ahead = Some(position.last_seq);
             }
-            Some((seq, Subscribed::Live)) if seq >= floor => connection.stood(position.chat_id),
-            Some((seq, Subscribed::Waiting)) if seq == position.last_seq => connection.stood(position.chat_id),
-            Some((seq, _)) => connection.lag(position.chat_id, seq.max(floor)),
-            // What this connection resumed before goes on where it is.
-            None if connection.is_in(position.chat_id) => {}
-            None => connection.lag(position.chat_id, floor),
+            Standing::Live => connection.stood(position.chat_id),
+            Standing::Behind(after) => connection.lag(position.chat_id, after),
+            Standing::AsBefore => {}
         }
     }
     // What is left are chats that are not the user's.
@@ -274,12 +300,6 @@ async fn resume(
     }
     if connection.outbox.is_closed() {
         // It ended meanwhile, and what it left then was less than where it stands now.
-        for chat_id in connection.chats() {
-            broker.directory.unsubscribe(chat_id, connection);
-        }
-    }
-    if connection.outbox.is_closed() {
-        // It went meanwhile, and whoever took it out of its chats did not know of these.
         for chat_id in connection.chats() {
             broker.directory.unsubscribe(chat_id, connection);
         }

@@ -67,11 +67,23 @@ pub const BLOCKS_MAX: usize = 1_000;
 /// Refusals of copies that one session may make in an hour; more are noted, and void nothing.
 pub const REFUSALS_PER_HOUR_MAX: u64 = 10;
 
+/// Keys that one session may have asked for and not got yet.
+pub const KEY_REQUESTS_MAX: u64 = 1_000;
+
+/// Entries of one user's chain that a client follows.
+pub const CHAIN_LENGTH_MAX: usize = 100_000;
+
 /// Changes of a chat's history policy in a day.
 pub const HISTORY_CHANGES_PER_DAY_MAX: u64 = 2;
 
 /// `rekey` changes of a chat in an hour.
 pub const REKEYS_PER_HOUR_MAX: u64 = 6;
+
+/// Unread messages that the server counts of each chat in a list; more are as many.
+pub const UNREAD_MAX: u64 = 100;
+
+/// Entries after a cursor among which the server counts unread messages, so that no chat makes a list slow.
+pub const UNREAD_SCANNED_MAX: u64 = 1_000;
 
 /// Characters of a username, at least.
 pub const USERNAME_LENGTH_MIN: usize = 3;

@@ -20,5 +20,6 @@ pub mod limits;
 pub mod log;
 pub mod membership;
 pub mod signal;
+pub mod user_chain;
 pub mod username;
 pub mod verify;

@@ -23,13 +23,13 @@ pub struct Item {
     pub epoch: Epoch,
     /// The roster version in which it was judged.
     pub roster_version: Seq,
-    /// The sender key.
-    pub key_id: KeyId,
-    /// The counter of the message; that of the one before when there is none.
+    /// The sender key; none for a deletion, which uses none.
+    pub key_id: Option<KeyId>,
+    /// The counter of the message; that of the one before when there is none, 0 without a key.
     pub counter: Counter,
     /// The session that sends.
     pub sender_session_id: SessionId,
-    /// The message; none when only a key and its copies are stored.
+    /// The message, edit or deletion; none when only a key and its copies are stored.
     pub entry: Option<LogEntry>,
     /// The key, when it is new.
     pub new_key: Option<SignedAnnouncement>,
@@ -170,7 +170,7 @@ mod tests {
             previous: Seq::saturating(previous),
             epoch: Epoch::saturating(1),
             roster_version: Seq::saturating(1),
-            key_id: KeyId::generate(),
+            key_id: Some(KeyId::generate()),
             counter: Counter::saturating(1),
             sender_session_id: SessionId::generate(),
             entry: None,

@@ -4,14 +4,17 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join3;
+use futures_util::future::{try_join3, try_join4};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, NoTls};
 use uuid::Uuid;
 
 use super::batch::Item;
 use super::error::StoreError;
-use super::judgement::{KeyName, Locked, MessageName, StoredKey, Verdict, judge, key_name, message_name};
+use super::judgement::{
+    Evidence, KeyName, Locked, MessageName, NewestRevision, StoredKey, Verdict, envelope, judge, key_name,
+    message_name, revision_of,
+};
 use super::rows::{bigint, get, pack, system_time};
 use super::statements::Statements;
 use super::writer::Outcome;
@@ -113,8 +116,8 @@ impl Connection {
         uncovered: &HashSet<ChatId>,
     ) -> Result<Attempt, StoreError> {
         let present = if look_for_ids { self.messages_present(items).await? } else { HashSet::new() };
-        let (mut locked, mut keys) = self.lock(items).await?;
-        let verdicts = judge(items, &mut locked, &mut keys, present, uncovered);
+        let mut evidence = self.lock(items).await?;
+        let verdicts = judge(items, &mut evidence, present, uncovered);
         let accepted: Vec<&Item> = items
             .iter()
             .zip(&verdicts)
@@ -125,7 +128,7 @@ impl Connection {
             self.client.batch_execute("ROLLBACK").await?;
             return Ok(Attempt::Committed(verdicts));
         }
-        match self.write(&accepted, &keys).await {
+        match self.write(&accepted, &evidence.keys).await {
             Ok(None) => Ok(Attempt::Committed(verdicts)),
             Ok(Some(retry)) => {
                 self.client.batch_execute("ROLLBACK").await?;
@@ -141,13 +144,10 @@ impl Connection {
 
     /// Begins, locks the chats and reads the keys, in one round trip: the statements run one after the other,
     /// so the keys are read under the locks.
-    async fn lock(
-        &self,
-        items: &[Arc<Item>],
-    ) -> Result<(HashMap<ChatId, Locked>, HashMap<KeyName, StoredKey>), StoreError> {
+    async fn lock(&self, items: &[Arc<Item>]) -> Result<Evidence, StoreError> {
         let chats: Vec<Uuid> = items.iter().map(|item| item.chat_id.0).collect::<BTreeSet<_>>().into_iter().collect();
         let (key_chats, key_ids): (Vec<Uuid>, Vec<Uuid>) =
-            items.iter().map(|item| key_name(item)).collect::<BTreeSet<_>>().into_iter().unzip();
+            items.iter().filter_map(|item| key_name(item)).collect::<BTreeSet<_>>().into_iter().unzip();
         let (_, chat_rows, key_rows) = try_join3(
             self.client.batch_execute("BEGIN"),
             self.client.query(&self.statements.lock, &[&chats]),
@@ -177,7 +177,24 @@ impl Connection {
             };
             keys.insert((chat_id, get(row, "key_id")?), key);
         }
-        Ok((locked, keys))
+        let newest = self.newest_revisions(items).await?;
+        Ok(Evidence { chats: locked, keys, newest })
+    }
+
+    /// The newest revisions of what is edited or deleted, read under the locks; most batches do neither.
+    async fn newest_revisions(&self, items: &[Arc<Item>]) -> Result<HashMap<(Uuid, Uuid), NewestRevision>, StoreError> {
+        let revised: BTreeSet<(Uuid, Uuid)> =
+            items.iter().filter_map(|item| revision_of(item)).map(|(chat_id, id, _)| (chat_id, id)).collect();
+        if revised.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (chats, ids): (Vec<Uuid>, Vec<Uuid>) = revised.into_iter().unzip();
+        let rows = self.client.query(&self.statements.newest, &[&chats, &ids]).await?;
+        let newest = |row| {
+            let newest = NewestRevision { revision: get(row, "revision")?, is_deleted: get(row, "is_deleted")? };
+            Ok(((get(row, "chat_id")?, get(row, "id")?), newest))
+        };
+        rows.iter().map(newest).collect()
     }
 
     async fn messages_present(&self, items: &[Arc<Item>]) -> Result<HashSet<MessageName>, StoreError> {
@@ -197,16 +214,7 @@ impl Connection {
         if let Some(retry) = self.write_keys(items, keys).await? {
             return Ok(Some(retry));
         }
-        let (mut key_chats, mut key_ids, mut counters) = (Vec::new(), Vec::new(), Vec::new());
-        let mut counter_of = HashMap::new();
-        for item in items {
-            counter_of.insert(key_name(item), bigint(item.counter));
-        }
-        for ((chat_id, key_id), counter) in counter_of {
-            key_chats.push(chat_id);
-            key_ids.push(key_id);
-            counters.push(counter);
-        }
+        let uses = KeyUses::of(items);
         let mut head_of = HashMap::new();
         for entry in items.iter().filter_map(|item| item.entry.as_ref().map(|entry| (item.chat_id, entry))) {
             head_of.insert(entry.0, (bigint(entry.1.seq), entry.1.log_hash));
@@ -219,13 +227,31 @@ impl Connection {
         }
         // One round trip. COMMIT of a transaction in which a statement failed rolls back, and the failure is
         // that statement's own error here.
-        let (_, _, ()) = try_join3(
-            self.client.execute(&self.statements.use_keys, &[&key_chats, &key_ids, &counters]),
+        let (_, _, _, ()) = try_join4(
+            self.client.execute(
+                &self.statements.use_keys,
+                &[&uses.chats, &uses.keys, &uses.counters, &uses.messages, &uses.first_seqs],
+            ),
+            self.purge(items),
             self.client.execute(&self.statements.move_heads, &[&chats, &seqs, &hashes]),
             self.client.batch_execute("COMMIT"),
         )
         .await?;
         Ok(None)
+    }
+
+    /// Takes the data of what is edited or deleted; most batches do neither.
+    async fn purge(&self, items: &[&Item]) -> Result<(), tokio_postgres::Error> {
+        let (mut chats, mut ids, mut revisions) = (Vec::new(), Vec::new(), Vec::new());
+        for (chat_id, message_id, revision) in items.iter().filter_map(|item| revision_of(item)) {
+            chats.push(chat_id);
+            ids.push(message_id);
+            revisions.push(revision);
+        }
+        if !chats.is_empty() {
+            self.client.execute(&self.statements.purge, &[&chats, &ids, &revisions]).await?;
+        }
+        Ok(())
     }
 
     async fn insert_messages(&self, items: &[&Item]) -> Result<(), StoreError> {
@@ -268,24 +294,28 @@ impl Connection {
         items: &[&Item],
         keys: &HashMap<KeyName, StoredKey>,
     ) -> Result<Option<Retry>, StoreError> {
-        let is_covered = |item: &Item| keys.get(&key_name(item)).is_some_and(|key| key.was_covered);
-        let changed: Vec<&&Item> = items.iter().filter(|item| !item.copies.is_empty() || !is_covered(item)).collect();
+        let is_covered = |name: KeyName| keys.get(&name).is_some_and(|key| key.was_covered);
+        let is_changed = |item: &Item, name| !item.copies.is_empty() || !is_covered(name);
+        let changed: Vec<(&Item, KeyName)> = items
+            .iter()
+            .filter_map(|item| key_name(item).filter(|name| is_changed(item, *name)).map(|name| (*item, name)))
+            .collect();
         if changed.is_empty() {
             return Ok(None);
         }
         let (mut chats, mut ids, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
         let (mut epochs, mut commitments, mut announcements) = (Vec::new(), Vec::new(), Vec::new());
         let mut copies = CopyRows::default();
-        for item in &changed {
+        for (item, (chat_id, key_id)) in &changed {
             if let Some(new_key) = &item.new_key {
-                chats.push(item.chat_id.0);
-                ids.push(item.key_id.0);
+                chats.push(*chat_id);
+                ids.push(*key_id);
                 sessions.push(item.sender_session_id.0);
                 epochs.push(bigint(new_key.announcement.epoch));
                 commitments.push(new_key.announcement.commitment.as_ref());
                 announcements.push(pack(new_key, "sender_keys.announcement")?);
             }
-            copies.push(item);
+            copies.push(item, *key_id);
         }
         self.client
             .execute(&self.statements.insert_keys, &[&chats, &ids, &sessions, &epochs, &commitments, &announcements])
@@ -298,14 +328,14 @@ impl Connection {
             )
             .await?;
         let (cover_chats, cover_keys): (Vec<Uuid>, Vec<Uuid>) =
-            changed.iter().map(|item| key_name(item)).collect::<BTreeSet<_>>().into_iter().unzip();
+            changed.iter().map(|(_, name)| *name).collect::<BTreeSet<_>>().into_iter().unzip();
         let rows = self.client.query(&self.statements.cover_keys, &[&cover_chats, &cover_keys]).await?;
         let name = |row| Ok((get(row, "chat_id")?, get(row, "key_id")?));
         let covered: HashSet<KeyName> = rows.iter().map(name).collect::<Result<_, StoreError>>()?;
         let uncovered: HashSet<ChatId> = changed
             .iter()
-            .filter(|item| item.entry.is_some() && !covered.contains(&key_name(item)))
-            .map(|item| item.chat_id)
+            .filter(|(item, name)| item.entry.is_some() && !covered.contains(name))
+            .map(|(item, _)| item.chat_id)
             .collect();
         Ok(if uncovered.is_empty() { None } else { Some(Retry::Uncovered(uncovered)) })
     }
@@ -356,6 +386,46 @@ impl<'a> MessageRows<'a> {
     }
 }
 
+/// Where the counters of a batch's keys stand, and how many messages with data each was used for.
+#[derive(Default)]
+struct KeyUses {
+    chats: Vec<Uuid>,
+    keys: Vec<Uuid>,
+    counters: Vec<i64>,
+    messages: Vec<i64>,
+    first_seqs: Vec<Option<i64>>,
+}
+
+/// What a batch does with one key.
+#[derive(Default)]
+struct KeyUse {
+    counter: i64,
+    messages: i64,
+    first_seq: Option<i64>,
+}
+
+impl KeyUses {
+    fn of(items: &[&Item]) -> Self {
+        let mut uses: HashMap<KeyName, KeyUse> = HashMap::new();
+        for item in items {
+            let Some(name) = key_name(item) else { continue };
+            let used = uses.entry(name).or_default();
+            used.counter = bigint(item.counter);
+            used.messages += i64::from(envelope(item).is_some_and(|envelope| envelope.data.is_some()));
+            used.first_seq = used.first_seq.or_else(|| item.entry.as_ref().map(|entry| bigint(entry.seq)));
+        }
+        let mut columns = Self::default();
+        for ((chat_id, key_id), used) in uses {
+            columns.chats.push(chat_id);
+            columns.keys.push(key_id);
+            columns.counters.push(used.counter);
+            columns.messages.push(used.messages);
+            columns.first_seqs.push(used.first_seq);
+        }
+        columns
+    }
+}
+
 #[derive(Default)]
 struct CopyRows<'a> {
     chats: Vec<Uuid>,
@@ -366,10 +436,10 @@ struct CopyRows<'a> {
 }
 
 impl<'a> CopyRows<'a> {
-    fn push(&mut self, item: &'a Item) {
+    fn push(&mut self, item: &'a Item, key_id: Uuid) {
         for copy in &item.copies {
             self.chats.push(item.chat_id.0);
-            self.keys.push(item.key_id.0);
+            self.keys.push(key_id);
             self.sessions.push(copy.session_id.0);
             self.wrapped.push(copy.key.as_ref());
             self.uploaders.push(item.sender_session_id.0);

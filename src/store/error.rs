@@ -60,6 +60,13 @@ impl StoreError {
         let Self::Postgres(error) = self else { return false };
         error.code() == Some(&SqlState::UNIQUE_VIOLATION)
     }
+
+    /// Whether a row that another refers to is not there, or not any more.
+    #[must_use]
+    pub fn is_foreign_key_violation(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION)
+    }
 }
 
 /// Why an operation of the store did not happen.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::batch::Item;
 use super::rows::bigint;
 use super::writer::Outcome;
+use crate::protocol::envelope::{Envelope, MessageKind};
 use crate::protocol::ids::ChatId;
 use crate::protocol::log::EntryBody;
 
@@ -33,18 +34,33 @@ pub(super) struct Locked {
 /// A key by its chat and id: the ids are their makers' choice, so two chats may use the same one.
 pub(super) type KeyName = (Uuid, Uuid);
 
-pub(super) fn key_name(item: &Item) -> KeyName {
-    (item.chat_id.0, item.key_id.0)
+pub(super) fn key_name(item: &Item) -> Option<KeyName> {
+    item.key_id.map(|key_id| (item.chat_id.0, key_id.0))
 }
 
 /// A revision of a message by its chat, id and number.
 pub(super) type MessageName = (Uuid, Uuid, i64);
 
-pub(super) fn message_name(item: &Item) -> Option<MessageName> {
+pub(super) fn envelope(item: &Item) -> Option<&Envelope> {
     match item.entry.as_ref().map(|entry| &entry.body) {
-        Some(EntryBody::Message(envelope)) => Some((item.chat_id.0, envelope.message_id.0, bigint(envelope.revision))),
+        Some(EntryBody::Message(envelope)) => Some(envelope),
         _ => None,
     }
+}
+
+pub(super) fn message_name(item: &Item) -> Option<MessageName> {
+    envelope(item).map(|envelope| (item.chat_id.0, envelope.message_id.0, bigint(envelope.revision)))
+}
+
+/// The message that an item edits or deletes, and the revision that this makes.
+pub(super) fn revision_of(item: &Item) -> Option<MessageName> {
+    message_name(item).filter(|_| envelope(item).is_some_and(|envelope| envelope.kind != MessageKind::Message))
+}
+
+/// The newest revision of a message, as the items of this batch move it on.
+pub(super) struct NewestRevision {
+    pub(super) revision: i64,
+    pub(super) is_deleted: bool,
 }
 
 /// A stored key, as the items of this batch move it on.
@@ -56,25 +72,34 @@ pub(super) struct StoredKey {
     pub(super) was_covered: bool,
 }
 
+/// What a batch is judged by, read under the locks.
+#[derive(Default)]
+pub(super) struct Evidence {
+    pub(super) chats: HashMap<ChatId, Locked>,
+    pub(super) keys: HashMap<KeyName, StoredKey>,
+    /// By chat and message: of those that the batch edits or deletes.
+    pub(super) newest: HashMap<(Uuid, Uuid), NewestRevision>,
+}
+
 /// Judges items against what the locked rows say (P4, P5).
 ///
 /// `present` are messages that are in the log; those that are accepted join them, or one id twice in one batch
 /// would fail the batch as a whole.
 pub(super) fn judge(
     items: &[Arc<Item>],
-    locked: &mut HashMap<ChatId, Locked>,
-    keys: &mut HashMap<KeyName, StoredKey>,
+    evidence: &mut Evidence,
     mut present: HashSet<MessageName>,
     uncovered: &HashSet<ChatId>,
 ) -> Vec<Verdict> {
     let mut stopped: HashSet<ChatId> = HashSet::new();
     let mut verdicts = Vec::with_capacity(items.len());
+    let Evidence { chats, keys, newest } = evidence;
     for item in items {
-        let verdict = match locked.get_mut(&item.chat_id) {
+        let verdict = match chats.get_mut(&item.chat_id) {
             None => Verdict::Busy,
             Some(_) if stopped.contains(&item.chat_id) => Verdict::Done(Outcome::Conflict),
             Some(_) if uncovered.contains(&item.chat_id) => Verdict::Done(Outcome::Conflict),
-            Some(chat) => Verdict::Done(judge_item(item, chat, keys, &mut present)),
+            Some(chat) => Verdict::Done(judge_item(item, chat, keys, newest, &mut present)),
         };
         if matches!(verdict, Verdict::Done(outcome) if outcome != Outcome::Committed) {
             stopped.insert(item.chat_id);
@@ -88,6 +113,7 @@ fn judge_item(
     item: &Item,
     chat: &mut Locked,
     keys: &mut HashMap<KeyName, StoredKey>,
+    newest: &mut HashMap<(Uuid, Uuid), NewestRevision>,
     present: &mut HashSet<MessageName>,
 ) -> Outcome {
     let is_current = chat.last_seq == bigint(item.previous)
@@ -98,34 +124,25 @@ fn judge_item(
         return Outcome::Conflict;
     }
     let message = message_name(item);
-    if message.is_some_and(|message| present.contains(&message)) {
-        return Outcome::IdTaken;
+    let revised = revision_of(item);
+    match revised {
+        Some((chat_id, message_id, revision)) => {
+            let before = newest.get(&(chat_id, message_id));
+            if before.is_none_or(|before| before.is_deleted || before.revision + 1 != revision) {
+                return Outcome::Conflict;
+            }
+        }
+        None if message.is_some_and(|message| present.contains(&message)) => return Outcome::IdTaken,
+        None => {}
     }
-    let counter = bigint(item.counter);
-    match (&item.new_key, keys.get_mut(&key_name(item))) {
-        (Some(_), Some(_)) => return Outcome::KeyTaken,
-        (Some(new_key), None) => {
-            if bigint(new_key.announcement.epoch) != chat.epoch {
-                return Outcome::Conflict;
-            }
-            let key = StoredKey {
-                sender_session_id: item.sender_session_id.0,
-                epoch: chat.epoch,
-                last_counter: counter,
-                was_covered: false,
-            };
-            keys.insert(key_name(item), key);
-        }
-        (None, None) => return Outcome::Conflict,
-        (None, Some(key)) => {
-            let is_usable = key.sender_session_id == item.sender_session_id.0
-                && key.epoch == chat.epoch
-                && (item.entry.is_none() || key.last_counter + 1 == counter);
-            if !is_usable {
-                return Outcome::Conflict;
-            }
-            key.last_counter = counter;
-        }
+    if let Some(name) = key_name(item)
+        && let Err(outcome) = judge_key(item, name, chat, keys)
+    {
+        return outcome;
+    }
+    if let (Some((chat_id, message_id, revision)), Some(envelope)) = (revised, envelope(item)) {
+        let is_deleted = envelope.kind == MessageKind::Delete;
+        newest.insert((chat_id, message_id), NewestRevision { revision, is_deleted });
     }
     if let Some(entry) = &item.entry {
         chat.last_seq = bigint(entry.seq);
@@ -134,10 +151,45 @@ fn judge_item(
     Outcome::Committed
 }
 
+/// Judges the use of a key, and takes its counter.
+fn judge_key(item: &Item, name: KeyName, chat: &Locked, keys: &mut HashMap<KeyName, StoredKey>) -> Result<(), Outcome> {
+    let counter = bigint(item.counter);
+    match (&item.new_key, keys.get_mut(&name)) {
+        (Some(_), Some(_)) => Err(Outcome::KeyTaken),
+        (Some(new_key), None) => {
+            if bigint(new_key.announcement.epoch) != chat.epoch {
+                return Err(Outcome::Conflict);
+            }
+            let key = StoredKey {
+                sender_session_id: item.sender_session_id.0,
+                epoch: chat.epoch,
+                last_counter: counter,
+                was_covered: false,
+            };
+            keys.insert(name, key);
+            Ok(())
+        }
+        (None, None) => Err(Outcome::Conflict),
+        (None, Some(key)) => {
+            let is_usable = key.sender_session_id == item.sender_session_id.0
+                && key.epoch == chat.epoch
+                && (item.entry.is_none() || key.last_counter + 1 == counter);
+            if !is_usable {
+                return Err(Outcome::Conflict);
+            }
+            key.last_counter = counter;
+            Ok(())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::ids::{Counter, Epoch, KeyId, Seq, SessionId};
+    use crate::protocol::binary::{Hash, Signature};
+    use crate::protocol::envelope::Seen;
+    use crate::protocol::ids::{Counter, Epoch, KeyId, MessageId, Revision, Seq, SessionId, Timestamp, UserId};
+    use crate::protocol::log::LogEntry;
 
     const EPOCH: u64 = 3;
     const ROSTER: u64 = 7;
@@ -148,7 +200,7 @@ mod tests {
             previous: Seq::saturating(previous),
             epoch: Epoch::saturating(EPOCH),
             roster_version: Seq::saturating(ROSTER),
-            key_id,
+            key_id: Some(key_id),
             counter: Counter::saturating(counter),
             sender_session_id: session,
             entry: None,
@@ -170,10 +222,9 @@ mod tests {
         let (chat_id, key_id, session) = (ChatId::generate(), KeyId::generate(), SessionId::generate());
         let (mut chat, mut key, mut item) = (locked(), stored(session), item(chat_id, key_id, 9, 4, session));
         change(&mut chat, &mut key, &mut item);
-        let mut keys = HashMap::from([((chat_id.0, key_id.0), key)]);
-        let verdicts =
-            judge(&[Arc::new(item)], &mut HashMap::from([(chat_id, chat)]), &mut keys, HashSet::new(), &HashSet::new());
-        verdicts[0]
+        let keys = HashMap::from([((chat_id.0, key_id.0), key)]);
+        let mut evidence = Evidence { chats: HashMap::from([(chat_id, chat)]), keys, ..Evidence::default() };
+        judge(&[Arc::new(item)], &mut evidence, HashSet::new(), &HashSet::new())[0]
     }
 
     #[test]
@@ -199,10 +250,63 @@ mod tests {
         let items: Vec<Arc<Item>> = [(held, 9), (broken, 8), (good, 9), (broken, 9), (good, 9)]
             .map(|(chat_id, previous)| Arc::new(item(chat_id, key_id, previous, 4, session)))
             .into();
-        let mut chats = HashMap::from([(broken, locked()), (good, locked())]);
-        let mut keys = HashMap::from([broken, good].map(|chat_id| ((chat_id.0, key_id.0), stored(session))));
-        let verdicts = judge(&items, &mut chats, &mut keys, HashSet::new(), &HashSet::new());
+        let chats = HashMap::from([(broken, locked()), (good, locked())]);
+        let keys = HashMap::from([broken, good].map(|chat_id| ((chat_id.0, key_id.0), stored(session))));
+        let mut evidence = Evidence { chats, keys, ..Evidence::default() };
+        let verdicts = judge(&items, &mut evidence, HashSet::new(), &HashSet::new());
         let (done, conflict) = (Verdict::Done(Outcome::Committed), Verdict::Done(Outcome::Conflict));
         assert_eq!(verdicts, [Verdict::Busy, conflict, done, conflict, done]);
+    }
+
+    /// An edit or deletion of a message, as the next entry of a chat.
+    fn revision(chat_id: ChatId, message_id: MessageId, previous: u64, revision: u64, kind: MessageKind) -> Item {
+        let envelope = Envelope {
+            kind,
+            message_id,
+            revision: Revision::saturating(revision),
+            sender_id: UserId::generate(),
+            sender_session_id: SessionId::generate(),
+            key_id: None,
+            counter: Counter::default(),
+            roster_hash: Hash([0; 32]),
+            seen: Seen { seq: Seq::default(), log_hash: Hash([0; 32]) },
+            attachments: Vec::new(),
+            data: None,
+            purged: None,
+            signature: Signature([0; 64]),
+        };
+        let entry = LogEntry {
+            seq: Seq::saturating(previous + 1),
+            created_at: Timestamp::default(),
+            log_hash: Hash([0; 32]),
+            body: EntryBody::Message(envelope),
+        };
+        let unused = item(chat_id, KeyId::generate(), previous, 0, SessionId::generate());
+        Item { key_id: None, entry: Some(entry), ..unused }
+    }
+
+    #[test]
+    fn only_the_revision_after_the_newest_is_committed_and_none_after_a_deletion() {
+        let (chat_id, message_id) = (ChatId::generate(), MessageId::generate());
+        let (edit, delete) = (MessageKind::Edit, MessageKind::Delete);
+        let verdicts = |newest: Option<(i64, bool)>, revisions: &[(u64, MessageKind)]| {
+            let items: Vec<Arc<Item>> = revisions
+                .iter()
+                .zip(9..)
+                .map(|((number, kind), previous)| Arc::new(revision(chat_id, message_id, previous, *number, *kind)))
+                .collect();
+            let newest = newest.map(|(revision, is_deleted)| NewestRevision { revision, is_deleted });
+            let newest = newest.into_iter().map(|newest| ((chat_id.0, message_id.0), newest)).collect();
+            let mut evidence = Evidence { chats: HashMap::from([(chat_id, locked())]), newest, ..Evidence::default() };
+            judge(&items, &mut evidence, HashSet::new(), &HashSet::new())
+        };
+        let (done, conflict) = (Verdict::Done(Outcome::Committed), Verdict::Done(Outcome::Conflict));
+        assert_eq!(verdicts(Some((3, false)), &[(4, edit), (5, edit), (6, delete)]), [done, done, done]);
+        assert_eq!(verdicts(Some((3, false)), &[(4, delete), (5, edit)]), [done, conflict]);
+        for (newest, number) in [(None, 1), (Some((3, false)), 3), (Some((3, false)), 5), (Some((3, true)), 4)] {
+            for kind in [edit, delete] {
+                assert_eq!(verdicts(newest, &[(number, kind)]), [conflict], "{newest:?} {number}");
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use deadpool_postgres::Transaction;
+use uuid::Uuid;
 
 use super::Store;
 use super::error::Failure;
@@ -20,6 +21,12 @@ pub struct LoadedMember {
     pub can_write: bool,
     /// The seq of the entry that made them a member.
     pub joined_seq: Seq,
+    /// Its time.
+    pub joined_at: Timestamp,
+    /// May change the members, and delete what others wrote.
+    pub can_manage: bool,
+    /// The seq from which on they may read.
+    pub readable_from: Seq,
 }
 
 /// A session that receives.
@@ -42,6 +49,8 @@ pub struct LoadedKey {
     pub created_at: Timestamp,
     /// Recipients without a copy.
     pub missing: BTreeSet<SessionId>,
+    /// Recipients who refused a copy, and whether for good: then the copy that is there counts as present.
+    pub refused: BTreeMap<SessionId, bool>,
 }
 
 /// A chat at one place of its log.
@@ -108,10 +117,17 @@ impl Store {
 }
 
 async fn members(tx: &Transaction<'_>, chat_id: ChatId) -> Result<BTreeMap<UserId, LoadedMember>, Failure> {
-    let statement = "SELECT user_id, can_write, joined_seq FROM user_in_chat WHERE chat_id = $1";
+    let statement = "SELECT m.user_id, m.can_write, m.can_manage, m.joined_seq, m.readable_from, e.created_at \
+         FROM user_in_chat m JOIN chat_events e ON e.chat_id = m.chat_id AND e.seq = m.joined_seq WHERE m.chat_id = $1";
     let mut members = BTreeMap::new();
     for row in tx.query(statement, &[&chat_id.0]).await? {
-        let member = LoadedMember { can_write: get(&row, "can_write")?, joined_seq: number(&row, "joined_seq")? };
+        let member = LoadedMember {
+            can_write: get(&row, "can_write")?,
+            joined_seq: number(&row, "joined_seq")?,
+            joined_at: timestamp(&row, "created_at")?,
+            can_manage: get(&row, "can_manage")?,
+            readable_from: number(&row, "readable_from")?,
+        };
         members.insert(id(&row, "user_id", UserId)?, member);
     }
     Ok(members)
@@ -145,6 +161,7 @@ async fn keys(tx: &Transaction<'_>, head: &ChatHead) -> Result<BTreeMap<KeyId, L
             last_counter: number(&row, "last_counter")?,
             created_at: timestamp(&row, "created_at")?,
             missing: BTreeSet::new(),
+            refused: BTreeMap::new(),
         };
         keys.insert(key_id, key);
     }
@@ -158,5 +175,24 @@ async fn keys(tx: &Transaction<'_>, head: &ChatHead) -> Result<BTreeMap<KeyId, L
             key.missing.insert(session_id);
         }
     }
+    refusals(tx, head, &mut keys).await?;
     Ok(keys)
+}
+
+/// Notes whose copies were refused: those that are missing for it, and those that stay and are worth nothing.
+async fn refusals(tx: &Transaction<'_>, head: &ChatHead, keys: &mut BTreeMap<KeyId, LoadedKey>) -> Result<(), Failure> {
+    let ids: Vec<Uuid> = keys.keys().map(|key_id| key_id.0).collect();
+    let statement = "SELECT f.sender_key_id, f.session_id, bool_or(f.is_final) AS is_final FROM refused_copies f \
+         LEFT JOIN vault_chat_sender_keys v \
+             ON v.chat_id = f.chat_id AND v.sender_key_id = f.sender_key_id AND v.session_id = f.session_id \
+         WHERE f.chat_id = $1 AND f.sender_key_id = ANY($2) AND f.has_effect \
+             AND (v.key IS NULL OR f.is_final AND sha256(v.key) = f.copy_hash) \
+         GROUP BY f.sender_key_id, f.session_id";
+    for row in tx.query(statement, &[&head.chat_id.0, &ids]).await? {
+        let session_id = id(&row, "session_id", SessionId)?;
+        if let Some(key) = keys.get_mut(&id(&row, "sender_key_id", KeyId)?) {
+            key.refused.insert(session_id, get(&row, "is_final")?);
+        }
+    }
+    Ok(())
 }

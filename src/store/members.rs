@@ -1,15 +1,18 @@
-//! Membership: chats made and ended, members added and removed. The rules are the protocol's state machine, run
-//! inside the transaction on what the locked rows say.
+//! Membership: chats made and ended, members added and removed, rights, ownership, history. The rules are the
+//! protocol's state machine, run inside the transaction on what the locked rows say.
 
 use std::collections::BTreeMap;
 
 use deadpool_postgres::Transaction;
+use uuid::Uuid;
 
 use super::Store;
+use super::change_limits::check_change_limit;
 use super::error::Failure;
 use super::head::{self, ChatHead, lock_user};
 use super::rows::{bigint, fixed, get, id, number, system_time, unpack};
 use super::sessions::require_live;
+use super::settings::check_may_add;
 use super::users::{SessionLimits, certificate_of};
 use crate::protocol::certificate::SignedCertificate;
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
@@ -86,7 +89,7 @@ impl Store {
         }
     }
 
-    /// Adds or removes a member, or lets the requester leave. The same request again gets the same answer.
+    /// Makes any membership change but the chat's first and last. The same request again gets the same answer.
     ///
     /// # Errors
     /// A refusal by the membership rules, [`Failure::ExpiryDue`], or [`StoreError`](super::StoreError).
@@ -129,12 +132,14 @@ impl Store {
             if head.expiry_due {
                 return Err(Failure::ExpiryDue);
             }
+            check_change_limit(tx, chat_id, &change.change).await?;
             if let Change::Add { roster_hash, epoch, .. } = &change.change {
                 check_anchor(&head, *roster_hash == head.roster_hash, *epoch)?;
                 let known = target.as_ref().map(|target| target.identity_key);
                 if known != Some(change.target.identity_key) {
                     return Err(Refusal::new(ErrorCode::UnknownUser, "no user of that id and identity key").into());
                 }
+                check_may_add(tx, who.user_id, change.target.user_id).await?;
                 check_chat_count(tx, change.target.user_id, limits).await?;
                 check_no_expiry_due(tx, change.target.user_id).await?;
                 if membership.members.len() as u64 > members_max {
@@ -142,13 +147,16 @@ impl Store {
                 }
             }
             head.append(EntryBody::Membership(signed.clone()));
+            head.owner_id = membership.owner_id;
+            head.shared_since = membership.shared_since;
             match membership.members.get(&change.target.user_id) {
-                Some(member) => {
+                Some(member) if is_add => {
                     insert_member(tx, chat_id, change.target.user_id, member).await?;
                     for certificate in live_certificates(tx, change.target.user_id).await? {
                         head.append(EntryBody::SessionIn(certificate));
                     }
                 }
+                Some(member) => update_rights(tx, &[(chat_id, change.target.user_id, *member)]).await?,
                 None => delete_member(tx, chat_id, change.target.user_id).await?,
             }
             head::write_back(tx, &[head]).await?;
@@ -284,7 +292,7 @@ async fn repeat_of(tx: &Transaction<'_>, head: &ChatHead, signed: &SignedChange)
 }
 
 /// The members of a chat as the state machine sees them.
-async fn membership(tx: &Transaction<'_>, head: &ChatHead) -> Result<Membership, Failure> {
+pub(super) async fn membership(tx: &Transaction<'_>, head: &ChatHead) -> Result<Membership, Failure> {
     let statement = "SELECT m.user_id, m.can_write, m.can_manage, m.joined_seq, m.readable_from, u.identity_public_key \
          FROM user_in_chat m JOIN users u ON u.id = m.user_id WHERE m.chat_id = $1";
     let mut members = BTreeMap::new();
@@ -356,6 +364,20 @@ async fn insert_member(tx: &Transaction<'_>, chat_id: ChatId, user_id: UserId, m
     Ok(())
 }
 
+/// Writes what members may do. Set-based.
+pub(super) async fn update_rights(tx: &Transaction<'_>, members: &[(ChatId, UserId, Member)]) -> Result<(), Failure> {
+    let chats: Vec<Uuid> = members.iter().map(|(chat_id, ..)| chat_id.0).collect();
+    let users: Vec<Uuid> = members.iter().map(|(_, user_id, _)| user_id.0).collect();
+    let can_write: Vec<bool> = members.iter().map(|(.., member)| member.can_write).collect();
+    let can_manage: Vec<bool> = members.iter().map(|(.., member)| member.can_manage).collect();
+    let statement = "UPDATE user_in_chat m SET can_write = new.can_write, can_manage = new.can_manage \
+         FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::boolean[]) \
+             AS new (chat_id, user_id, can_write, can_manage) \
+         WHERE m.chat_id = new.chat_id AND m.user_id = new.user_id";
+    tx.execute(statement, &[&chats, &users, &can_write, &can_manage]).await?;
+    Ok(())
+}
+
 /// Takes a user out of a chat, with what only a member may hold: the info key, cursors, copies.
 async fn delete_member(tx: &Transaction<'_>, chat_id: ChatId, user_id: UserId) -> Result<(), Failure> {
     let of_user = "SELECT id FROM user_sessions WHERE user_id = $2";
@@ -363,6 +385,7 @@ async fn delete_member(tx: &Transaction<'_>, chat_id: ChatId, user_id: UserId) -
         "DELETE FROM user_in_chat WHERE chat_id = $1 AND user_id = $2".to_owned(),
         format!("DELETE FROM vault_chat_info_keys WHERE chat_id = $1 AND session_id IN ({of_user})"),
         format!("DELETE FROM session_cursors WHERE chat_id = $1 AND session_id IN ({of_user})"),
+        format!("DELETE FROM key_requests WHERE chat_id = $1 AND session_id IN ({of_user})"),
         format!("DELETE FROM vault_chat_sender_keys WHERE chat_id = $1 AND session_id IN ({of_user})"),
     ] {
         tx.execute(&statement, &[&chat_id.0, &user_id.0]).await?;

@@ -48,7 +48,7 @@ impl Store {
             let bounds = bounds(tx, who, chat_id).await?;
             let limit = u64::from(limit.clamp(1, PAGE_ENTRIES_MAX));
             // Both ends are exclusive below and inclusive above: (after, up_to].
-            let floor = Seq::saturating(bounds.joined_seq.get().saturating_sub(1));
+            let floor = Seq::saturating(bounds.readable_from.get().saturating_sub(1));
             let (after, up_to) = match direction {
                 Direction::After => {
                     let after = from.max(floor).min(bounds.last_seq);
@@ -145,18 +145,18 @@ impl Store {
 
 /// The part of a log that a user may read.
 struct Bounds {
-    joined_seq: Seq,
+    readable_from: Seq,
     last_seq: Seq,
 }
 
 async fn bounds(tx: &Transaction<'_>, who: Requester, chat_id: ChatId) -> Result<Bounds, Failure> {
     // A revocation or a removal that was acknowledged is seen here: nothing later is handed out.
-    let statement = "SELECT m.joined_seq, c.last_seq FROM user_in_chat m JOIN chats c ON c.id = m.chat_id \
+    let statement = "SELECT m.readable_from, c.last_seq FROM user_in_chat m JOIN chats c ON c.id = m.chat_id \
          JOIN user_sessions s ON s.id = $3 AND s.user_id = m.user_id AND s.state = 'live' \
          WHERE m.chat_id = $1 AND m.user_id = $2";
     let row = tx.query_opt(statement, &[&chat_id.0, &who.user_id.0, &who.session_id.0]).await?;
     let row = row.ok_or_else(unknown_chat)?;
-    Ok(Bounds { joined_seq: number(&row, "joined_seq")?, last_seq: number(&row, "last_seq")? })
+    Ok(Bounds { readable_from: number(&row, "readable_from")?, last_seq: number(&row, "last_seq")? })
 }
 
 /// Seqs above `after`, up to and with `up_to`.

@@ -6,10 +6,14 @@
 //! row, then the chats' rows in order of id, and reads after the locks. S2 every entry of a log is written in
 //! the transaction that moves the chat's head. S3 callers never see an SQLSTATE.
 
+pub mod accounts;
 pub mod batch;
+pub mod chains;
+mod change_limits;
 pub mod chats;
 pub mod clock;
 pub mod commit;
+pub mod copies;
 pub mod cursors;
 pub mod embedded;
 pub mod error;
@@ -23,8 +27,11 @@ pub mod members;
 pub mod messages;
 pub mod migrate;
 pub mod pool;
+pub mod refusals;
+pub mod revisions;
 pub mod rows;
 pub mod sessions;
+pub mod settings;
 mod statements;
 pub mod users;
 pub mod writer;

@@ -255,6 +255,9 @@ impl Store {
                  SELECT v.chat_id, v.sender_key_id, v.session_id FROM user_sessions s \
                  JOIN vault_chat_sender_keys v ON v.session_id = s.id WHERE s.state = 'revoked' LIMIT 1000)";
             let copies = tx.execute(statement, &[]).await?;
+            let statement = "DELETE FROM key_requests r USING user_sessions s \
+                 WHERE s.id = r.session_id AND s.state = 'revoked'";
+            tx.execute(statement, &[]).await?;
             let statement = "DELETE FROM vault_chat_info_keys v USING user_sessions s \
                  WHERE s.id = v.session_id AND s.state = 'revoked'";
             Ok(copies + tx.execute(statement, &[]).await?)

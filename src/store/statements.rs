@@ -19,6 +19,11 @@ const MESSAGES_PRESENT: &str = "SELECT m.chat_id, m.id, m.revision \
      FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS wanted (chat_id, id, revision) \
      JOIN chat_messages m ON m.chat_id = wanted.chat_id AND m.id = wanted.id AND m.revision = wanted.revision";
 
+/// The newest revision of messages that are edited or deleted.
+const NEWEST: &str = "SELECT wanted.chat_id, wanted.id, newest.revision, newest.kind = 'delete' AS is_deleted \
+     FROM unnest($1::uuid[], $2::uuid[]) AS wanted (chat_id, id) CROSS JOIN LATERAL (SELECT m.revision, m.kind \
+         FROM chat_messages m WHERE m.chat_id = wanted.chat_id AND m.id = wanted.id ORDER BY m.revision DESC LIMIT 1) newest";
+
 const INSERT_MESSAGES: &str = "INSERT INTO chat_messages (chat_id, seq, id, revision, kind, sender_id, sender_session_id, \
      key_id, counter, created_at, roster_hash, seen_seq, seen_log_hash, data, data_hash, signature, log_hash) \
      SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[], $7::uuid[], \
@@ -38,7 +43,7 @@ const INSERT_COPIES: &str = "INSERT INTO vault_chat_sender_keys \
      AS n (chat_id, key_id, session_id, key, uploaded_by) ON CONFLICT DO NOTHING";
 
 /// Marks the keys whose copies are exactly the recipients: coverage by the database's own count.
-const COVER_KEYS: &str = "UPDATE sender_keys k SET covered_version = c.roster_version \
+pub(super) const COVER_KEYS: &str = "UPDATE sender_keys k SET covered_version = c.roster_version \
      FROM unnest($1::uuid[], $2::uuid[]) AS wanted (chat_id, key_id) JOIN chats c ON c.id = wanted.chat_id \
      WHERE k.chat_id = wanted.chat_id AND k.key_id = wanted.key_id \
      AND NOT EXISTS (SELECT 1 FROM user_in_chat m JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
@@ -50,9 +55,24 @@ const COVER_KEYS: &str = "UPDATE sender_keys k SET covered_version = c.roster_ve
              WHERE s.id = v.session_id AND s.state = 'live')) \
      RETURNING k.chat_id, k.key_id";
 
-const USE_KEYS: &str = "UPDATE sender_keys k SET last_counter = n.counter \
-     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS n (chat_id, key_id, counter) \
+const USE_KEYS: &str = "UPDATE sender_keys k SET last_counter = n.counter, \
+         messages_with_data = k.messages_with_data + n.messages, first_seq = coalesce(k.first_seq, n.first_seq) \
+     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[]) \
+         AS n (chat_id, key_id, counter, messages, first_seq) \
      WHERE k.chat_id = n.chat_id AND k.key_id = n.key_id";
+
+/// Takes the data of all revisions before these, counts it off their keys, and takes the copies of keys that
+/// are stale and have no data left (P13).
+const PURGE: &str = "WITH gone AS (UPDATE chat_messages m SET data = NULL \
+         FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS n (chat_id, id, revision) \
+         WHERE m.chat_id = n.chat_id AND m.id = n.id AND m.revision < n.revision AND m.data IS NOT NULL \
+         RETURNING m.chat_id, m.key_id), \
+     counted AS (SELECT chat_id, key_id, count(*) AS messages FROM gone GROUP BY chat_id, key_id), \
+     left_over AS (UPDATE sender_keys k SET messages_with_data = k.messages_with_data - counted.messages \
+         FROM counted WHERE k.chat_id = counted.chat_id AND k.key_id = counted.key_id \
+         RETURNING k.chat_id, k.key_id, k.epoch, k.messages_with_data) \
+     DELETE FROM vault_chat_sender_keys v USING left_over k JOIN chats c ON c.id = k.chat_id \
+     WHERE k.messages_with_data = 0 AND k.epoch < c.epoch AND v.chat_id = k.chat_id AND v.sender_key_id = k.key_id";
 
 const MOVE_HEADS: &str = "UPDATE chats c SET last_seq = n.last_seq, log_hash = n.log_hash \
      FROM unnest($1::uuid[], $2::bigint[], $3::bytea[]) AS n (id, last_seq, log_hash) WHERE c.id = n.id";
@@ -62,11 +82,13 @@ pub(super) struct Statements {
     pub(super) lock: Statement,
     pub(super) keys: Statement,
     pub(super) messages_present: Statement,
+    pub(super) newest: Statement,
     pub(super) insert_messages: Statement,
     pub(super) insert_keys: Statement,
     pub(super) insert_copies: Statement,
     pub(super) cover_keys: Statement,
     pub(super) use_keys: Statement,
+    pub(super) purge: Statement,
     pub(super) move_heads: Statement,
 }
 
@@ -76,11 +98,13 @@ impl Statements {
             lock: client.prepare(LOCK).await?,
             keys: client.prepare(KEYS).await?,
             messages_present: client.prepare(MESSAGES_PRESENT).await?,
+            newest: client.prepare(NEWEST).await?,
             insert_messages: client.prepare(INSERT_MESSAGES).await?,
             insert_keys: client.prepare(INSERT_KEYS).await?,
             insert_copies: client.prepare(INSERT_COPIES).await?,
             cover_keys: client.prepare(COVER_KEYS).await?,
             use_keys: client.prepare(USE_KEYS).await?,
+            purge: client.prepare(PURGE).await?,
             move_heads: client.prepare(MOVE_HEADS).await?,
         })
     }

@@ -64,15 +64,16 @@ impl Store {
         let result = self.write("register", async |tx| {
             let now_row = tx.query_one("SELECT clock_timestamp() AS now", &[]).await?;
             check_lifetime(&request.certificate, timestamp(&now_row, "now")?, limits)?;
-            let taken = "SELECT EXISTS (SELECT 1 FROM retired_usernames WHERE username = $1) AS taken";
-            if get(&tx.query_one(taken, &[&username.as_str()]).await?, "taken")? {
-                return Err(Refusal::new(ErrorCode::UsernameTaken, "the username belongs to somebody").into());
-            }
             let chain_hash = request.certificate.chain_hash();
             let body = pack(&request.certificate, "user_sessions.certificate")?;
             let user = "INSERT INTO users (id, username, identity_public_key, chain_place, chain_hash) VALUES ($1, $2, $3, 1, $4)";
             tx.execute(user, &[&request.user_id.0, &username.as_str(), &request.identity_key.as_ref(), &chain_hash.as_ref()])
                 .await?;
+            // After the insertion: it waits for an account of that name that is just ending, and then sees its end.
+            let taken = "SELECT EXISTS (SELECT 1 FROM retired_usernames WHERE username = $1) AS taken";
+            if get(&tx.query_one(taken, &[&username.as_str()]).await?, "taken")? {
+                return Err(Refusal::new(ErrorCode::UsernameTaken, "the username belongs to somebody").into());
+            }
             let session = "INSERT INTO user_sessions (id, user_id, expired_at, public_key, signing_public_key, certificate, state) \
                  VALUES ($1, $2, $3, $4, $5, $6, 'live')";
             tx.execute(session, &[

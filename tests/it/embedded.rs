@@ -1,6 +1,6 @@
 //! Runs the embedded Postgres through starts, stops, kills and misuse, as root and as an ordinary user alike.
 //!
-//! Needs a Postgres of a supported version on the machine. A broker that is to be killed is this very test program,
+//! Needs a Postgres of a supported version, or a client that fetches one. A broker that is to be killed is this very test program,
 //! started again with [`broker_process`] alone. Every test has a folder of its own and proves at its end that neither
 //! a process nor a folder is left.
 
@@ -28,7 +28,9 @@ fn folder() -> TempDir {
 }
 
 fn config(data_dir: impl Into<PathBuf>) -> EmbeddedConfig {
-    EmbeddedConfig { data_dir: data_dir.into(), ..EmbeddedConfig::default() }
+    // Where the machine has no Postgres these tests run on one that is fetched once.
+    let programs_dir = Some(std::env::temp_dir().join("sealcast-test-programs"));
+    EmbeddedConfig { data_dir: data_dir.into(), programs_dir, ..EmbeddedConfig::default() }
 }
 
 async fn query(connection: &str, sql: &str) -> Result<String, tokio_postgres::Error> {

@@ -19,10 +19,19 @@
     reason = "a test fails by panicking, and is read by its name"
 )]
 
+mod accounts;
 mod attacks;
+#[cfg(feature = "client")]
+mod chains;
+mod client_members;
 mod codes;
+#[cfg(feature = "client")]
+mod conversation;
+mod copies;
 mod deliveries;
+mod drain;
 mod embedded;
+mod fetch;
 #[cfg(feature = "client")]
 mod healing;
 mod labels;
@@ -30,13 +39,25 @@ mod limits;
 mod membership;
 mod messages;
 mod operations;
+#[cfg(feature = "client")]
+mod reading;
+mod revisions;
+mod rights;
 mod sessions;
+#[cfg(feature = "client")]
+mod shared_history;
 mod signals;
+#[cfg(feature = "client")]
+mod stranger;
 mod support;
+#[cfg(feature = "client")]
+mod talk;
 #[cfg(feature = "client")]
 mod terminal;
 mod tidy;
 #[cfg(feature = "client")]
 mod tls;
 mod transport;
+#[cfg(feature = "client")]
+mod vectors;
 mod wire;

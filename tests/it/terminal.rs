@@ -26,7 +26,7 @@ impl Profile {
         Self { folder: parent.path().join(name) }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(executable());
         command.arg("client").arg("--profile").arg(&self.folder).args(arguments).stdin(Stdio::null());
         command.env_remove("SEALCAST_PASSPHRASE");
@@ -123,7 +123,7 @@ fn texts(read: &str) -> Vec<&str> {
 }
 
 /// Two users in a chat.
-async fn two(broker: &Broker, parent: &TempDir) -> (Profile, Profile, String) {
+pub async fn two(broker: &Broker, parent: &TempDir) -> (Profile, Profile, String) {
     let (ada, bob) = (Profile::new(parent, "ada"), Profile::new(parent, "bob"));
     ada.register(broker, "ada").await;
     bob.register(broker, "bob").await;
@@ -190,6 +190,131 @@ async fn json_prints_one_object_a_line_and_errors_one_line_each() {
     bob.ok(&["chat", "leave", &chat]).await;
     ada.ok(&["chat", "delete", &chat]).await;
     ada.fails(&["read", &chat]).await;
+}
+
+#[tokio::test]
+async fn colours_come_when_asked_for_and_never_in_json() {
+    let (database, parent) = (Database::create().await, TempDir::new().unwrap());
+    let broker = Broker::start(&database).await;
+    let (ada, bob, chat) = two(&broker, &parent).await;
+    ada.ok(&["send", &chat, "plain text"]).await;
+    for arguments in [vec!["read", &chat], vec!["chat", "list"], vec!["chat", "show", &chat]] {
+        let plain = bob.ok(&arguments).await;
+        assert!(!plain.contains('\u{1b}'), "not a terminal: {plain}");
+        let always: Vec<&str> = ["--color", "always"].into_iter().chain(arguments.iter().copied()).collect();
+        let painted = bob.ok(&always).await;
+        assert!(painted.contains('\u{1b}'), "{painted}");
+        assert_eq!(without_colours(&painted), plain);
+        let json: Vec<&str> = ["--json"].into_iter().chain(always).collect();
+        assert!(!bob.ok(&json).await.contains('\u{1b}'));
+    }
+    let error = bob.fails(&["--color", "always", "chat", "add", &chat, "carol"]).await;
+    assert!(error.contains('\u{1b}'));
+    let plain = bob.fails(&["chat", "add", &chat, "carol"]).await;
+    assert_eq!(without_colours(&error), plain);
+}
+
+fn without_colours(text: &str) -> String {
+    let mut plain = String::new();
+    let mut parts = text.split("\u{1b}[");
+    plain.push_str(parts.next().unwrap());
+    for part in parts {
+        plain.push_str(part.split_once('m').unwrap().1);
+    }
+    plain
+}
+
+#[tokio::test]
+async fn errors_say_what_happened_and_what_to_do_next() {
+    let (database, parent) = (Database::create().await, TempDir::new().unwrap());
+    let mut broker = Broker::start(&database).await;
+    let (ada, bob, chat) = two(&broker, &parent).await;
+    let eve = Profile::new(&parent, "eve");
+    let nowhere = "01900000-0000-7000-8000-000000000000";
+    let says = |error: String, what: &str, next: &str| {
+        assert!(error.contains(what) && error.contains(next), "{error:?} must say {what:?} and {next:?}");
+    };
+    says(eve.fails(&["chat", "list"]).await, "there is no profile", "run `register` or `session link` first");
+    let taken = eve.fails(&["register", "--server", &broker.public, "ada"]).await;
+    says(taken, "the username is taken", "choose another one");
+    says(eve.fails(&["register", "--server", &broker.public, "x"]).await, "not a username", "3 to 32 of a-z");
+    says(eve.fails(&["register", "--server", "nothing", "eve"]).await, "not an address", "give --server as https://");
+    says(ada.fails(&["register", "--server", &broker.public, "eve"]).await, "has an account already", "--profile");
+    says(ada.fails(&["chat", "show", nowhere]).await, "no such chat", "see `chat list`");
+    says(ada.fails(&["chat", "add", &chat, "carol"]).await, "no user of that name", "check the name");
+    says(ada.fails(&["chat", "add", &chat, "bob"]).await, "a member already", "see `chat show`");
+    says(ada.fails(&["chat", "leave", &chat]).await, "the owner cannot leave", "`chat transfer`");
+    says(bob.fails(&["chat", "delete", &chat]).await, "only the owner", "see `chat show`");
+    says(bob.fails(&["chat", "remove", &chat, "ada"]).await, "may not add or remove", "see `chat show`");
+    says(ada.fails(&["session", "approve", "1234"]).await, "code", "as `session link` printed it");
+    says(ada.fails(&["safety-number", "ada"]).await, "that is you", "name the person");
+    broker.kill();
+    says(ada.fails(&["--timeout", "1", "chat", "list"]).await, "not done within 1 s", "check the server");
+    says(ada.fails(&["--timeout", "1", "send", &chat, "x"]).await, "not sent within 1 s", "try again");
+    let unreachable = eve.fails(&["register", "--server", &broker.public, "eve"]).await;
+    says(unreachable, "no connection", "whether the server runs");
+}
+
+#[tokio::test]
+async fn two_people_compare_their_safety_number() {
+    let (database, parent) = (Database::create().await, TempDir::new().unwrap());
+    let broker = Broker::start(&database).await;
+    let (ada, bob, _) = two(&broker, &parent).await;
+    let (hers, his) = (ada.ok(&["safety-number", "bob"]).await, bob.ok(&["safety-number", "ada"]).await);
+    let groups = |shown: &str| -> Vec<String> {
+        let lines = shown.lines().filter(|line| line.starts_with("    "));
+        lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
+    };
+    assert_eq!(groups(&hers).len(), 12);
+    assert!(groups(&hers).iter().all(|group| group.len() == 5 && group.bytes().all(|byte| byte.is_ascii_digit())));
+    assert_eq!(groups(&hers), groups(&his));
+    assert!(hers.contains("in person or in a call"));
+    let json: serde_json::Value = serde_json::from_str(&ada.ok(&["--json", "safety-number", "bob"]).await).unwrap();
+    assert_eq!(json["safety_number"], groups(&hers).join(" "));
+    ada.fails(&["safety-number", "carol"]).await;
+}
+
+#[tokio::test]
+async fn every_command_has_help_with_examples_and_shells_complete_it() {
+    let run = async |arguments: Vec<String>| -> String {
+        let mut command = Command::new(executable());
+        command.args(&arguments).stdin(Stdio::null());
+        let output = within("help", tokio::task::spawn_blocking(move || command.output().unwrap())).await.unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut left = vec![vec!["client".to_owned()]];
+    let mut names = Vec::new();
+    while let Some(path) = left.pop() {
+        let help = run([path.clone(), vec!["--help".to_owned()]].concat()).await;
+        let commands = help.split_once("\nCommands:\n").map(|(_, rest)| rest.split("\n\n").next().unwrap());
+        let below = commands.unwrap_or_default().lines();
+        let below = below.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        let before = left.len();
+        for name in below.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+            names.push(name.to_owned());
+            left.push([path.clone(), vec![name.to_owned()]].concat());
+        }
+        if left.len() == before {
+            assert!(help.contains("Examples:\n  "), "{path:?} has no examples:\n{help}");
+        }
+    }
+    assert!(names.len() >= 16, "{names:?}");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = run(vec!["completions".to_owned(), shell.to_owned()]).await;
+        for name in &names {
+            assert!(script.contains(name.as_str()), "{shell} does not complete {name}");
+        }
+    }
+    let script = run(vec!["completions".to_owned(), "bash".to_owned()]).await;
+    let complete = format!(
+        "{script}\nCOMP_WORDS=(sealcast client ta); COMP_CWORD=2; COMPREPLY=(); _sealcast sealcast ta client; \
+         printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    );
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "-c", &complete]).stdin(Stdio::null());
+    let output = within("bash", tokio::task::spawn_blocking(move || bash.output().unwrap())).await.unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "talk\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[tokio::test]

@@ -6,9 +6,11 @@ use actix::Message;
 
 use super::super::directory::Subscriber;
 use super::super::responder::Responder;
+use super::state::CopyChange;
 use crate::protocol::binary::SigningKey;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::{ChangeMembership, DeleteChat, Delivery, Reply, Send, SendOk, StageCopies};
+use crate::protocol::ids::{KeyId, SessionId};
 use crate::protocol::signal::SignalEnvelope;
 use crate::store::members::Requester;
 use crate::telemetry::metrics::Metrics;
@@ -133,6 +135,14 @@ pub struct Advanced {
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Refresh;
+
+/// Copies were stored, voided or given up in the store, beside the messages.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct CopiesChanged {
+    /// Of which key, for whom, and what became of it.
+    pub changes: Vec<(KeyId, SessionId, CopyChange)>,
+}
 
 /// A connection stands in the chat.
 #[derive(Debug, Message)]

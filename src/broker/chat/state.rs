@@ -21,6 +21,7 @@ use crate::protocol::verify::Verifier;
 use crate::store::batch::Item;
 use crate::store::loaded::{LoadedChat, LoadedKey, LoadedMember, LoadedRecipient};
 use crate::store::members::{Requester, unknown_chat};
+use crate::store::revisions::MessageHead;
 
 /// The life of sender keys.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +45,17 @@ pub enum Decision {
     StoreKey(Box<Item>, Refusal),
     /// It is refused.
     Refuse(Refusal),
+}
+
+/// What became of a copy beside the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyChange {
+    /// It is there.
+    Stored,
+    /// It was refused and is gone.
+    Voided,
+    /// It was refused for good: it stays, and its recipient is listed.
+    GivenUp,
 }
 
 /// What a chat's actor believes.
@@ -115,9 +127,17 @@ impl ChatState {
 
     /// Judges a message, and if it is accepted gives it its place in the log.
     ///
-    /// `signing_key` is the sending session's, `now` the database's clock.
-    pub fn submit<V: Verifier>(&mut self, now: Timestamp, who: Requester, signing_key: &V, send: &Send) -> Decision {
-        match self.judge(now, who, signing_key, send) {
+    /// `signing_key` is the sending session's, `now` the database's clock. `target` is the message that is edited
+    /// or deleted, as the store has it while no revision of it is on its way.
+    pub fn submit<V: Verifier>(
+        &mut self,
+        now: Timestamp,
+        who: Requester,
+        signing_key: &V,
+        send: &Send,
+        target: Option<&MessageHead>,
+    ) -> Decision {
+        match self.judge(now, who, signing_key, send, target) {
             Ok(accepted) => Decision::Append(Box::new(self.accept(now, send, accepted))),
             Err(Rejection::Refused(refusal)) => Decision::Refuse(refusal),
             Err(Rejection::CopiesMissing(stored, refusal)) => {
@@ -129,7 +149,37 @@ impl ChatState {
     /// The answer to a message that was committed.
     #[must_use]
     pub fn sent(&self, entry: &LogEntry) -> SendOk {
-        SendOk { unreachable: self.unreachable.clone(), ..SendOk::of(entry) }
+        let key_id = match &entry.body {
+            EntryBody::Message(envelope) => envelope.key_id,
+            _ => None,
+        };
+        let refused = key_id.and_then(|key_id| self.keys.get(&key_id)).map_or_else(Vec::new, |key| {
+            let is_final = |(session_id, is_final): &(&SessionId, &bool)| **is_final && self.is_recipient(**session_id);
+            key.refused.iter().filter(is_final).map(|(session_id, _)| *session_id).collect()
+        });
+        SendOk { unreachable: self.unreachable.clone(), refused, ..SendOk::of(entry) }
+    }
+
+    /// Takes note of copies that were stored, voided or given up beside the messages. What does not concern a
+    /// current key of a recipient changes nothing.
+    pub fn copy_changed(&mut self, key_id: KeyId, session_id: SessionId, change: CopyChange) {
+        if !self.is_recipient(session_id) {
+            return;
+        }
+        let Some(key) = self.keys.get_mut(&key_id) else { return };
+        match change {
+            CopyChange::Stored => {
+                key.missing.remove(&session_id);
+                key.refused.remove(&session_id);
+            }
+            CopyChange::Voided => {
+                key.missing.insert(session_id);
+                key.refused.insert(session_id, false);
+            }
+            CopyChange::GivenUp => {
+                key.refused.insert(session_id, true);
+            }
+        }
     }
 
     fn judge<V: Verifier>(
@@ -138,7 +188,8 @@ impl ChatState {
         who: Requester,
         signing_key: &V,
         send: &Send,
-    ) -> Result<Accepted, Rejection> {
+        target: Option<&MessageHead>,
+    ) -> Result<Option<Accepted>, Rejection> {
         let envelope = &send.envelope;
         let Some(member) = self.members.get(&who.user_id) else { return Err(unknown_chat().into()) };
         if !self.is_recipient(who.session_id) {
@@ -147,34 +198,48 @@ impl ChatState {
         if envelope.sender_id != who.user_id || envelope.sender_session_id != who.session_id {
             return refuse(ErrorCode::BadSignature, "the sender is not the session that is logged in");
         }
-        if !member.can_write {
+        if !member.can_write && envelope.kind != MessageKind::Delete {
             return refuse(ErrorCode::CannotWrite, "may not send messages here");
         }
-        let key_id = check_shape(envelope)?;
+        let key_id = check_shape(send)?;
         check_copies_bound(send)?;
         if envelope.seen.seq > self.last_seq {
             let details = ErrorDetails { seq: Some(self.last_seq), ..ErrorDetails::default() };
             return Err(Refusal::with(ErrorCode::AheadOfLog, "the log is not that long", details).into());
         }
+        if envelope.kind != MessageKind::Message {
+            judge_revision(who, member, envelope, target)?;
+            // What purges data is not left to the recipients to check.
+            if !signing_key.verifies(&envelope.signed_bytes(self.chat_id), &envelope.signature) {
+                return refuse(ErrorCode::BadSignature, "the signature of the edit or deletion does not verify");
+            }
+        }
+        let Some(key_id) = key_id else {
+            self.check_roster(envelope)?;
+            return Ok(None);
+        };
         let accepted = match &send.new_key {
             Some(new_key) => self.judge_new_key(who, signing_key, key_id, new_key, &send.add_copies)?,
             None => self.judge_old_key(who, key_id, &send.add_copies)?,
         };
         self.judge_age(now, &accepted)?;
         if !accepted.missing.is_empty() {
-            return Err(self.copies_missing(accepted));
+            return Err(self.copies_missing(accepted, envelope.seen.seq));
         }
-        if envelope.roster_hash != self.roster_hash {
-            let details = self.as_of_now();
-            return Err(
-                Refusal::with(ErrorCode::RosterChanged, "the roster hash is not the current one", details).into()
-            );
-        }
+        self.check_roster(envelope)?;
         if envelope.counter != accepted.last_counter.next() {
             let details = ErrorDetails { counter: Some(accepted.last_counter.next()), ..ErrorDetails::default() };
             return Err(Refusal::with(ErrorCode::CounterGap, "the counter is not the next", details).into());
         }
-        Ok(accepted)
+        Ok(Some(accepted))
+    }
+
+    fn check_roster(&self, envelope: &Envelope) -> Result<(), Rejection> {
+        if envelope.roster_hash == self.roster_hash {
+            return Ok(());
+        }
+        let details = self.as_of_now();
+        Err(Refusal::with(ErrorCode::RosterChanged, "the roster hash is not the current one", details).into())
     }
 
     fn judge_new_key<V: Verifier>(
@@ -281,10 +346,10 @@ impl ChatState {
         Ok(())
     }
 
-    fn copies_missing(&self, accepted: Accepted) -> Rejection {
+    fn copies_missing(&self, accepted: Accepted, seen: Seq) -> Rejection {
         let details = ErrorDetails {
             missing: accepted.missing.iter().copied().collect(),
-            reason: Some(MissingReason::NewSession),
+            reason: Some(self.missing_reason(&accepted, seen)),
             ..self.as_of_now()
         };
         let refusal = Refusal::with(ErrorCode::CopiesMissing, "recipients without a copy of the key", details);
@@ -294,12 +359,36 @@ impl ChatState {
         Rejection::CopiesMissing(Box::new(accepted), refusal)
     }
 
+    /// Why copies are missing: whether any of those who lack one has refused what was there; else whether any of those
+    /// users of whom no session has one joined after the key was made, or, of a key that is not stored, after what its
+    /// maker had seen.
+    fn missing_reason(&self, accepted: &Accepted, seen: Seq) -> MissingReason {
+        let refused = self.keys.get(&accepted.key_id).map(|key| &key.refused);
+        if accepted.missing.iter().any(|session_id| refused.is_some_and(|refused| refused.contains_key(session_id))) {
+            return MissingReason::Refused;
+        }
+        let is_newcomer = |member: &LoadedMember| match accepted.created_at {
+            Some(created_at) => member.joined_at >= created_at,
+            None => member.joined_seq > seen,
+        };
+        let has_copy = |(session_id, _): &(&SessionId, &LoadedRecipient)| !accepted.missing.contains(session_id);
+        let reached: HashSet<UserId> =
+            self.recipients.iter().filter(has_copy).map(|(_, recipient)| recipient.user_id).collect();
+        let missing = accepted.missing.iter().filter_map(|session_id| self.recipients.get(session_id));
+        let mut without = missing.map(|recipient| recipient.user_id).filter(|user_id| !reached.contains(user_id));
+        if without.any(|user_id| self.members.get(&user_id).is_some_and(is_newcomer)) {
+            MissingReason::NewMember
+        } else {
+            MissingReason::NewSession
+        }
+    }
+
     /// The place in the log that an answer takes into account.
     fn as_of_now(&self) -> ErrorDetails {
         ErrorDetails { seq: Some(self.roster_version), epoch: Some(self.epoch), ..ErrorDetails::default() }
     }
 
-    fn accept(&mut self, now: Timestamp, send: &Send, accepted: Accepted) -> Item {
+    fn accept(&mut self, now: Timestamp, send: &Send, accepted: Option<Accepted>) -> Item {
         let previous = self.last_seq;
         // Time never goes back within a log, though two nodes' estimates of the clock may differ a little.
         self.last_time = self.last_time.max(now);
@@ -308,14 +397,16 @@ impl ChatState {
         self.last_seq = entry.seq;
         self.log_hash = entry.log_hash;
         let counter = send.envelope.counter;
-        self.remember(now, &accepted, counter);
+        if let Some(accepted) = &accepted {
+            self.remember(now, accepted, counter);
+        }
         self.item(send, accepted, previous, counter, Some(entry))
     }
 
     fn store_key(&mut self, now: Timestamp, send: &Send, accepted: Accepted) -> Item {
         let counter = accepted.last_counter;
         self.remember(now, &accepted, counter);
-        self.item(send, accepted, self.last_seq, counter, None)
+        self.item(send, Some(accepted), self.last_seq, counter, None)
     }
 
     fn remember(&mut self, now: Timestamp, accepted: &Accepted, counter: Counter) {
@@ -330,6 +421,7 @@ impl ChatState {
                 last_counter: counter,
                 created_at: now,
                 missing: accepted.missing.clone(),
+                refused: BTreeMap::new(),
             };
             self.keys.insert(accepted.key_id, key);
         } else if let Some(key) = self.keys.get_mut(&accepted.key_id) {
@@ -338,18 +430,29 @@ impl ChatState {
         }
     }
 
-    fn item(&self, send: &Send, accepted: Accepted, previous: Seq, counter: Counter, entry: Option<LogEntry>) -> Item {
+    fn item(
+        &self,
+        send: &Send,
+        accepted: Option<Accepted>,
+        previous: Seq,
+        counter: Counter,
+        entry: Option<LogEntry>,
+    ) -> Item {
+        let (key_id, new_key, copies) = match accepted {
+            Some(accepted) => (Some(accepted.key_id), accepted.new_key, accepted.copies),
+            None => (None, None, Vec::new()),
+        };
         Item {
             chat_id: self.chat_id,
             previous,
             epoch: self.epoch,
             roster_version: self.roster_version,
-            key_id: accepted.key_id,
+            key_id,
             counter,
             sender_session_id: send.envelope.sender_session_id,
             entry,
-            new_key: accepted.new_key,
-            copies: accepted.copies,
+            new_key,
+            copies,
         }
     }
 }
@@ -396,9 +499,39 @@ fn refuse<T>(code: ErrorCode, message: &'static str) -> Result<T, Rejection> {
     Err(Refusal::new(code, message).into())
 }
 
-fn check_shape(envelope: &Envelope) -> Result<KeyId, Rejection> {
-    if envelope.kind != MessageKind::Message || envelope.revision != Revision::default() || envelope.purged.is_some() {
-        return refuse(ErrorCode::Malformed, "a message has revision 0 and its data");
+/// Judges an edit or deletion by the message it is of. Who may not do it learns nothing of the message.
+fn judge_revision(
+    who: Requester,
+    member: &LoadedMember,
+    envelope: &Envelope,
+    target: Option<&MessageHead>,
+) -> Result<(), Rejection> {
+    let is_deletion = envelope.kind == MessageKind::Delete;
+    let may_revise = |target: &&MessageHead| {
+        let is_own = target.sender_id == who.user_id;
+        let is_visible = target.first_seq >= member.readable_from && !target.is_deleted;
+        is_visible && (is_own || is_deletion && member.can_manage)
+    };
+    let Some(target) = target.filter(may_revise) else {
+        return refuse(ErrorCode::UnknownMessage, "no such message, or not this user's to change");
+    };
+    let next = target.revision.next();
+    if envelope.revision == next {
+        return Ok(());
+    }
+    let details = ErrorDetails { revision: Some(next), ..ErrorDetails::default() };
+    Err(Refusal::with(ErrorCode::EditConflict, "the revision is not the next", details).into())
+}
+
+/// Checks what a message consists of; gives its key, which only a deletion lacks.
+fn check_shape(send: &Send) -> Result<Option<KeyId>, Rejection> {
+    let envelope = &send.envelope;
+    let is_first = envelope.revision == Revision::default();
+    if is_first != (envelope.kind == MessageKind::Message) || envelope.purged.is_some() {
+        return refuse(
+            ErrorCode::Malformed,
+            "a message has revision 0, an edit or deletion a later one, none is purged",
+        );
     }
     if envelope.attachments.len() > ATTACHMENTS_MAX {
         return Err(Refusal::limit(ErrorCode::TooLarge, "too many attachments", ATTACHMENTS_MAX as u64).into());
@@ -406,13 +539,20 @@ fn check_shape(envelope: &Envelope) -> Result<KeyId, Rejection> {
     if !envelope.attachments.is_empty() {
         return refuse(ErrorCode::Malformed, "no such attachment");
     }
+    if envelope.kind == MessageKind::Delete {
+        let is_bare = envelope.key_id.is_none() && envelope.data.is_none() && envelope.counter == Counter::default();
+        if !is_bare || send.new_key.is_some() || !send.add_copies.is_empty() {
+            return refuse(ErrorCode::Malformed, "a deletion has no key, no counter, no data and no copies");
+        }
+        return Ok(None);
+    }
     let (Some(key_id), Some(data)) = (envelope.key_id, &envelope.data) else {
         return refuse(ErrorCode::Malformed, "a message has a key and data");
     };
     if data.len() > DATA_BYTES_MAX {
         return Err(Refusal::limit(ErrorCode::TooLarge, "the data is too large", DATA_BYTES_MAX as u64).into());
     }
-    Ok(key_id)
+    Ok(Some(key_id))
 }
 
 fn check_copies_bound(send: &Send) -> Result<(), Rejection> {

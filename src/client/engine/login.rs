@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::account;
 use super::call::expect_reply;
 use super::fetch::{FoldError, fold_before};
 use super::state::Shared;
@@ -94,6 +95,7 @@ pub(crate) async fn begin(
             return Err(LoginError::Closed(CloseReason::Login(ErrorCode::SessionRevoked)));
         }
     }
+    account::still_there(shared);
     take_anchors(shared, wire).await?;
     let mut cursors: Vec<Cursor> = {
         let state = shared.lock();

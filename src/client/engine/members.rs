@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::expect_reply;
+use super::copies;
 use super::devices;
 use super::state::{Shared, State};
 use crate::client::chat::state::Chat;
@@ -23,7 +24,9 @@ use crate::protocol::ids::{ChangeNo, ChatId, InfoKeyId, Seq};
 use crate::protocol::keys::InfoKeyWrap;
 use crate::protocol::limits::{INFO_KEY_WRAPS_MAX, NAME_BYTES_MAX};
 use crate::protocol::log::log_start;
-use crate::protocol::membership::{Change, MembershipChange, MembershipError, SignedChange, Target, chain_start};
+use crate::protocol::membership::{
+    Change, HistoryPolicy, MembershipChange, MembershipError, SignedChange, Target, chain_start,
+};
 use crate::protocol::username::Username;
 
 /// How often a change is made again because others were faster.
@@ -163,17 +166,45 @@ pub(crate) async fn add(
     );
     let seq = seq.await?;
     shared.folded(chat_id, seq).await?;
+    copies::share_history(shared, chat_id, user.user_id).await;
     Ok(seq)
 }
 
 /// Removes a member.
 pub(crate) async fn remove(shared: &Arc<Shared>, chat_id: ChatId, username: &Username) -> Result<Seq, ClientError> {
-    shared.known(chat_id).await?;
-    let user = lookup(shared, username).await?;
-    let target = Target { user_id: user.user_id, identity_key: user.identity_key };
-    let seq = change(shared, chat_id, target, |_| Change::Remove, |_| Ok(Vec::new())).await?;
-    shared.folded(chat_id, seq).await?;
-    Ok(seq)
+    change_of_member(shared, chat_id, username, Change::Remove).await
+}
+
+/// Changes what a member may do.
+pub(crate) async fn set_rights(
+    shared: &Arc<Shared>,
+    chat_id: ChatId,
+    username: &Username,
+    (can_write, can_manage): (bool, bool),
+) -> Result<Seq, ClientError> {
+    let change = Change::SetRights { can_write, can_manage };
+    change_of_member(shared, chat_id, username, change).await
+}
+
+/// Makes a member the owner.
+pub(crate) async fn transfer(shared: &Arc<Shared>, chat_id: ChatId, username: &Username) -> Result<Seq, ClientError> {
+    change_of_member(shared, chat_id, username, Change::Transfer).await
+}
+
+/// Makes all sender keys stale.
+pub(crate) async fn rekey(shared: &Arc<Shared>, chat_id: ChatId) -> Result<Seq, ClientError> {
+    let target = own_target(shared);
+    change_and_fold(shared, chat_id, target, Change::Rekey).await
+}
+
+/// Says what newcomers may read.
+pub(crate) async fn set_history(
+    shared: &Arc<Shared>,
+    chat_id: ChatId,
+    policy: HistoryPolicy,
+) -> Result<Seq, ClientError> {
+    let target = own_target(shared);
+    change_and_fold(shared, chat_id, target, Change::SetHistory { policy }).await
 }
 
 /// Leaves a chat.
@@ -225,6 +256,30 @@ async fn gone(shared: &Shared, chat_id: ChatId, event: Event) -> Result<(), Clie
         shared.notify_moved();
     }
     Ok(())
+}
+
+async fn change_of_member(
+    shared: &Arc<Shared>,
+    chat_id: ChatId,
+    username: &Username,
+    change: Change,
+) -> Result<Seq, ClientError> {
+    shared.known(chat_id).await?;
+    let user = lookup(shared, username).await?;
+    let target = Target { user_id: user.user_id, identity_key: user.identity_key };
+    change_and_fold(shared, chat_id, target, change).await
+}
+
+/// Makes a change that brings no keys, and waits until the log shows it.
+async fn change_and_fold(
+    shared: &Arc<Shared>,
+    chat_id: ChatId,
+    target: Target,
+    wanted: Change,
+) -> Result<Seq, ClientError> {
+    let seq = change(shared, chat_id, target, |_| wanted.clone(), |_| Ok(Vec::new())).await?;
+    shared.folded(chat_id, seq).await?;
+    Ok(seq)
 }
 
 async fn change(
@@ -295,6 +350,7 @@ fn refusal(error: MembershipError) -> ClientError {
         MembershipError::NotMember => return ClientError::UnknownChat,
         MembershipError::AlreadyMember => return ClientError::AlreadyMember,
         MembershipError::TargetNotMember => return ClientError::NotMember,
+        MembershipError::Unchanged => return ClientError::Unchanged,
         MembershipError::CannotManage => ErrorCode::CannotManage,
         MembershipError::NotOwner => ErrorCode::NotOwner,
         MembershipError::OwnerMustTransfer => ErrorCode::OwnerMustTransfer,

@@ -6,7 +6,10 @@
 //! it is sent. E3 a cursor is told only after what it covers is kept. E4 a request that changes something is
 //! repeated with the same bytes until its answer is definite.
 
+pub(crate) mod account;
 pub(crate) mod call;
+pub(crate) mod chains;
+pub(crate) mod copies;
 pub(crate) mod devices;
 pub(crate) mod driver;
 pub(crate) mod fetch;

@@ -27,7 +27,7 @@ pub enum HandshakeError {
     /// HTTP/1.1 is required.
     #[error("a WebSocket handshake is an HTTP/1.1 request")]
     HttpVersion,
-    /// `Upgrade: websocket` or `Connection: Upgrade` is missing.
+    /// `Upgrade: websocket`, and nothing else, or `Connection: Upgrade` is missing.
     #[error("the headers Upgrade: websocket and Connection: Upgrade are required")]
     NotWebSocket,
     /// A handshake has no body.
@@ -118,7 +118,9 @@ pub(super) fn check(
     if req.version() != Version::HTTP_11 {
         return Err(HandshakeError::HttpVersion);
     }
-    let asks_upgrade = tokens(headers, &header::UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"));
+    // A list of protocols is lawful, but the layer below takes it for another protocol and would give us no frames.
+    let asks_upgrade = only(headers, &header::UPGRADE)
+        .is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket"));
     if !asks_upgrade || !req.head().upgrade() {
         return Err(HandshakeError::NotWebSocket);
     }
@@ -205,7 +207,11 @@ mod tests {
         assert_eq!(verdict(request()), Ok(None));
         assert_eq!(verdict(request().method(Method::POST)), Err(HandshakeError::Method));
         assert_eq!(verdict(request().version(Version::HTTP_10)), Err(HandshakeError::HttpVersion));
-        assert_eq!(verdict(request().insert_header((header::UPGRADE, "h2c"))), Err(HandshakeError::NotWebSocket));
+        assert_eq!(verdict(request().append_header((header::UPGRADE, "websocket"))), Err(HandshakeError::NotWebSocket));
+        for upgrade in ["h2c", "h2c, websocket", "websockets"] {
+            let request = request().insert_header((header::UPGRADE, upgrade));
+            assert_eq!(verdict(request), Err(HandshakeError::NotWebSocket), "{upgrade}");
+        }
         assert_eq!(
             verdict(request().insert_header((header::CONNECTION, "keep-alive"))),
             Err(HandshakeError::NotWebSocket)

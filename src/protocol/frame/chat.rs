@@ -25,7 +25,7 @@ pub struct CreateChat {
 pub struct ChangeMembership {
     /// The chat.
     pub chat_id: ChatId,
-    /// The signed `add`, `remove` or `leave`.
+    /// The signed change; neither `create` nor `delete`.
     pub change: SignedChange,
     /// With `add`: the chat's info key for the newcomer's sessions.
     #[serde(default)]
@@ -81,10 +81,16 @@ pub struct ChatInfo {
     pub chat_id: ChatId,
     /// The seq of the entry that made this user a member.
     pub joined_seq: Seq,
+    /// The seq from which on this user may read: that of their joining, or under a shared history where that began.
+    pub readable_from: Seq,
     /// The newest entry.
     pub last_seq: Seq,
     /// This session's cursor as the server keeps it.
     pub cursor: Seq,
+    /// Messages of other users after the cursor, at most [`UNREAD_MAX`](crate::protocol::limits::UNREAD_MAX): the
+    /// server's word, which cannot tell a text from a reaction or a receipt.
+    #[serde(default)]
+    pub unread: u64,
     /// The encrypted name.
     pub name: Option<SealedName>,
     /// The name's info key for this session.

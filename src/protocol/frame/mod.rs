@@ -76,7 +76,7 @@ requests! {
     FetchHandover(Nothing) = "fetch_handover";
     /// Makes a chat.
     CreateChat(CreateChat) = "create_chat";
-    /// Adds or removes a member, or leaves.
+    /// Adds or removes a member, leaves, changes rights, owner or history policy, or makes all keys stale.
     ChangeMembership(ChangeMembership) = "change_membership";
     /// Ends a chat.
     DeleteChat(DeleteChat) = "delete_chat";

@@ -118,6 +118,11 @@ impl RunAs {
         }
     }
 
+    /// Whether this is the user that runs the broker.
+    pub(super) fn is_caller(&self, uid: u32) -> bool {
+        self.caller == uid
+    }
+
     /// Whether the account differs from the broker's own, which is then root.
     pub(super) fn is_switched(&self) -> bool {
         self.switch.is_some()

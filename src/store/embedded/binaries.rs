@@ -87,8 +87,7 @@ impl Binaries {
     /// Decides which Postgres runs a cluster: the configured one, or the newest on the machine.
     ///
     /// `cluster` is the folder and major version of a cluster that exists already, for which only the same major
-    /// version will do. The order is: the configured folder alone, or else the machine. A source that brings its own
-    /// binaries (such as a pinned package) would come after the search and before the error.
+    /// version will do. The order is: the configured folder alone, or else the machine unless `is_searched` is off.
     ///
     /// # Errors
     ///
@@ -99,6 +98,7 @@ impl Binaries {
     /// Nothing is changed.
     pub(super) async fn resolve(
         bin_dir: Option<&Path>,
+        is_searched: bool,
         cluster: Option<(&Path, u32)>,
         run_as: &RunAs,
     ) -> Result<Self, EmbeddedError> {
@@ -108,9 +108,10 @@ impl Binaries {
                 Err(reason) => Err(EmbeddedError::BinDir { path: folder.to_path_buf(), reason }),
             };
         }
-        let (found, tried) = search(candidates(run_as).await, run_as).await;
+        let folders = if is_searched { candidates(run_as).await } else { Vec::new() };
+        let (found, tried) = search(folders, run_as).await;
         if found.is_empty() {
-            return Err(EmbeddedError::NoBinaries { tried });
+            return Err(EmbeddedError::NoBinaries { is_searched, tried, fetching: Vec::new() });
         }
         pick(found, cluster)
     }
@@ -131,7 +132,15 @@ impl Binaries {
     }
 
     /// Runs `postgres --version` of one folder.
-    async fn judge(folder: &Path, run_as: &RunAs) -> Result<Self, Rejection> {
+    ///
+    /// # Errors
+    ///
+    /// Why the folder does not do.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed.
+    pub(super) async fn judge(folder: &Path, run_as: &RunAs) -> Result<Self, Rejection> {
         // The account runs everything from another working directory.
         let folder = std::path::absolute(folder).map_err(|_| Rejection::NoServer)?;
         let server = folder.join("postgres");
@@ -189,8 +198,9 @@ fn pick(found: Vec<Binaries>, cluster: Option<(&Path, u32)>) -> Result<Binaries,
             cluster: folder.to_path_buf(),
             cluster_major,
             found: majors.into_iter().collect(),
+            fetching: Vec::new(),
         }),
-        (None, None) => Err(EmbeddedError::NoBinaries { tried: Vec::new() }),
+        (None, None) => Err(EmbeddedError::NoBinaries { is_searched: true, tried: Vec::new(), fetching: Vec::new() }),
     }
 }
 
@@ -345,7 +355,7 @@ mod tests {
         let parent = open_folder();
         let (found, tried) = search(vec![parent.path().to_path_buf()], &run_as().await).await;
         assert!(found.is_empty());
-        let text = EmbeddedError::NoBinaries { tried }.to_string();
+        let text = EmbeddedError::NoBinaries { is_searched: true, tried, fetching: Vec::new() }.to_string();
         let place = parent.path().display().to_string();
         for part in [
             place.as_str(),
@@ -353,6 +363,7 @@ mod tests {
             "apt-get install postgresql",
             "dnf install postgresql-server",
             "brew install postgresql@17",
+            "`pip` or `npm`",
             "`database.url`",
             "`database.embedded.bin_dir`",
         ] {

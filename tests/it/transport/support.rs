@@ -52,7 +52,9 @@ impl Inbound for Recorder {
     }
 
     fn pong(&self) {
-        let _ = self.events.send(Event::Pong);
+        if !self.echoes.load(Ordering::SeqCst) {
+            let _ = self.events.send(Event::Pong);
+        }
     }
 
     fn closed(&self, how: Closed) {
@@ -263,11 +265,17 @@ impl Client {
     pub(crate) async fn request(port: u16, request: &str) -> (Self, String) {
         let mut client = Self::connect(port).await;
         client.send(request.as_bytes()).await;
+        let head = client.head().await;
+        (client, head)
+    }
+
+    /// Reads the head of an answer.
+    pub(crate) async fn head(&mut self) -> String {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(within(client.stream.read_u8()).await.unwrap());
+            head.push(within(self.stream.read_u8()).await.unwrap());
         }
-        (client, String::from_utf8(head).unwrap())
+        String::from_utf8(head).unwrap()
     }
 
     pub(crate) async fn upgrade(port: u16, headers: &str) -> Self {

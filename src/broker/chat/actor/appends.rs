@@ -11,21 +11,47 @@ use super::super::messages::{Stage, Submit};
 use super::super::staging::Staging;
 use super::super::state::Decision;
 use super::{ChatActor, InFlight, Phase, QUEUE_PAUSE, Work};
+use crate::protocol::envelope::{Envelope, MessageKind};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{Nothing, Reply, Send, SendOk};
 use crate::store::batch::Item;
 use crate::store::members::unknown_chat;
 use crate::store::messages::StoredMessage;
+use crate::store::revisions::MessageHead;
 use crate::store::writer::{Append, Outcome};
 
 impl ChatActor {
-    pub(super) fn submit(&mut self, mut submit: Submit, ctx: &mut Context<Self>) {
+    /// Whether the store is to be asked for the message of an edit or deletion. Strangers hold up nobody.
+    pub(super) fn needs_message(&self, submit: &Submit) -> bool {
+        let is_revision = submit.send.envelope.kind != MessageKind::Message;
+        is_revision && matches!(&self.phase, Phase::Ready(state) if state.is_recipient(submit.who.session_id))
+    }
+
+    /// Looks up the message of an edit or deletion. No revision of it is on its way, and while this one is being
+    /// looked up none comes in between.
+    pub(super) fn look_up(&mut self, submit: Submit, ctx: &mut Context<Self>) {
+        let (broker, chat_id) = (self.broker.clone(), self.chat_id);
+        let message_id = submit.send.envelope.message_id;
+        self.is_looking_up = true;
+        let find = async move { broker.store.message_head(chat_id, message_id).await };
+        let go_on = find.into_actor(self).map(move |found, actor, ctx| {
+            actor.is_looking_up = false;
+            match found {
+                Ok(target) => actor.queue.push_front(Work::Revision(submit, target)),
+                Err(failure) => submit.answer(Err(failure.refusal())),
+            }
+            actor.pump(ctx);
+        });
+        ctx.spawn(go_on);
+    }
+
+    pub(super) fn submit(&mut self, mut submit: Submit, target: Option<MessageHead>, ctx: &mut Context<Self>) {
         let Phase::Ready(state) = &mut self.phase else { return self.queue.push_front(Work::Submit(submit)) };
         if let Err(refusal) = put_together(&self.staging, &mut submit) {
             return self.refuse_unless_repeat(submit, refusal, ctx);
         }
         let now = self.broker.store.clock().now();
-        match state.submit(now, submit.who, &submit.signing_key, &submit.send) {
+        match state.submit(now, submit.who, &submit.signing_key, &submit.send, target.as_ref()) {
             Decision::Append(item) => self.append(submit, Arc::from(item), None, ctx),
             Decision::StoreKey(item, refusal) => self.append(submit, Arc::from(item), Some(refusal), ctx),
             Decision::Refuse(refusal) => self.refuse_unless_repeat(submit, refusal, ctx),
@@ -56,7 +82,9 @@ impl ChatActor {
         let append = Append { item: Arc::clone(&item), ticket, reply: ctx.address().recipient() };
         let taken = self.broker.writer_of(self.chat_id).map(|writer| writer.try_send(append));
         let announcement = match &self.phase {
-            Phase::Ready(state) if !item.copies.is_empty() => state.announcement(item.key_id).cloned(),
+            Phase::Ready(state) if !item.copies.is_empty() => {
+                item.key_id.and_then(|key_id| state.announcement(key_id)).cloned()
+            }
             _ => None,
         };
         let in_flight = InFlight { ticket, submit, item, announcement, refusal, taken_back: None };
@@ -132,9 +160,14 @@ impl ChatActor {
         }
     }
 
+    /// Whether the same is on its way, or of an edit or deletion anything of its message: its outcome decides.
     pub(super) fn is_on_its_way(&self, submit: &Submit) -> bool {
-        let id = |send: &Send| (send.envelope.message_id, send.envelope.revision);
-        self.in_flight.iter().any(|item| id(&item.submit.send) == id(&submit.send))
+        let envelope = &submit.send.envelope;
+        let is_revision = envelope.kind != MessageKind::Message;
+        let decides = |other: &Envelope| {
+            other.message_id == envelope.message_id && (is_revision || other.revision == envelope.revision)
+        };
+        self.in_flight.iter().any(|item| decides(&item.submit.send.envelope))
     }
 }
 
@@ -167,6 +200,8 @@ fn repeat(stored: StoredMessage, submit: &Submit, refusal: Refusal) -> Result<Se
             let details = ErrorDetails { stored: Some(stored.result), ..ErrorDetails::default() };
             Err(Refusal::with(ErrorCode::IdReused, "the id was used with other content", details))
         }
+        // Another session was faster, which the refusal says, and which revision is next.
+        (false, _) if matches!(refusal.code, ErrorCode::EditConflict | ErrorCode::UnknownMessage) => Err(refusal),
         (false, _) => Err(Refusal::new(ErrorCode::IdReused, "the id was used by somebody else")),
     }
 }

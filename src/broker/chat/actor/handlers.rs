@@ -6,9 +6,9 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::super::messages::{
-    Advanced, Control, Counted, Pass, Refresh, Stage, Submit, Subscribe, Subscribed, Unsubscribe,
+    Advanced, Control, CopiesChanged, Counted, Pass, Refresh, Stage, Submit, Subscribe, Subscribed, Unsubscribe,
 };
-use super::{ChatActor, Work};
+use super::{ChatActor, Phase, Work};
 use crate::broker::Broker;
 use crate::protocol::ids::ChatId;
 use crate::store::writer::{Appended, Outcome};
@@ -96,6 +96,26 @@ impl Handler<Refresh> for ChatActor {
         if !self.is_gone() {
             self.refresh_wanted = true;
             self.pump(ctx);
+        }
+    }
+}
+
+impl Handler<CopiesChanged> for ChatActor {
+    type Result = ();
+
+    fn handle(&mut self, changed: CopiesChanged, ctx: &mut Self::Context) {
+        match &mut self.phase {
+            Phase::Ready(state) => {
+                for (key_id, session_id, change) in changed.changes {
+                    state.copy_changed(key_id, session_id, change);
+                }
+            }
+            // What is being loaded may be from before.
+            Phase::Away => {
+                self.refresh_wanted = true;
+                self.pump(ctx);
+            }
+            Phase::Stale | Phase::Gone => {}
         }
     }
 }

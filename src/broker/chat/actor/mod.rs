@@ -35,6 +35,7 @@ use crate::protocol::ids::{ChatId, Seq, SessionId};
 use crate::protocol::keys::SignedAnnouncement;
 use crate::store::batch::Item;
 use crate::store::members::unknown_chat;
+use crate::store::revisions::MessageHead;
 use crate::store::writer::Outcome;
 
 /// How long a chat waits before it asks a store again that did not answer.
@@ -60,6 +61,8 @@ pub struct ChatActor {
     /// The newest entry that was fanned out; none before the first load.
     delivered: Option<Seq>,
     refresh_wanted: bool,
+    /// The message of the edit or deletion at the front is being looked up; what is behind keeps its order.
+    is_looking_up: bool,
     /// Connections that ask to stand in the chat while it is not ready to say where it stands itself.
     asking: Vec<(Subscriber, oneshot::Sender<Subscribed>)>,
     /// How far sessions have come, to be told with the next telling.
@@ -83,6 +86,8 @@ enum Phase {
 #[derive(Debug)]
 enum Work {
     Submit(Submit),
+    /// An edit or deletion, with what the store says of its message.
+    Revision(Submit, Option<MessageHead>),
     Stage(Stage),
     Control(Control),
     Signal(Pass),
@@ -91,7 +96,7 @@ enum Work {
 impl Work {
     const fn since(&self) -> Instant {
         match self {
-            Self::Submit(submit) => submit.since,
+            Self::Submit(submit) | Self::Revision(submit, _) => submit.since,
             Self::Stage(stage) => stage.since,
             Self::Control(control) => control.since,
             Self::Signal(pass) => pass.since,
@@ -100,7 +105,7 @@ impl Work {
 
     fn refuse(self, refusal: Refusal) {
         match self {
-            Self::Submit(submit) => submit.answer(Err(refusal)),
+            Self::Submit(submit) | Self::Revision(submit, _) => submit.answer(Err(refusal)),
             Self::Stage(stage) => stage.responder.refuse(refusal),
             Self::Control(control) => control.responder.refuse(refusal),
             Self::Signal(pass) => pass.responder.refuse(refusal),
@@ -146,6 +151,7 @@ impl ChatActor {
                 fan_out,
                 delivered: None,
                 refresh_wanted: false,
+                is_looking_up: false,
                 asking: Vec::new(),
                 advances: BTreeMap::new(),
                 watches_overdue: false,
@@ -160,6 +166,9 @@ impl ChatActor {
     fn pump(&mut self, ctx: &mut Context<Self>) {
         self.answer_overdue();
         loop {
+            if self.is_looking_up {
+                return;
+            }
             match &self.phase {
                 Phase::Away => return,
                 Phase::Gone => {
@@ -181,7 +190,9 @@ impl ChatActor {
                     self.queue.push_front(Work::Submit(submit));
                     return;
                 }
-                Some(Work::Submit(submit)) => self.submit(submit, ctx),
+                Some(Work::Submit(submit)) if self.needs_message(&submit) => return self.look_up(submit, ctx),
+                Some(Work::Submit(submit)) => self.submit(submit, None, ctx),
+                Some(Work::Revision(submit, target)) => self.submit(submit, target, ctx),
                 Some(Work::Stage(stage)) => self.stage(stage),
                 Some(Work::Signal(pass)) => self.pass_signal(pass),
                 Some(Work::Control(control)) if self.is_by_stranger(&control) => self.control_by_stranger(control, ctx),
@@ -230,6 +241,7 @@ impl ChatActor {
 
     fn passivate_if_idle(&mut self, ctx: &mut Context<Self>) {
         let is_at_rest = matches!(self.phase, Phase::Ready(_) | Phase::Stale) && self.asking.is_empty();
+        let is_at_rest = is_at_rest && !self.is_looking_up;
         let is_idle = self.queue.is_empty() && self.in_flight.is_empty() && is_at_rest;
         if is_idle && self.busy_at.elapsed() >= self.broker.options.chat_idle {
             self.broker.metrics.chats_passivated.inc();

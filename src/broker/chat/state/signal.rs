@@ -26,7 +26,7 @@ impl ChatState {
         if key.missing.is_empty() {
             return Ok(());
         }
-        Err(self.copies_missing(key).into())
+        Err(self.copies_missing(key, self.last_seq).into())
     }
 }
 

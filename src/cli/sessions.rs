@@ -1,0 +1,59 @@
+//! The commands about sessions, which are the devices of this account.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::args::SessionCommand;
+use super::error::CliError;
+use super::paint::Ink;
+use super::print::{Printer, time};
+use crate::client::Client;
+
+/// Runs one of them; linking is not among them, since it has no account yet.
+pub(super) async fn session(printer: &Printer, client: &Client, command: &SessionCommand) -> Result<(), CliError> {
+    client.live().await?;
+    match command {
+        SessionCommand::Link { .. } => Ok(()),
+        SessionCommand::Approve { code, session_ttl } => {
+            let code = code.parse()?;
+            let id = client.approve_session(&code, session_ttl.map(Duration::from_secs)).await?;
+            Ok(printer.line(&id.to_string(), &json!({ "session_id": id }))?)
+        }
+        SessionCommand::Revoke { id } => {
+            client.revoke_session(*id).await?;
+            Ok(printer.line(&id.to_string(), &json!({ "session_id": id, "state": "revoked" }))?)
+        }
+        SessionCommand::List => list(printer, client).await,
+    }
+}
+
+async fn list(printer: &Printer, client: &Client) -> Result<(), CliError> {
+    let listed = client.sessions().await?;
+    let paint = printer.paint;
+    for session in &listed.sessions {
+        let certificate = &session.certificate.certificate;
+        let (id, expires) = (certificate.session_id, time(certificate.expired_at));
+        let state = json!(session.state);
+        let seen = session.last_seen_at.map(time);
+        let is_this = id == client.session_id();
+        let this = if is_this { format!("\t{}", paint.on(Ink::Me, "this")) } else { String::new() };
+        let plain = format!(
+            "{id}\t{}\t{}\t{}{this}",
+            state.as_str().unwrap_or_default(),
+            paint.on(Ink::Dim, &expires),
+            paint.on(Ink::Dim, seen.as_deref().unwrap_or("never")),
+        );
+        let object = json!({
+            "session_id": id, "state": state, "expired_at": expires, "last_seen_at": seen, "this": is_this,
+        });
+        printer.line(&plain, &object)?;
+    }
+    for pending in &listed.pending {
+        let (id, asked) = (pending.session_id, time(pending.created_at));
+        let object = json!({ "session_id": id, "state": "pending", "created_at": asked });
+        let state = paint.on(Ink::Hint, "pending");
+        printer.line(&format!("{id}\t{state}\t{}", paint.on(Ink::Dim, &asked)), &object)?;
+    }
+    Ok(())
+}

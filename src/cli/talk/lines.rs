@@ -1,0 +1,271 @@
+//! `talk` without a terminal, or with `--lines`: each line that comes in is sent, each message that comes is a line.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::act::{Acts, Told, perform};
+use super::layout::changed;
+use super::model::{Effect, Input};
+use super::slash::{self, Action, Typed};
+use crate::cli::error::CliError;
+use crate::cli::print::{Printer, Report};
+use crate::client::{Client, ClientError, Event, EventStream, Message};
+use crate::protocol::ids::{ChatId, MessageId, Seq};
+
+/// Entries of one page of history.
+const PAGE_ENTRIES: u32 = 200;
+
+/// How long is waited for answers to what was sent when there is nothing more to read.
+const ANSWERS_WAIT: Duration = Duration::from_secs(30);
+
+/// Runs until there is nothing more to read and everything sent has its answer.
+pub(super) async fn talk(client: &Client, chat: ChatId, last: usize, printer: &Printer) -> Result<(), CliError> {
+    let events = client.events();
+    client.live().await?;
+    client.members(chat).await?;
+    let (acts, told) = Acts::new(client.clone(), chat);
+    let (shown, waiting) = (Seq::default(), BTreeSet::new());
+    let mut lines = Lines {
+        client,
+        chat,
+        printer,
+        acts,
+        told,
+        shown,
+        waiting,
+        failed: 0,
+        held: None,
+        is_open: true,
+        is_lost: false,
+    };
+    lines.begin(last).await?;
+    lines.run(events).await
+}
+
+struct Lines<'a> {
+    client: &'a Client,
+    chat: ChatId,
+    printer: &'a Printer,
+    acts: Acts,
+    told: mpsc::Receiver<Told>,
+    /// Everything up to here is printed.
+    shown: Seq,
+    /// Messages without an answer.
+    waiting: BTreeSet<MessageId>,
+    /// Messages that will not be sent.
+    failed: usize,
+    /// A command that waits until everything typed before it is sent.
+    held: Option<Action>,
+    /// There may be more lines.
+    is_open: bool,
+    /// The connection was lost, and is not back yet.
+    is_lost: bool,
+}
+
+impl Lines<'_> {
+    /// Prints the newest messages of the past.
+    async fn begin(&mut self, last: usize) -> Result<(), CliError> {
+        let mut history = self.client.history(self.chat).await?;
+        let newest = self.client.head(self.chat).map(|head| head.seq).unwrap_or_default();
+        let (mut messages, mut before): (Vec<Message>, Seq) = (Vec::new(), newest.next());
+        while messages.len() < last {
+            let mut page = history.before(before, PAGE_ENTRIES).await?;
+            for alarm in &page.alarms {
+                self.printer.alarm(alarm)?;
+            }
+            page.messages.append(&mut messages);
+            messages = page.messages;
+            if !page.more || page.after.next() >= before {
+                break;
+            }
+            before = page.after.next();
+        }
+        let first = messages.len().saturating_sub(last);
+        for message in messages.iter().skip(first) {
+            self.print(message)?;
+        }
+        self.shown = self.shown.max(newest);
+        Ok(())
+    }
+
+    fn print(&self, message: &Message) -> Result<(), CliError> {
+        Ok(self.printer.message(message, self.client)?)
+    }
+
+    /// Prints a message unless it has been.
+    async fn show(&mut self, message: &Message) -> Result<(), CliError> {
+        if message.seq <= self.shown {
+            return Ok(());
+        }
+        if self.client.name_of(message.sender_id).is_none() {
+            self.client.members(self.chat).await?;
+        }
+        self.shown = message.seq;
+        self.print(message)
+    }
+
+    async fn run(mut self, mut events: EventStream) -> Result<(), CliError> {
+        let mut input = read_lines();
+        let mut give_up = Instant::now() + ANSWERS_WAIT;
+        while self.is_open || self.held.is_some() || !self.waiting.is_empty() {
+            let may_read = self.is_open && self.held.is_none();
+            tokio::select! {
+                interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
+                told = self.told.recv() => {
+                    if let Some(told) = told {
+                        self.answered(told?);
+                    }
+                }
+                event = events.next() => match event {
+                    Err(_) => self.catch_up().await?,
+                    Ok(None) => return Ok(()),
+                    Ok(Some(event)) => self.event(&event).await?,
+                },
+                line = input.recv(), if may_read => match line {
+                    Some(line) => self.line(&line?).await?,
+                    None => self.is_open = false,
+                },
+                () = sleep_until(give_up), if !self.is_open => {
+                    let (count, failure) = (self.waiting.len(), self.client.last_failure());
+                    return Err(CliError::Kept { count, failure });
+                }
+            }
+            if self.waiting.is_empty()
+                && let Some(action) = self.held.take()
+            {
+                self.act(&action).await?;
+            }
+            if self.is_open {
+                give_up = Instant::now() + ANSWERS_WAIT;
+            }
+        }
+        // What has its answer is in the log, but may not have been printed.
+        if !matches!(self.catch_up().await, Ok(()) | Err(CliError::Client(ClientError::UnknownChat))) {
+            tracing::debug!("newest messages cannot be read");
+        }
+        match self.failed {
+            0 => Ok(()),
+            count => Err(CliError::SomeFailed { count }),
+        }
+    }
+
+    /// Prints what is in the log and not printed yet.
+    async fn catch_up(&mut self) -> Result<(), CliError> {
+        let mut history = self.client.history(self.chat).await?;
+        let mut from = self.shown.max(history.start());
+        loop {
+            let page = history.after(from, PAGE_ENTRIES).await?;
+            for message in &page.messages {
+                self.show(message).await?;
+            }
+            if !page.more || page.up_to <= from {
+                return Ok(());
+            }
+            from = page.up_to;
+        }
+    }
+
+    async fn event(&mut self, event: &Event) -> Result<(), CliError> {
+        match event {
+            Event::Message(message) if message.chat_id == self.chat => self.show(message).await?,
+            Event::MembershipChanged { chat_id, actor, target, change, .. } if *chat_id == self.chat => {
+                // The name of a newcomer is learnt with the members; one who is gone keeps the name that is known.
+                let _ = self.client.members(self.chat).await;
+                let name =
+                    |user_id| self.client.name_of(user_id).map_or_else(|| user_id.to_string(), |name| name.to_string());
+                let plain = changed(&name(*actor), &name(*target), change);
+                let object = json!({
+                    "event": "members_changed", "change": change.as_str(), "actor_id": actor, "target_id": target,
+                });
+                self.printer.note(&plain, &object)?;
+            }
+            Event::Removed { chat_id } | Event::ChatDeleted { chat_id } if *chat_id == self.chat && self.is_open => {
+                return Err(CliError::Gone);
+            }
+            Event::Disconnected => {
+                self.is_lost = true;
+                self.printer.note("connection lost, trying again", &json!({ "event": "disconnected" }))?;
+            }
+            Event::Live if self.is_lost => {
+                self.is_lost = false;
+                self.printer.note("connected again, and caught up", &json!({ "event": "live" }))?;
+            }
+            Event::Alarm(alarm) if alarm.chat_id.is_none_or(|chat_id| chat_id == self.chat) => {
+                self.printer.alarm(alarm)?;
+            }
+            Event::SendFailed { chat_id, error, .. } if *chat_id == self.chat => {
+                self.failed += 1;
+                self.printer.error(&CliError::from(error.clone()));
+            }
+            Event::Closed(reason) => return Err(CliError::Closed(*reason)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes a line.
+    async fn line(&mut self, line: &str) -> Result<(), CliError> {
+        match slash::parse(line) {
+            Err(error) => self.printer.complain(&error.to_string()),
+            Ok(Typed::Blank | Typed::Alarms | Typed::Retry) => {}
+            Ok(Typed::Quit) => self.is_open = false,
+            Ok(Typed::Help(entry)) => {
+                for line in slash::help(entry) {
+                    self.printer.line(&line, &json!({ "help": line }))?;
+                }
+            }
+            Ok(Typed::Text(text)) => {
+                let message_id = MessageId::generate();
+                self.waiting.insert(message_id);
+                self.acts.begin(Effect::Send { message_id, text }).await;
+            }
+            Ok(Typed::Action(action)) => self.held = Some(action),
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self, action: &Action) -> Result<(), CliError> {
+        match perform(self.client, self.chat, action).await {
+            Ok(reports) => {
+                for Report { plain, object } in reports {
+                    self.printer.line(&plain, &object)?;
+                }
+                if *action == Action::Leave {
+                    self.is_open = false;
+                }
+            }
+            Err(error) => {
+                self.failed += 1;
+                self.printer.error(&error);
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, input: Input) {
+        let Input::Sent { message_id, result } = input else { return };
+        self.waiting.remove(&message_id);
+        if let Err(why) = result {
+            self.failed += 1;
+            self.printer.complain(&format!("not sent: {why}"));
+        }
+    }
+}
+
+/// The lines of standard input, from a thread of its own: a read that waits must not hold up the end.
+fn read_lines() -> mpsc::Receiver<io::Result<String>> {
+    let (tell, told) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in io::stdin().lines() {
+            if tell.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    told
+}

@@ -1,0 +1,61 @@
+//! Says in words what a code of the server means to whoever typed the command.
+
+use crate::protocol::error::{CloseCode, ErrorCode};
+
+/// What happened.
+pub(super) const fn of_code(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::Unauthenticated => "the server does not accept this session's proof",
+        ErrorCode::SessionExpired => "this session has expired",
+        ErrorCode::SessionRevoked => "this session was revoked",
+        ErrorCode::SessionPending => "this session waits for approval",
+        ErrorCode::Malformed => "the server cannot read the request",
+        ErrorCode::UnknownFrame => "the server does not know this request",
+        ErrorCode::UnsupportedVersion => "the server speaks another version of the protocol",
+        ErrorCode::TooLarge => "it is larger than the server takes",
+        ErrorCode::RateLimited => "too many requests in a short time",
+        ErrorCode::LimitReached => "a limit of the server is reached",
+        ErrorCode::StorageUnavailable => "the server cannot reach its database",
+        ErrorCode::BadSignature => "the server finds a signature that does not verify",
+        ErrorCode::BadCertificate => "the server does not accept the session's certificate",
+        ErrorCode::UsernameTaken => "the username is taken",
+        ErrorCode::UsernameInvalid => "the username breaks a rule",
+        ErrorCode::UnknownUser => "there is no user of that name",
+        ErrorCode::UnknownSession => "there is no such session of yours",
+        ErrorCode::UnknownChat => "there is no such chat, or you are not in it",
+        ErrorCode::UnknownKey => "the server does not have the key of this message",
+        ErrorCode::UnknownMessage => "there is no such message",
+        ErrorCode::CannotWrite => "you may not write in this chat",
+        ErrorCode::CannotManage => "you may not add or remove members of this chat",
+        ErrorCode::NotOwner => "only the owner of the chat may do this, and nobody to the owner",
+        ErrorCode::OwnerMustTransfer => "the owner cannot leave the chat",
+        ErrorCode::NotAllowedToAdd => "the user does not want to be added by you",
+        ErrorCode::NotKeyHolder => "this device does not hold that key",
+        ErrorCode::HistoryNotAllowed => "they may not read what was before",
+        ErrorCode::AlreadyMember => "the user is a member already",
+        ErrorCode::NotMember => "the user is not a member",
+        ErrorCode::CopiesMissing
+        | ErrorCode::RecipientsChanged
+        | ErrorCode::RosterChanged
+        | ErrorCode::KeyStale
+        | ErrorCode::KeySpent
+        | ErrorCode::KeyExists
+        | ErrorCode::CounterGap => "the members or their devices changed at the same time, again and again",
+        ErrorCode::IdReused => "that id was used for something else",
+        ErrorCode::EditConflict => "the message was changed at the same time",
+        ErrorCode::EventConflict => "somebody changed the same at the same time",
+        ErrorCode::AheadOfLog => "the server has less than it has shown before",
+        ErrorCode::Internal => "the server has a fault",
+    }
+}
+
+/// Why the server ended the connection for good.
+pub(super) const fn of_close(code: CloseCode) -> &'static str {
+    match code {
+        CloseCode::SessionRevoked => "this session was revoked",
+        CloseCode::SessionExpired => "this session has expired",
+        CloseCode::Replaced => "this session is connected from somewhere else",
+        CloseCode::LoginRefused => "the server refuses the login",
+        other => other.as_str(),
+    }
+}

@@ -1,0 +1,96 @@
+//! What the crate makes of an object in wire form.
+
+use sealcast::protocol::binary::{IdentityKey, Signature};
+use sealcast::protocol::certificate::{SignedCertificate, SignedDeletion, SignedRevocation};
+use sealcast::protocol::codec::Encoding;
+use sealcast::protocol::envelope::Envelope;
+use sealcast::protocol::ids::ChatId;
+use sealcast::protocol::keys::{InfoKeyWrap, SignedAnnouncement, SignedRefusal};
+use sealcast::protocol::membership::SignedChange;
+use sealcast::protocol::signal::SignalEnvelope;
+use sealcast::protocol::verify::Verifier;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// A signed object, as the crate reads it.
+pub struct Object {
+    /// What is signed.
+    pub bytes: Vec<u8>,
+    /// The hash by which the next one names it, if it is in a chain.
+    pub chain_hash: Option<Vec<u8>>,
+    /// In MessagePack.
+    pub packed: Vec<u8>,
+    /// In JSON again.
+    pub json: Value,
+    signature: Signature,
+}
+
+impl Object {
+    /// Whether the signature is of this Ed25519 key.
+    pub fn verifies(&self, key: &[u8]) -> bool {
+        IdentityKey::try_from(key).unwrap().verifies(&self.bytes, &self.signature)
+    }
+}
+
+/// Reads a type of the crate.
+pub fn parse<T: DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_str(&value.to_string()).unwrap_or_else(|error| panic!("{error}: {value}"))
+}
+
+/// Writes MessagePack.
+pub fn pack(value: &impl Serialize) -> Vec<u8> {
+    Encoding::MessagePack.encode(value).unwrap().to_vec()
+}
+
+fn object(it: &impl Serialize, bytes: Vec<u8>, signature: Signature) -> Object {
+    Object { bytes, chain_hash: None, packed: pack(it), json: serde_json::to_value(it).unwrap(), signature }
+}
+
+/// Reads a signed object by the name of its format.
+pub fn signed(format: &str, chat_id: &Value, value: &Value) -> Object {
+    let chat = || parse::<ChatId>(chat_id);
+    match format {
+        "certificate" => {
+            let it: SignedCertificate = parse(value);
+            let chain_hash = Some(it.chain_hash().as_ref().to_vec());
+            Object { chain_hash, ..object(&it, it.certificate.signed_bytes(), it.signature) }
+        }
+        "revocation" => {
+            let it: SignedRevocation = parse(value);
+            let chain_hash = Some(it.chain_hash().as_ref().to_vec());
+            Object { chain_hash, ..object(&it, it.revocation.signed_bytes(), it.signature) }
+        }
+        "account-deletion" => {
+            let it: SignedDeletion = parse(value);
+            let chain_hash = Some(it.chain_hash().as_ref().to_vec());
+            Object { chain_hash, ..object(&it, it.deletion.signed_bytes(), it.signature) }
+        }
+        "membership" => {
+            let it: SignedChange = parse(value);
+            let chain_hash = Some(it.chain_hash(chat()).as_ref().to_vec());
+            Object { chain_hash, ..object(&it, it.change.signed_bytes(chat()), it.signature) }
+        }
+        "message" => {
+            let it: Envelope = parse(value);
+            object(&it, it.signed_bytes(chat()), it.signature)
+        }
+        "announcement" => {
+            let it: SignedAnnouncement = parse(value);
+            object(&it, it.announcement.signed_bytes(chat()), it.signature)
+        }
+        "info-key-wrap" => {
+            let it: InfoKeyWrap = parse(value);
+            object(&it, it.signed_bytes(chat()), it.signature)
+        }
+        "copy-refusal" => {
+            let it: SignedRefusal = parse(value);
+            object(&it, it.refusal.signed_bytes(chat()), it.signature)
+        }
+        "signal" => {
+            let it: SignalEnvelope = parse(value);
+            object(&it, it.signed_bytes(chat()), it.signature)
+        }
+        other => panic!("{other}"),
+    }
+}

@@ -1,0 +1,430 @@
+//! Makes the files of tests/vectors, from fixed secrets and by the independent formats.
+//!
+//! HPKE draws from a generator with a fixed seed, so the files are the same on each run of one version of `rand`.
+
+use rand::SeedableRng;
+use serde_json::{Value, json};
+
+use super::crate_side;
+use super::make_frames::frames;
+use super::make_log::{self, Log, SENDER_KEY, key_id, log};
+use super::people::{self, NOW, Person, chat};
+use super::{folder, make_strict};
+use crate::stranger::bytes::{Canonical, base64url, bytes, hex, id, sha256, text};
+use crate::stranger::{crypto, formats};
+
+/// What the frames are made of.
+pub struct Objects {
+    pub announcement: Value,
+    pub new_key: Value,
+    pub copies: Vec<Value>,
+    pub info_keys: Vec<Value>,
+    pub name: Value,
+    pub refusal: Value,
+    pub signal: Value,
+    pub handover: Value,
+    pub link: Value,
+    pub login: Value,
+    pub log: Log,
+}
+
+/// The secret of the info key.
+const INFO_KEY: [u8; 32] = [0x43; 32];
+
+/// The link code.
+const CODE: [u8; 15] = [0, 1, 2, 3, 4, 0x55, 0xaa, 0xff, 8, 9, 10, 11, 12, 13, 14];
+
+/// The id of the info key.
+fn info_key_id() -> Value {
+    people::id(5, 0xf0)
+}
+
+fn random() -> rand::rngs::StdRng {
+    rand::rngs::StdRng::seed_from_u64(0x5ea1_ca57)
+}
+
+fn sender_key_place(recipient: &Person) -> Value {
+    let ada = people::ada();
+    json!({
+        "chat_id": chat(),
+        "key_id": key_id(),
+        "sender_session_id": ada.session_id,
+        "session_id": recipient.session_id,
+    })
+}
+
+fn info_key_place(recipient: &Person) -> Value {
+    let ada = people::ada();
+    json!({
+        "chat_id": chat(),
+        "key_id": info_key_id(),
+        "wrapped_by_session_id": ada.session_id,
+        "session_id": recipient.session_id,
+    })
+}
+
+fn announcement(previous: &Value) -> Value {
+    let ada = people::ada();
+    let announcement = json!({
+        "key_id": key_id(),
+        "session_id": ada.session_id,
+        "epoch": 2,
+        "commitment": text(&formats::commitment(&SENDER_KEY).hash()),
+        "previous": previous,
+    });
+    let signature = crypto::sign(&ada.signing, &formats::announcement(&chat(), &announcement));
+    json!({"announcement": announcement, "signature": signature})
+}
+
+fn objects() -> Objects {
+    let (ada, second, bob) = (people::ada(), people::ada_second(), people::bob());
+    let mut random = random();
+    let mut copies = Vec::new();
+    let mut info_keys = Vec::new();
+    for recipient in [&ada, &second, &bob] {
+        let (key, aad) = (&recipient.exchange, formats::bound("aad/sender-key", &sender_key_place(recipient)));
+        let public = crypto::exchange_public(key);
+        let wrapped = crypto::wrap_with(&mut random, &public, crypto::SENDER_KEY_INFO, &aad, &SENDER_KEY);
+        copies.push(json!({"session_id": recipient.session_id, "key": base64url(&wrapped)}));
+        let place = info_key_place(recipient);
+        let aad = formats::bound("aad/info-key", &place);
+        let wrapped = crypto::wrap_with(&mut random, &public, crypto::INFO_KEY_INFO, &aad, &INFO_KEY);
+        let mut wrap = json!({
+            "session_id": recipient.session_id,
+            "key_id": info_key_id(),
+            "key": base64url(&wrapped),
+            "wrapped_by_session_id": ada.session_id,
+        });
+        wrap["signature"] = crypto::sign(&ada.signing, &formats::info_key_wrap(&chat(), &wrap));
+        info_keys.push(wrap);
+    }
+    let key = crypto::derive(&INFO_KEY, &formats::bound("kdf/info", &Value::Null));
+    let aad = formats::bound("aad/chat-name", &json!({"chat_id": chat(), "key_id": info_key_id()}));
+    let name = json!({
+        "key_id": info_key_id(),
+        "data": base64url(&crypto::encrypt(&key, [0x31; 12], &aad, "Tea at five".as_bytes())),
+    });
+    let announcement = announcement(&Value::Null);
+    let refusal = json!({
+        "key_id": key_id(),
+        "session_id": bob.session_id,
+        "reason": "does_not_open",
+        "copy_hash": text(&sha256(&bytes(&copies[2]["key"]))),
+    });
+    let signature = crypto::sign(&bob.signing, &formats::copy_refusal(&chat(), &refusal));
+    let refusal = json!({"refusal": refusal, "signature": signature});
+    let mut signal = json!({
+        "chat_id": chat(),
+        "sender_id": ada.user_id,
+        "sender_session_id": ada.session_id,
+        "key_id": key_id(),
+        "signal_id": people::id(10, 0x51),
+        "created_at": NOW,
+    });
+    let key = crypto::derive(&SENDER_KEY, &formats::bound("kdf/signal", &signal));
+    let data = crypto::encrypt(&key, [0x32; 12], &formats::bound("aad/signal", &signal), SIGNAL.as_bytes());
+    signal["data"] = text(&data);
+    signal["signature"] = crypto::sign(&ada.signing, &formats::signal(&chat(), &signal));
+    signal.as_object_mut().unwrap().remove("chat_id");
+    let aad = formats::bound("aad/handover", &handover_place());
+    let public = crypto::exchange_public(&second.exchange);
+    let sealed = crypto::wrap_with(&mut random, &public, &formats::handover_info(&CODE), &aad, b"handed over");
+    let link = json!({
+        "user_id": second.user_id,
+        "session_id": second.session_id,
+        "public_key": second.public_key(),
+        "signing_public_key": text(&crypto::public(&second.signing)),
+    });
+    let mut link = link;
+    let proof_key = crypto::derive(&CODE, b"sealcast/link-code/proof");
+    link["proof"] = text(&crypto::hmac(&proof_key, &formats::link(&link)));
+    let nonce = text(&[7; 32]);
+    let signature = crypto::sign(&ada.signing, &formats::login(&nonce, "sealcast", &ada.session_id));
+    Objects {
+        new_key: json!({"announcement": announcement, "copies": copies, "staged": null}),
+        announcement,
+        copies,
+        info_keys,
+        name,
+        refusal,
+        signal,
+        handover: text(&[&id(&ada.session_id)[..], &sealed].concat()),
+        link,
+        login: json!({"session_id": ada.session_id, "signature": signature}),
+        log: log(),
+    }
+}
+
+/// What a signal says.
+const SIGNAL: &str = "{\"type\":\"typing\"}";
+
+fn handover_place() -> Value {
+    let (ada, second) = (people::ada(), people::ada_second());
+    json!({
+        "user_id": ada.user_id,
+        "approved_by_session_id": ada.session_id,
+        "session_id": second.session_id,
+    })
+}
+
+/// A vector of a signed object.
+fn signed(name: &str, format: &str, value: &Value, signer: &Value) -> Value {
+    let in_chat = !matches!(format, "certificate" | "revocation" | "account-deletion");
+    let chat_id = if in_chat { chat() } else { Value::Null };
+    let bytes = formats::signed(format, &chat_id, value);
+    let mut vector = json!({
+        "name": name,
+        "format": format,
+        "value": value,
+        "bytes": hex(&bytes),
+        "sha256": hex(&sha256(&bytes)),
+        "signer": hex(&super::super::stranger::bytes::bytes(signer)),
+        "msgpack": hex(&crate_side::signed(format, &chat_id, value).packed),
+    });
+    if in_chat {
+        vector["chat_id"] = chat_id.clone();
+    }
+    match format {
+        "membership" => {
+            let event = formats::membership_event(&bytes, &value["signature"]);
+            vector["chain_hash"] = hex(&event.hash()).into();
+        }
+        "certificate" | "revocation" | "account-deletion" => {
+            let event = formats::user_event(&bytes, &value["signature"]);
+            vector["chain_hash"] = hex(&event.hash()).into();
+        }
+        _ => {}
+    }
+    vector
+}
+
+fn hashed(name: &str, format: &str, input: Value, bytes: Canonical) -> Value {
+    json!({
+        "name": name,
+        "format": format,
+        "input": input,
+        "bytes": hex(&bytes.clone().done()),
+        "hash": hex(&bytes.hash()),
+    })
+}
+
+fn chains() -> Vec<Value> {
+    let (ada, second, bob, cyd) = (people::ada(), people::ada_second(), people::bob(), people::cyd());
+    vec![
+        signed("Ada's first device", "certificate", &ada.certificate, &ada.identity_key()),
+        signed("Ada's second device", "certificate", &second.certificate, &ada.identity_key()),
+        signed("Bob's device", "certificate", &bob.certificate, &bob.identity_key()),
+        signed("Cyd's device", "certificate", &cyd.certificate, &cyd.identity_key()),
+        signed("by a session", "revocation", &make_log::revocation(), &text(&crypto::public(&ada.signing))),
+        signed("by the identity key", "revocation", &make_log::revocation_by_identity(), &ada.identity_key()),
+        signed("Ada ends her account", "account-deletion", &make_log::deletion(), &ada.identity_key()),
+    ]
+}
+
+fn hashes(objects: &Objects) -> Vec<Value> {
+    let (ada, bob) = (people::ada(), people::bob());
+    let recipient = |it: &Person| json!({"session_id": it.session_id, "public_key": it.public_key()});
+    let roster = |all: &[Value]| formats::roster(all.iter().map(|it| (&it["session_id"], &it["public_key"])));
+    // Not in order: the order of the ids' bytes counts.
+    let both = [recipient(&bob), recipient(&ada)];
+    let turned: Vec<Value> = objects.copies.iter().rev().cloned().collect();
+    vec![
+        hashed("", "user-chain", json!({"user_id": ada.user_id}), formats::user_chain(&ada.user_id)),
+        hashed("", "membership-chain", json!({"chat_id": chat()}), formats::membership_chain(&chat())),
+        hashed("", "log", json!({"chat_id": chat()}), formats::log(&chat())),
+        hashed("", "commitment", json!({"sender_key": hex(&SENDER_KEY)}), formats::commitment(&SENDER_KEY)),
+        hashed("nobody", "roster", json!({"recipients": []}), roster(&[])),
+        hashed("one", "roster", json!({"recipients": [recipient(&ada)]}), roster(&[recipient(&ada)])),
+        hashed("two, to be sorted", "roster", json!({"recipients": both}), roster(&both)),
+        hashed("to be sorted", "staged-copies", json!({"copies": turned}), formats::staged(&turned)),
+    ]
+}
+
+fn bound(objects: &Objects) -> Vec<Value> {
+    let mut place = objects.log.messages[0].1.clone();
+    place["chat_id"] = chat();
+    let mut signal = objects.signal.clone();
+    signal["chat_id"] = chat();
+    let bob = people::bob();
+    let label = json!({"user_id": bob.user_id, "session_id": bob.session_id});
+    let name = json!({"chat_id": chat(), "key_id": info_key_id()});
+    let pick = |format: &str, from: &Value, names: &[&str]| {
+        let input: serde_json::Map<_, _> = names.iter().map(|name| ((*name).to_owned(), from[*name].clone())).collect();
+        let bytes = formats::bound(format, &Value::Object(input.clone()));
+        json!({"name": "", "format": format, "input": input, "bytes": hex(&bytes)})
+    };
+    let in_message = ["chat_id", "message_id", "revision", "counter", "sender_session_id", "key_id"];
+    let in_signal = ["chat_id", "signal_id", "sender_session_id", "key_id"];
+    let in_copy = ["chat_id", "key_id", "sender_session_id", "session_id"];
+    let in_wrap = ["chat_id", "key_id", "wrapped_by_session_id", "session_id"];
+    let in_handover = ["user_id", "approved_by_session_id", "session_id"];
+    vec![
+        pick("aad/message", &place, &in_message),
+        pick("kdf/message", &place, &["message_id", "revision", "counter"]),
+        pick("aad/sender-key", &sender_key_place(&bob), &in_copy),
+        pick("aad/info-key", &info_key_place(&bob), &in_wrap),
+        pick("aad/chat-name", &name, &["chat_id", "key_id"]),
+        pick("kdf/info", &name, &[]),
+        pick("aad/handover", &handover_place(), &in_handover),
+        pick("aad/signal", &signal, &in_signal),
+        pick("kdf/signal", &signal, &["signal_id"]),
+        pick("aad/label", &label, &["user_id", "session_id"]),
+    ]
+}
+
+fn encryption(objects: &Objects) -> Vec<Value> {
+    let (bob, second) = (people::bob(), people::ada_second());
+    let message = |index: usize| {
+        let (name, envelope, _) = &objects.log.messages[index];
+        let mut place = envelope.clone();
+        place["chat_id"] = chat();
+        json!({
+            "name": name,
+            "format": "message",
+            "chat_id": chat(),
+            "envelope": envelope,
+            "sender_key": hex(&SENDER_KEY),
+            "message_key": hex(&crypto::derive(&SENDER_KEY, &formats::bound("kdf/message", &place))),
+            "aad": hex(&formats::bound("aad/message", &place)),
+            "plaintext": String::from_utf8(crypto::open_message(&SENDER_KEY, &chat(), envelope).unwrap()).unwrap(),
+        })
+    };
+    let mut signal = objects.signal.clone();
+    signal["chat_id"] = chat();
+    let info_key = crypto::derive(&INFO_KEY, &formats::bound("kdf/info", &Value::Null));
+    let name_place = json!({"chat_id": chat(), "key_id": info_key_id()});
+    vec![
+        message(0),
+        message(1),
+        message(4),
+        json!({
+            "name": "to Bob",
+            "format": "sender-key",
+            "place": sender_key_place(&bob),
+            "recipient_secret": hex(&bob.exchange),
+            "info": hex(crypto::SENDER_KEY_INFO),
+            "aad": hex(&formats::bound("aad/sender-key", &sender_key_place(&bob))),
+            "copy": objects.copies[2],
+            "secret": hex(&SENDER_KEY),
+        }),
+        json!({
+            "name": "to Bob",
+            "format": "info-key",
+            "chat_id": chat(),
+            "recipient_secret": hex(&bob.exchange),
+            "info": hex(crypto::INFO_KEY_INFO),
+            "aad": hex(&formats::bound("aad/info-key", &info_key_place(&bob))),
+            "wrap": objects.info_keys[2],
+            "secret": hex(&INFO_KEY),
+        }),
+        json!({
+            "name": "",
+            "format": "chat-name",
+            "chat_id": chat(),
+            "info_key": hex(&INFO_KEY),
+            "cipher_key": hex(&info_key),
+            "aad": hex(&formats::bound("aad/chat-name", &name_place)),
+            "sealed": objects.name,
+            "plaintext": "Tea at five",
+        }),
+        json!({
+            "name": "typing",
+            "format": "signal",
+            "chat_id": chat(),
+            "sender_key": hex(&SENDER_KEY),
+            "signal_key": hex(&crypto::derive(&SENDER_KEY, &formats::bound("kdf/signal", &signal))),
+            "aad": hex(&formats::bound("aad/signal", &signal)),
+            "signal": objects.signal,
+            "plaintext": SIGNAL,
+        }),
+        json!({
+            "name": "to Ada's second device",
+            "format": "handover",
+            "place": handover_place(),
+            "code": hex(&CODE),
+            "recipient_secret": hex(&second.exchange),
+            "info": hex(&formats::handover_info(&CODE)),
+            "aad": hex(&formats::bound("aad/handover", &handover_place())),
+            "handover": objects.handover,
+            "content": hex(b"handed over"),
+        }),
+    ]
+}
+
+fn sessions(objects: &Objects) -> Value {
+    let (ada, bob) = (people::ada(), people::bob());
+    let nonce = text(&[7; 32]);
+    let proof_key = crypto::derive(&CODE, b"sealcast/link-code/proof");
+    let code = formats::code_text(&CODE);
+    let number = formats::safety_number((&ada.user_id, &ada.identity_key()), (&bob.user_id, &bob.identity_key()));
+    json!({
+        "login": {
+            "nonce": nonce,
+            "server_name": "sealcast",
+            "session_id": ada.session_id,
+            "bytes": hex(&formats::login(&nonce, "sealcast", &ada.session_id)),
+            "signer": hex(&crypto::public(&ada.signing)),
+            "signature": objects.login["signature"],
+        },
+        "link": {
+            "code": hex(&CODE),
+            "text": code,
+            "also_read": [code.to_lowercase(), code.replace('-', ""), code.replace('0', "o").replace('1', "l"), code.replace('-', " ")],
+            "request": objects.link,
+            "bytes": hex(&formats::link(&objects.link)),
+            "proof_key": hex(&proof_key),
+            "proof": objects.link["proof"],
+        },
+        "safety_number": {
+            "one": ada.target(),
+            "other": bob.target(),
+            "text": number,
+        },
+    })
+}
+
+/// Every file by its name.
+pub fn files() -> Vec<(&'static str, Value)> {
+    let objects = objects();
+    let ada_signs = text(&crypto::public(&people::ada().signing));
+    let bob_signs = text(&crypto::public(&people::bob().signing));
+    let previous = json!({"key_id": people::id(6, 0xe1), "last_counter": 500});
+    let keys = vec![
+        signed("a first key", "announcement", &objects.announcement, &ada_signs),
+        signed("after another key", "announcement", &announcement(&previous), &ada_signs),
+        signed("to Bob", "info-key-wrap", &objects.info_keys[2], &ada_signs),
+        signed("Bob cannot open it", "copy-refusal", &objects.refusal, &bob_signs),
+    ];
+    let in_chat = |format: &'static str, all: &[(&'static str, Value, Value)]| -> Vec<Value> {
+        all.iter().map(|(name, it, signer)| signed(name, format, it, signer)).collect()
+    };
+    let all = [people::ada(), people::ada_second(), people::bob(), people::cyd()];
+    let people: Vec<Value> = all.iter().map(Person::to_json).collect();
+    let vectors = |all: Vec<Value>| json!({"vectors": all});
+    vec![
+        ("people.json", vectors(people)),
+        ("chains.json", vectors(chains())),
+        ("membership.json", vectors(in_chat("membership", &objects.log.changes))),
+        ("messages.json", vectors(in_chat("message", &objects.log.messages))),
+        ("keys.json", vectors(keys)),
+        ("signals.json", vectors(vec![signed("typing", "signal", &objects.signal, &ada_signs)])),
+        ("hashes.json", vectors(hashes(&objects))),
+        ("bound.json", vectors(bound(&objects))),
+        ("encryption.json", vectors(encryption(&objects))),
+        ("sessions.json", sessions(&objects)),
+        ("log.json", objects.log.to_json()),
+        ("ed25519.json", vectors(make_strict::ed25519())),
+        ("x25519.json", vectors(make_strict::x25519())),
+        ("frames.json", vectors(frames(&objects))),
+    ]
+}
+
+/// Writes the files anew; tests/vectors/README.md says how to run it.
+#[test]
+#[ignore = "writes the committed files anew"]
+fn write_the_vectors() {
+    for (name, file) in files() {
+        let text = serde_json::to_string_pretty(&file).unwrap();
+        std::fs::write(folder().join(name), format!("{text}\n")).unwrap();
+    }
+}
