@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::account::{self, NewAccount};
 use super::body::Body;
 use super::chat::outbox::Draft;
+use super::chat::state::Chat;
 use super::config::ClientConfig;
 use super::engine::history::History;
 use super::engine::state::{Shared, State, Status};
@@ -409,14 +410,19 @@ impl Client {
     /// # Cancel safety
     /// The message stays in the outbox and is sent; see [`Client::withdraw`].
     pub async fn send_body(&self, chat_id: ChatId, message_id: MessageId, body: &Body) -> Result<Sent, SendError> {
-        self.send_draft(chat_id, Draft::message(message_id, body.to_bytes())).await
+        self.send_draft(chat_id, |_| Draft::message(message_id, body.to_bytes())).await
     }
 
     /// Puts something into the outbox and waits for its outcome; what waits there already is waited for.
-    pub(super) async fn send_draft(&self, chat_id: ChatId, draft: Draft) -> Result<Sent, SendError> {
+    ///
+    /// `draft` is made of the chat as it is when it goes into the outbox.
+    pub(super) async fn send_draft(
+        &self,
+        chat_id: ChatId,
+        draft: impl FnOnce(&Chat) -> Draft,
+    ) -> Result<Sent, SendError> {
         let shared = self.shared();
         self.known(chat_id).await?;
-        let name = draft.name();
         let answer = {
             let mut state = shared.lock();
             // Under the lock: closing takes it after the status is set, and then tells all who wait.
@@ -426,6 +432,8 @@ impl Client {
             let Some(chat) = state.chats.get_mut(&chat_id) else {
                 return Err(SendError::Refused { code: ErrorCode::UnknownChat });
             };
+            let draft = draft(chat);
+            let name = draft.name();
             if !chat.outbox.contains(name) {
                 chat.outbox.push(draft)?;
             }
