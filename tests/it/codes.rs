@@ -44,6 +44,8 @@ const COVERED: &[(ErrorCode, &str)] = &[
     (ErrorCode::CannotManage, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::NotOwner, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::OwnerMustTransfer, "membership::z3_z4_z5_rights_are_enforced"),
+    (ErrorCode::NotKeyHolder, "copies::who_may_not_hand_on_is_refused_and_nothing_is_stored"),
+    (ErrorCode::HistoryNotAllowed, "copies::a_newcomer_gets_no_key_from_before_their_time_except_from_its_sender"),
     (ErrorCode::AlreadyMember, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::NotMember, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::CopiesMissing, "codes::details_of_copies_and_rosters"),
@@ -71,6 +73,7 @@ fn every_code_is_covered_or_not_given() {
     let sources = [
         ("attacks", include_str!("attacks.rs")),
         ("codes", include_str!("codes.rs")),
+        ("copies", include_str!("copies.rs")),
         ("limits", include_str!("limits.rs")),
         ("membership", include_str!("membership.rs")),
         ("messages", include_str!("messages.rs")),
@@ -491,6 +494,9 @@ async fn z1_a_stranger_gets_unknown_chat_to_every_request() {
             Request::Events(Events { chat_id, after: seq, before: Seq::saturating(u64::MAX) }),
             Request::Keys(Keys { chat_id, key_ids: vec![KeyId::generate()] }),
             Request::AdvanceCursor(AdvanceCursor { chat_id, seq }),
+            Request::RequestKeys(frame::RequestKeys { chat_id, key_ids: vec![KeyId::generate()] }),
+            Request::UploadCopies(frame::UploadCopies { chat_id, copies: Vec::new() }),
+            Request::RefuseCopy(eve.copy_refusal(chat_id, KeyId::generate())),
         ];
         for request in requests {
             let name = request.name();

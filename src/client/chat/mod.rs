@@ -14,6 +14,8 @@ pub(crate) mod recent;
 pub(crate) mod state;
 
 #[cfg(test)]
+mod chain_tests;
+#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod log_tests;
