@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::client::failure::VerificationFailure;
 use crate::protocol::binary::{Hash, IdentityKey};
+use crate::protocol::certificate::UserEvent;
 use crate::protocol::fold::ChatFold;
 use crate::protocol::frame::Chain;
 use crate::protocol::ids::{ChatId, Place, SessionId, Timestamp, UserId};
@@ -162,8 +163,9 @@ impl Chains {
             // It did not fit beside others, and is asked for again.
             return Ok(true);
         }
-        if part.events.is_empty() && known_place > Place::default() {
-            // The newest known entry was to be shown again.
+        // The newest known entry is to be shown again.
+        let begins_at = part.events.first().map(UserEvent::place);
+        if known_place > Place::default() && begins_at != Some(expected.after.next()) {
             return Err(rewritten);
         }
         for event in &part.events {

@@ -18,7 +18,7 @@ pub struct ClientConfig {
     pub request_timeout: Duration,
     /// Between two times at which state is kept and cursors are told, while something changes.
     pub upkeep_interval: Duration,
-    /// Between two times at which the chains of other users are looked at.
+    /// Between two times at which users' chains are looked at; [`Duration::MAX`]: only when it is asked for.
     pub chains_interval: Duration,
     /// Events kept for a receiver that is slow; older ones are dropped, and it is told how many.
     pub events_kept: usize,

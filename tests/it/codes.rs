@@ -47,6 +47,8 @@ const COVERED: &[(ErrorCode, &str)] = &[
     (ErrorCode::NotOwner, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::OwnerMustTransfer, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::NotAllowedToAdd, "accounts::who_may_add_a_user_is_the_users_own_setting"),
+    (ErrorCode::NotKeyHolder, "copies::who_may_not_hand_on_is_refused_and_nothing_is_stored"),
+    (ErrorCode::HistoryNotAllowed, "copies::a_newcomer_gets_no_key_from_before_their_time_except_from_its_sender"),
     (ErrorCode::AlreadyMember, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::NotMember, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::CopiesMissing, "codes::details_of_copies_and_rosters"),
@@ -71,6 +73,7 @@ fn every_code_is_covered_or_not_given() {
         ("accounts", include_str!("accounts.rs")),
         ("attacks", include_str!("attacks.rs")),
         ("codes", include_str!("codes.rs")),
+        ("copies", include_str!("copies.rs")),
         ("limits", include_str!("limits.rs")),
         ("membership", include_str!("membership.rs")),
         ("messages", include_str!("messages.rs")),
@@ -494,6 +497,9 @@ async fn z1_a_stranger_gets_unknown_chat_to_every_request() {
             Request::AdvanceCursor(AdvanceCursor { chat_id, seq }),
             Request::Signal(eve.signal(chat_id, KeyId::generate())),
             Request::ListDeliveries(frame::ListDeliveries { chat_id }),
+            Request::RequestKeys(frame::RequestKeys { chat_id, key_ids: vec![KeyId::generate()] }),
+            Request::UploadCopies(frame::UploadCopies { chat_id, copies: Vec::new() }),
+            Request::RefuseCopy(eve.copy_refusal(chat_id, KeyId::generate())),
         ];
         for request in requests {
             let name = request.name();

@@ -39,7 +39,7 @@ pub(crate) struct Schedule {
 impl Schedule {
     fn is_due(&self, has_claims: bool, interval: Duration) -> bool {
         let wait = if has_claims { GATHERING.min(interval) } else { interval };
-        !self.is_running && self.last.is_none_or(|last| last.elapsed() >= wait)
+        interval != Duration::MAX && !self.is_running && self.last.is_none_or(|last| last.elapsed() >= wait)
     }
 }
 
