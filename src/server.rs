@@ -24,6 +24,7 @@ use crate::store::batch::BatchLimits;
 use crate::store::embedded::{EmbeddedConfig, EmbeddedError, EmbeddedPostgres, is_root};
 use crate::store::migrate::migrate;
 use crate::store::pool::{PoolOptions, connection_config};
+use crate::store::revisions::SweepPlace;
 use crate::store::users::SessionLimits;
 use crate::store::writer::{BatchWriter, WriterOptions};
 use crate::store::{Store, StoreError};
@@ -67,8 +68,11 @@ const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// How often due expiries are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the copies of revoked sessions are deleted, and the database's clock is read.
+/// How often copies that nobody needs are deleted, and the database's clock is read.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Steps of the sweep over sender keys in one upkeep.
+const SWEEP_STEPS: u32 = 10;
 
 /// Bytes of the HTTP layer's write buffer of each connection.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
@@ -372,8 +376,9 @@ async fn sweep(door: Door) {
     }
 }
 
-/// Reads the database's clock, and deletes what revoked sessions left, in small steps.
+/// Reads the database's clock, and deletes what revoked sessions and purged messages left, in small steps.
 async fn upkeep(door: Door) {
+    let mut place = SweepPlace::default();
     loop {
         tokio::time::sleep(UPKEEP_INTERVAL).await;
         let is_up = door.broker.store.ping().await.is_ok();
@@ -382,7 +387,23 @@ async fn upkeep(door: Door) {
         let reaped = door.reaper.counts();
         metrics.reaped.inc_by((reaped.stalled + reaped.unfinished_close).saturating_sub(metrics.reaped.get()));
         while is_up && door.broker.store.delete_copies_of_revoked().await.is_ok_and(|deleted| deleted > 0) {}
+        if is_up {
+            place = sweep_keys(&door, place).await;
+        }
     }
+}
+
+/// A bounded look at keys whose copies nobody needs any more; gives where the next one begins.
+async fn sweep_keys(door: &Door, mut place: SweepPlace) -> SweepPlace {
+    for _ in 0..SWEEP_STEPS {
+        match door.broker.store.sweep_keys(place).await {
+            Ok(Some(next)) => place = next,
+            Ok(None) => return SweepPlace::default(),
+            // What fails is logged where it failed, and tried again at the next upkeep.
+            Err(_) => return place,
+        }
+    }
+    place
 }
 
 /// The signals that end the process in good order.

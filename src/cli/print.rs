@@ -127,6 +127,9 @@ impl Printer {
             Body::Receipt { read_seq } => {
                 (format!("[has read up to {read_seq}]"), json!({ "type": "receipt", "readSeq": read_seq }))
             }
+            Body::SealedReceipt { .. } => {
+                ("[a read mark for the sender's own devices]".to_owned(), json!({ "type": "receipt" }))
+            }
             Body::Unknown { kind } => {
                 (format!("[of a type that this version cannot show: {}]", escape(kind)), json!({ "type": kind }))
             }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::protocol::binary::Blob;
 use crate::protocol::ids::{MessageId, Seq, UserId};
 
 /// What a message answers to.
@@ -38,6 +39,11 @@ pub enum Body {
         /// The newest entry read.
         read_seq: Seq,
     },
+    /// How far somebody has read, for their own devices alone.
+    SealedReceipt {
+        /// Sealed under the user's self key.
+        sealed: Blob,
+    },
     /// A type of body that this version does not know, or a body that is not of the form.
     Unknown {
         /// The type as its sender wrote it; empty if there was none.
@@ -68,6 +74,7 @@ impl Body {
                 json!({ "type": "reaction", "messageId": message_id, "emoji": emoji })
             }
             Self::Receipt { read_seq } => json!({ "type": "receipt", "readSeq": read_seq.get() }),
+            Self::SealedReceipt { sealed } => json!({ "type": "receipt", "sealed": sealed }),
             Self::Unknown { kind } => json!({ "type": kind }),
         };
         value.to_string().into_bytes()
@@ -99,6 +106,10 @@ impl Body {
                 message_id: id(fields.get("messageId")?)?,
                 emoji: fields.get("emoji")?.as_str()?.to_owned(),
             }),
+            "receipt" if fields.contains_key("sealed") => {
+                let sealed = serde_json::from_value(fields.get("sealed")?.clone()).ok()?;
+                Some(Self::SealedReceipt { sealed })
+            }
             "receipt" => Some(Self::Receipt { read_seq: Seq::new(fields.get("readSeq")?.as_u64()?).ok()? }),
             _ => None,
         }
@@ -111,6 +122,7 @@ impl std::fmt::Debug for Body {
             Self::Message { .. } => "message",
             Self::Reaction { .. } => "reaction",
             Self::Receipt { .. } => "receipt",
+            Self::SealedReceipt { .. } => "receipt for the sender's own devices",
             Self::Unknown { .. } => "unknown body",
         })
     }
@@ -134,6 +146,7 @@ mod tests {
             },
             Body::Reaction { message_id: MessageId::generate(), emoji: "👍".to_owned() },
             Body::Receipt { read_seq: Seq::saturating(7) },
+            Body::SealedReceipt { sealed: Blob::from(vec![7; 36]) },
             Body::Unknown { kind: "poll".to_owned() },
         ];
         for body in bodies {

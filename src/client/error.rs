@@ -4,7 +4,7 @@ use super::failure::VerificationFailure;
 use super::storage::StorageError;
 use crate::protocol::binary::Signature;
 use crate::protocol::error::{CloseCode, ErrorCode};
-use crate::protocol::ids::SessionId;
+use crate::protocol::ids::{Revision, SessionId};
 
 /// Why a message was not sent. It is not in the log and will not be, except after [`SendError::OutcomeUnknown`] and
 /// [`SendError::Closed`].
@@ -17,6 +17,15 @@ pub enum SendError {
         /// Why.
         code: ErrorCode,
     },
+    /// The message was changed by another session first: look at what it says now, and change that.
+    #[error("the message was changed meanwhile: revision {revision} is next")]
+    EditConflict {
+        /// The revision that a change has next.
+        revision: Revision,
+    },
+    /// The message is not among those that this device remembers, or is deleted, or not this user's to change.
+    #[error("no such message, or not this user's to change")]
+    UnknownMessage,
     /// The user is not a member of the chat, as far as the log says.
     #[error("not a member of this chat")]
     NotMember,

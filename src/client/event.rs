@@ -4,7 +4,8 @@ use super::body::Body;
 use super::error::{CloseReason, SendError};
 use super::failure::VerificationFailure;
 use super::signal::Signal;
-use crate::protocol::ids::{ChatId, MessageId, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::ids::{ChatId, KeyId, MessageId, Revision, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::keys::RefusalReason;
 use crate::protocol::membership::Change;
 
 /// A message that verified.
@@ -18,12 +19,33 @@ pub struct Message {
     pub created_at: Timestamp,
     /// The message.
     pub message_id: MessageId,
+    /// Which revision of it this is: 0 unless it was edited.
+    pub revision: Revision,
     /// Who sent it.
     pub sender_id: UserId,
     /// With which session.
     pub sender_session_id: SessionId,
     /// What it says.
     pub body: Body,
+}
+
+/// A message was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deletion {
+    /// The chat.
+    pub chat_id: ChatId,
+    /// The place of the deletion in the log.
+    pub seq: Seq,
+    /// When the server took it, by the database's clock.
+    pub created_at: Timestamp,
+    /// The message.
+    pub message_id: MessageId,
+    /// Who deleted it.
+    pub user_id: UserId,
+    /// With which session.
+    pub session_id: SessionId,
+    /// Whether that user could delete what others wrote.
+    pub by_manager: bool,
 }
 
 /// Something did not verify. What it was about is not shown as good.
@@ -43,8 +65,35 @@ pub struct Alarm {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
-    /// A message, one's own too.
+    /// A message, one's own too. One whose key came late comes when it opens, so out of the log's order.
     Message(Message),
+    /// A message was edited: it says this from now on. Seq, time and session are the edit's.
+    Edited {
+        /// The new revision.
+        message: Message,
+        /// The place of the message itself. None if it is older than the messages that this device remembers:
+        /// then who shows the edit compares its sender with the message's.
+        first: Option<Seq>,
+    },
+    /// A message was deleted.
+    Deleted {
+        /// By whom.
+        deletion: Deletion,
+        /// The place of the message itself. None if it is older than the messages that this device remembers:
+        /// then who acts on it compares the user with the message's sender, unless it was done by a manager.
+        first: Option<Seq>,
+    },
+    /// Somebody has read a chat up to a place: this user on some device, or another who wants it known.
+    Read {
+        /// The chat.
+        chat_id: ChatId,
+        /// The place of the receipt in the log; none for what was read on this device.
+        seq: Option<Seq>,
+        /// Who.
+        user_id: UserId,
+        /// The newest entry that was read.
+        read_seq: Seq,
+    },
     /// This user became a member of a chat.
     Joined {
         /// The chat.
@@ -103,6 +152,8 @@ pub enum Event {
         chat_id: ChatId,
         /// The message.
         message_id: MessageId,
+        /// Which revision of it: 0 for the message itself.
+        revision: Revision,
         /// Why.
         error: SendError,
     },
@@ -127,6 +178,39 @@ pub enum Event {
         session_id: SessionId,
         /// Up to where.
         seq: Seq,
+    },
+    /// A recipient refused its copy of a key, and says that it is bad. Either that session lies or who uploaded the
+    /// copy does; the refusal's signature was checked, the copy cannot be.
+    CopyRefused {
+        /// The chat.
+        chat_id: ChatId,
+        /// The key.
+        key_id: KeyId,
+        /// Who refused.
+        refused_by: SessionId,
+        /// Whose key it is.
+        sender_session_id: SessionId,
+        /// Who had uploaded the copy.
+        uploaded_by: SessionId,
+        /// What is said to be wrong with it.
+        reason: RefusalReason,
+    },
+    /// A message of this session is in the log, but these recipients refused their copies of its key for good.
+    Unreadable {
+        /// The chat.
+        chat_id: ChatId,
+        /// The message.
+        message_id: MessageId,
+        /// The recipients.
+        sessions: Vec<SessionId>,
+    },
+    /// A key that was asked for has come: messages that were live when they came follow as events, those of pages
+    /// open when their page is read again.
+    KeyCame {
+        /// The chat.
+        chat_id: ChatId,
+        /// The key.
+        key_id: KeyId,
     },
     /// A new session of this user waits for approval.
     SessionPending {

@@ -1,7 +1,7 @@
 //! Names what may fail to verify. Each is an alarm: somebody is wrong, or lies.
 
 use crate::protocol::fold::FoldError;
-use crate::protocol::ids::{Counter, Epoch, Seq, SessionId, UserId};
+use crate::protocol::ids::{Counter, Epoch, Revision, Seq, SessionId, UserId};
 
 /// What did not verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +48,26 @@ pub enum VerificationFailure {
     /// A message that was encrypted for other recipients than the log's.
     #[error("the message was encrypted for other recipients than the log's")]
     RosterHash,
+    /// A message, edit or deletion that is not of the form of one.
+    #[error("the revision, key or data is not of the form of a message, edit or deletion")]
+    Shape,
+    /// A revision that is not the one after the newest.
+    #[error("revision {found} of the message came where {expected} is next")]
+    Revision {
+        /// The next revision.
+        expected: Revision,
+        /// The revision that came.
+        found: Revision,
+    },
+    /// An edit or deletion of a message by somebody who may not change it.
+    #[error("the message is another user's")]
+    NotTheirs,
+    /// An edit or deletion of a message that was deleted.
+    #[error("the message was deleted before")]
+    AfterDeletion,
+    /// A message without its data, though nothing in the log says why.
+    #[error("the data of the message is withheld: no later revision says why it is gone")]
+    Withheld,
     /// The announcement of the message's key does not verify, or is another session's.
     #[error("the announcement of the sender key does not verify")]
     Announcement,
@@ -91,6 +111,21 @@ pub enum VerificationFailure {
     /// The user's list of sessions is shorter or other than before.
     #[error("the list of this user's sessions is shorter or other than before")]
     UserChain,
+    /// The server shows less of a user's chain than before, or another one: it hides a certificate or a revocation.
+    #[error("the chain of user {0} is shorter or other than before")]
+    ChainRewritten(UserId),
+    /// An entry of a user's chain does not verify.
+    #[error("the chain of user {0} does not verify")]
+    ChainInvalid(UserId),
+    /// A session is in a chat by a certificate that its user's chain does not have.
+    #[error("session {0} is in a chat, and not in its user's chain")]
+    NotInChain(SessionId),
+    /// A session was revoked, and is in a chat still: keys go on being wrapped to it.
+    #[error("session {0} was revoked, and the chat's log does not say so")]
+    WithheldRevocation(SessionId),
+    /// A live session of this user is not in a chat that this user is in.
+    #[error("the user's own session {0} is missing in a chat")]
+    OwnSessionMissing(SessionId),
     /// What the approving session said of a chat is not what the server shows.
     #[error("the chat is not as the approving session knew it")]
     Anchor,

@@ -9,11 +9,13 @@ use tokio::task::JoinHandle;
 
 use super::account::{self, NewAccount};
 use super::body::Body;
+use super::chat::outbox::Draft;
 use super::config::ClientConfig;
 use super::engine::history::History;
 use super::engine::state::{Shared, State, Status};
-use super::engine::{devices, driver, labels, members, persist, pump};
+use super::engine::{chains, devices, driver, labels, members, persist, pump};
 use super::error::{ClientError, CloseReason, SendError};
+use super::failure::VerificationFailure;
 use super::keyring::Phase;
 use super::net::Endpoint;
 use super::storage::Storage;
@@ -278,6 +280,7 @@ impl Client {
             title: state.chats.get(&info.chat_id).and_then(|chat| chat.title.clone()),
             last_seq: info.last_seq,
             joined_seq: info.joined_seq,
+            unread: state.chats.get(&info.chat_id).map_or(info.unread, |chat| chat.reading.unread()),
         };
         Ok(listed.chats.into_iter().map(summary).collect())
     }
@@ -370,6 +373,19 @@ impl Client {
         devices::revoke(self.shared(), session_id).await
     }
 
+    /// Reads the chains of this user and of the users in this user's chats, a bounded number of them, and compares
+    /// them with what the chats say. The client does the same by itself now and then. Gives what did not verify, which
+    /// are alarms too.
+    ///
+    /// # Errors
+    /// The server's refusals; the client is closed.
+    ///
+    /// # Cancel safety
+    /// What was read is known.
+    pub async fn check_sessions(&self) -> Result<Vec<VerificationFailure>, ClientError> {
+        chains::look(self.shared()).await
+    }
+
     /// Sends text.
     ///
     /// # Errors
@@ -393,14 +409,14 @@ impl Client {
     /// # Cancel safety
     /// The message stays in the outbox and is sent; see [`Client::withdraw`].
     pub async fn send_body(&self, chat_id: ChatId, message_id: MessageId, body: &Body) -> Result<Sent, SendError> {
+        self.send_draft(chat_id, Draft::message(message_id, body.to_bytes())).await
+    }
+
+    /// Puts something into the outbox and waits for its outcome; what waits there already is waited for.
+    pub(super) async fn send_draft(&self, chat_id: ChatId, draft: Draft) -> Result<Sent, SendError> {
         let shared = self.shared();
-        // A chat that is known takes messages without a connection too, in the order of the calls.
-        if !shared.lock().chats.contains_key(&chat_id) {
-            shared.known(chat_id).await.map_err(|error| match error {
-                ClientError::Closed(reason) => SendError::Closed(reason),
-                _ => SendError::Refused { code: ErrorCode::UnknownChat },
-            })?;
-        }
+        self.known(chat_id).await?;
+        let name = draft.name();
         let answer = {
             let mut state = shared.lock();
             // Under the lock: closing takes it after the status is set, and then tells all who wait.
@@ -410,11 +426,11 @@ impl Client {
             let Some(chat) = state.chats.get_mut(&chat_id) else {
                 return Err(SendError::Refused { code: ErrorCode::UnknownChat });
             };
-            if !chat.outbox.contains(message_id) {
-                chat.outbox.push(message_id, body.to_bytes())?;
+            if !chat.outbox.contains(name) {
+                chat.outbox.push(draft)?;
             }
             let (tell, answer) = oneshot::channel();
-            state.waiters.insert((chat_id, message_id), tell);
+            state.waiters.insert((chat_id, name), tell);
             state.dirty_chats.insert(chat_id);
             answer
         };
@@ -425,14 +441,26 @@ impl Client {
         }
     }
 
-    /// Takes a message out of the outbox. `false`: it may be on its way, and stays until there is an answer.
+    /// Waits until a chat is known here.
+    pub(super) async fn known(&self, chat_id: ChatId) -> Result<(), SendError> {
+        // A chat that is known takes messages without a connection too, in the order of the calls.
+        if self.shared().lock().chats.contains_key(&chat_id) {
+            return Ok(());
+        }
+        self.shared().known(chat_id).await.map_err(|error| match error {
+            ClientError::Closed(reason) => SendError::Closed(reason),
+            _ => SendError::Refused { code: ErrorCode::UnknownChat },
+        })
+    }
+
+    /// Takes a message out of the outbox, with its edits that wait. `false`: something of it may be on its way, and
+    /// stays until there is an answer.
     pub fn withdraw(&self, chat_id: ChatId, message_id: MessageId) -> bool {
         let mut state = self.shared().lock();
         state.dirty_chats.insert(chat_id);
-        state
-            .chats
-            .get_mut(&chat_id)
-            .is_none_or(|chat| !chat.outbox.contains(message_id) || chat.outbox.withdraw(message_id))
+        let Some(chat) = state.chats.get_mut(&chat_id) else { return true };
+        chat.outbox.withdraw(message_id);
+        chat.outbox.next_revision(message_id).is_none()
     }
 
     /// Messages that wait in a chat's outbox.

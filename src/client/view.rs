@@ -22,6 +22,9 @@ pub struct ChatSummary {
     pub last_seq: Seq,
     /// The entry that made this user a member.
     pub joined_seq: Seq,
+    /// Messages of others that this user has not read; as the server counts them while this device does not know
+    /// the chat yet.
+    pub unread: u64,
 }
 
 /// Prints no title (P12).

@@ -532,4 +532,72 @@ mod tests {
             assert_eq!(fold.apply(seq(6), NOW, &back).unwrap_err(), FoldError::Over);
         }
     }
+
+    /// A fold after one change by ada.
+    fn after(fold: &ChatFold, ada: &User, change: Change, target: &User) -> ChatFold {
+        let mut after = fold.clone();
+        after.apply(seq(5), NOW, &ada.change(fold, change, target)).unwrap();
+        after
+    }
+
+    fn add_here(fold: &ChatFold) -> Change {
+        Change::Add { can_write: true, can_manage: false, roster_hash: fold.roster_hash(), epoch: fold.epoch() }
+    }
+
+    #[test]
+    fn f2_each_change_does_to_epoch_and_roster_what_its_effect_says() {
+        let (fold, ada, bob) = chat();
+        let eve = User::new(3);
+        let shared = Change::SetHistory { policy: HistoryPolicy::Shared };
+        let open = after(&fold, &ada, shared.clone(), &ada);
+        let cases = [
+            (&fold, add_here(&fold), &eve, true, true),
+            (&open, add_here(&open), &eve, true, false),
+            (&fold, Change::Remove, &bob, true, true),
+            (&fold, Change::SetRights { can_write: false, can_manage: true }, &bob, false, false),
+            (&fold, Change::Transfer, &bob, false, false),
+            (&fold, Change::Rekey, &ada, false, true),
+            (&fold, shared, &ada, false, true),
+            (&open, Change::SetHistory { policy: HistoryPolicy::FromJoin }, &ada, false, true),
+        ];
+        for (before, change, target, changes_roster, raises_epoch) in cases {
+            let what = format!("{change:?}");
+            let body = ada.change(before, change.clone(), target);
+            let effect = Effect::of(&body, before.membership().history());
+            assert_eq!(effect, Effect { changes_roster, raises_epoch }, "{what}");
+            let after = after(before, &ada, change, target);
+            let epoch = if raises_epoch { before.epoch().next() } else { before.epoch() };
+            let version = if changes_roster { seq(5) } else { before.roster_version() };
+            assert_eq!((after.epoch(), after.roster_version()), (epoch, version), "{what}");
+        }
+    }
+
+    fn deletion(user: &User, signer: &User) -> EntryBody {
+        let deletion = crate::protocol::certificate::Deletion {
+            user_id: user.user_id,
+            place: Place::saturating(2),
+            previous: user.certificate.chain_hash(),
+            created_at: NOW,
+        };
+        let signature = Signature(signer.identity.sign(&deletion.signed_bytes()).to_bytes());
+        EntryBody::AccountDeleted(SignedDeletion { deletion, signature })
+    }
+
+    #[test]
+    fn an_account_that_ends_takes_its_sessions_along_and_leaves_its_chat_to_the_heir() {
+        let (fold, ada, bob) = chat();
+        let mut after = fold.clone();
+        after.apply(seq(5), NOW, &deletion(&ada, &ada)).unwrap();
+        assert_eq!((after.epoch(), after.roster_version()), (fold.epoch().next(), seq(5)));
+        assert!(!after.recipients().contains_key(&ada.session_id()));
+        assert_eq!(after.membership().owner_id, bob.user_id);
+        assert!(after.membership().members[&bob.user_id].can_manage);
+        // It cannot come back by a certificate, nor end twice.
+        let back = EntryBody::SessionIn(ada.renewed(3));
+        assert_eq!(after.apply(seq(6), NOW, &back).unwrap_err(), FoldError::GhostMember);
+        assert_eq!(after.apply(seq(6), NOW, &deletion(&ada, &ada)).unwrap_err(), FoldError::GhostMember);
+        let mut forged = fold.clone();
+        assert_eq!(forged.apply(seq(5), NOW, &deletion(&ada, &bob)).unwrap_err(), FoldError::Signature);
+        assert_eq!(forged, fold);
+    }
 }

@@ -79,6 +79,12 @@ pub const HISTORY_CHANGES_PER_DAY_MAX: u64 = 2;
 /// `rekey` changes of a chat in an hour.
 pub const REKEYS_PER_HOUR_MAX: u64 = 6;
 
+/// Unread messages that the server counts of each chat in a list; more are as many.
+pub const UNREAD_MAX: u64 = 100;
+
+/// Entries after a cursor among which the server counts unread messages, so that no chat makes a list slow.
+pub const UNREAD_SCANNED_MAX: u64 = 1_000;
+
 /// Characters of a username, at least.
 pub const USERNAME_LENGTH_MIN: usize = 3;
 

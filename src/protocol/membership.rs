@@ -434,3 +434,238 @@ pub enum MembershipError {
     #[error("nothing would change")]
     Unchanged,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::MembershipError as E;
+    use super::*;
+
+    const OWNER: usize = 0;
+    const MANAGER: usize = 1;
+    const MUTE_MANAGER: usize = 2;
+    const WRITER: usize = 3;
+    const READER: usize = 4;
+    const STRANGER: usize = 5;
+
+    fn identity(person: usize) -> IdentityKey {
+        IdentityKey([u8::try_from(person).unwrap() + 1; 32])
+    }
+
+    /// A chat of five, who joined in this order, at seqs 1, 3, 5, 7 and 9; and somebody outside.
+    struct Chat {
+        chat_id: ChatId,
+        users: Vec<UserId>,
+        membership: Membership,
+        next_seq: u64,
+    }
+
+    impl Chat {
+        fn new() -> Self {
+            let (chat_id, mut users) = (ChatId::generate(), (0..6).map(|_| UserId::generate()).collect::<Vec<_>>());
+            // Whoever joins later has the lower id, so that no rule may lean on the order of ids.
+            users.sort_unstable_by(|one, other| other.cmp(one));
+            let first = Self::signed_by(&users, None, OWNER, Change::Create, OWNER, chat_id);
+            let membership = Membership::create(chat_id, &first).unwrap();
+            let mut chat = Self { chat_id, users, membership, next_seq: 3 };
+            for (person, can_write, can_manage) in
+                [(MANAGER, true, true), (MUTE_MANAGER, false, true), (WRITER, true, false), (READER, false, false)]
+            {
+                chat.make(OWNER, add(can_write, can_manage), person).unwrap();
+            }
+            chat
+        }
+
+        fn signed_by(
+            users: &[UserId],
+            after: Option<&Membership>,
+            actor: usize,
+            change: Change,
+            target: usize,
+            chat_id: ChatId,
+        ) -> SignedChange {
+            let actor_id = users[actor];
+            let session_id = SessionId::generate();
+            let change = MembershipChange {
+                n: after.map_or(ChangeNo::saturating(1), |membership| membership.head.next()),
+                previous: after.map_or_else(|| chain_start(chat_id), |membership| membership.hash),
+                seen: Seen { seq: Seq::default(), log_hash: Hash([0; 32]) },
+                actor: Actor { user_id: actor_id, session_id, identity_key: identity(actor) },
+                change,
+                target: Target { user_id: users[target], identity_key: identity(target) },
+            };
+            SignedChange { change, signature: Signature([0; 64]) }
+        }
+
+        fn signed(&self, actor: usize, change: Change, target: usize) -> SignedChange {
+            Self::signed_by(&self.users, Some(&self.membership), actor, change, target, self.chat_id)
+        }
+
+        fn judge(&self, actor: usize, change: Change, target: usize) -> Result<(), E> {
+            self.membership.check(&self.signed(actor, change, target).change)
+        }
+
+        fn make(&mut self, actor: usize, change: Change, target: usize) -> Result<Seq, E> {
+            let (signed, seq) = (self.signed(actor, change, target), Seq::saturating(self.next_seq));
+            let before = self.membership.clone();
+            let made = self.membership.apply(self.chat_id, seq, &signed);
+            if made.is_err() {
+                assert_eq!(self.membership, before, "a refusal changes nothing");
+            } else {
+                self.next_seq += 2;
+            }
+            made.map(|()| seq)
+        }
+
+        fn member(&self, person: usize) -> Member {
+            self.membership.members[&self.users[person]]
+        }
+    }
+
+    fn add(can_write: bool, can_manage: bool) -> Change {
+        Change::Add { can_write, can_manage, roster_hash: Hash([0; 32]), epoch: Epoch::default() }
+    }
+
+    fn rights(can_write: bool, can_manage: bool) -> Change {
+        Change::SetRights { can_write, can_manage }
+    }
+
+    fn history(policy: HistoryPolicy) -> Change {
+        Change::SetHistory { policy }
+    }
+
+    #[test]
+    fn who_may_do_what_to_whom() {
+        let chat = Chat::new();
+        let shared = HistoryPolicy::Shared;
+        let cases = [
+            // Adding takes a manager, writing or not.
+            (MANAGER, add(true, true), STRANGER, Ok(())),
+            (MUTE_MANAGER, add(true, false), STRANGER, Ok(())),
+            (WRITER, add(true, false), STRANGER, Err(E::CannotManage)),
+            (MANAGER, add(true, false), READER, Err(E::AlreadyMember)),
+            (MANAGER, add(true, false), MANAGER, Err(E::AlreadyMember)),
+            // Managers are equals, and nobody takes out the owner.
+            (MANAGER, Change::Remove, MUTE_MANAGER, Ok(())),
+            (OWNER, Change::Remove, MANAGER, Ok(())),
+            (MANAGER, Change::Remove, OWNER, Err(E::NotOwner)),
+            (MANAGER, Change::Remove, STRANGER, Err(E::TargetNotMember)),
+            (WRITER, Change::Remove, READER, Err(E::CannotManage)),
+            (MANAGER, Change::Remove, MANAGER, Err(E::Malformed)),
+            (WRITER, Change::Leave, WRITER, Ok(())),
+            (READER, Change::Leave, READER, Ok(())),
+            (OWNER, Change::Leave, OWNER, Err(E::OwnerMustTransfer)),
+            (MANAGER, Change::Leave, WRITER, Err(E::Malformed)),
+            // Rights: of anybody but the owner, one's own too, by any manager.
+            (OWNER, rights(false, false), MANAGER, Ok(())),
+            (MANAGER, rights(false, false), MUTE_MANAGER, Ok(())),
+            (MANAGER, rights(true, false), MANAGER, Ok(())),
+            (MUTE_MANAGER, rights(true, true), MUTE_MANAGER, Ok(())),
+            (MANAGER, rights(true, true), WRITER, Ok(())),
+            (MANAGER, rights(true, false), WRITER, Err(E::Unchanged)),
+            (MANAGER, rights(true, false), OWNER, Err(E::NotOwner)),
+            (OWNER, rights(true, false), OWNER, Err(E::NotOwner)),
+            (MANAGER, rights(true, false), STRANGER, Err(E::TargetNotMember)),
+            (WRITER, rights(true, true), WRITER, Err(E::CannotManage)),
+            (READER, rights(false, false), WRITER, Err(E::CannotManage)),
+            // The owner alone passes the chat on, to any member.
+            (OWNER, Change::Transfer, READER, Ok(())),
+            (OWNER, Change::Transfer, STRANGER, Err(E::TargetNotMember)),
+            (OWNER, Change::Transfer, OWNER, Err(E::Malformed)),
+            (MANAGER, Change::Transfer, MANAGER, Err(E::Malformed)),
+            (MANAGER, Change::Transfer, WRITER, Err(E::NotOwner)),
+            (OWNER, Change::Rekey, OWNER, Ok(())),
+            (MUTE_MANAGER, Change::Rekey, MUTE_MANAGER, Ok(())),
+            (WRITER, Change::Rekey, WRITER, Err(E::CannotManage)),
+            (MANAGER, Change::Rekey, OWNER, Err(E::Malformed)),
+            (MANAGER, history(shared), MANAGER, Ok(())),
+            (WRITER, history(shared), WRITER, Err(E::CannotManage)),
+            (MANAGER, history(HistoryPolicy::FromJoin), MANAGER, Err(E::Unchanged)),
+            (MANAGER, history(shared), WRITER, Err(E::Malformed)),
+            (OWNER, Change::Delete, OWNER, Ok(())),
+            (MANAGER, Change::Delete, MANAGER, Err(E::NotOwner)),
+            (OWNER, Change::Delete, MANAGER, Err(E::Malformed)),
+            (OWNER, Change::Create, OWNER, Err(E::Malformed)),
+        ];
+        for (actor, change, target, expected) in cases {
+            let judged = chat.judge(actor, change.clone(), target);
+            assert_eq!(judged, expected, "{actor} {change:?} {target}");
+        }
+        for change in
+            [add(true, true), Change::Remove, Change::Leave, rights(true, true), Change::Transfer, Change::Rekey]
+        {
+            assert_eq!(chat.judge(STRANGER, change, STRANGER), Err(E::NotMember));
+        }
+    }
+
+    #[test]
+    fn places_and_identities_come_before_rights() {
+        let chat = Chat::new();
+        let judge = |alter: fn(&mut MembershipChange)| {
+            let mut change = chat.signed(WRITER, Change::Remove, READER).change;
+            alter(&mut change);
+            chat.membership.check(&change)
+        };
+        assert_eq!(judge(|change| change.n = change.n.next()), Err(E::Conflict));
+        assert_eq!(judge(|change| change.previous = Hash([9; 32])), Err(E::Conflict));
+        assert_eq!(judge(|change| change.actor.identity_key = identity(OWNER)), Err(E::IdentityChanged));
+        assert_eq!(judge(|change| change.target.identity_key = identity(OWNER)), Err(E::IdentityChanged));
+        assert_eq!(judge(|_| {}), Err(E::CannotManage));
+    }
+
+    #[test]
+    fn m2_the_owner_writes_and_manages_whoever_it_is() {
+        let mut chat = Chat::new();
+        chat.make(OWNER, Change::Transfer, READER).unwrap();
+        assert_eq!(chat.membership.owner_id, chat.users[READER]);
+        assert!(chat.member(READER).can_write && chat.member(READER).can_manage);
+        assert!(chat.member(OWNER).can_write && chat.member(OWNER).can_manage, "the rights they have");
+        // Who owned it is a manager like others now.
+        assert_eq!(chat.make(OWNER, Change::Transfer, WRITER), Err(E::NotOwner));
+        chat.make(MANAGER, rights(false, false), OWNER).unwrap();
+        assert_eq!(chat.make(OWNER, Change::Rekey, OWNER), Err(E::CannotManage));
+        chat.make(OWNER, Change::Leave, OWNER).unwrap();
+        assert_eq!(chat.make(READER, Change::Leave, READER), Err(E::OwnerMustTransfer));
+    }
+
+    #[test]
+    fn the_heir_is_the_first_manager_else_the_first_member() {
+        let mut chat = Chat::new();
+        for (gone, heir) in [(OWNER, MANAGER), (MANAGER, MUTE_MANAGER), (MUTE_MANAGER, WRITER), (WRITER, READER)] {
+            assert_eq!(chat.membership.heir(), Some(chat.users[heir]));
+            let before = (chat.membership.head, chat.membership.hash);
+            chat.membership.delete_account(chat.users[gone]).unwrap();
+            assert_eq!(chat.membership.owner_id, chat.users[heir]);
+            assert!(chat.member(heir).can_write && chat.member(heir).can_manage);
+            assert_eq!((chat.membership.head, chat.membership.hash), before, "it is no membership change");
+        }
+        assert_eq!(chat.membership.heir(), None, "nobody stays: the chat ends");
+        assert_eq!(chat.membership.delete_account(chat.users[STRANGER]), Err(E::NotMember));
+    }
+
+    #[test]
+    fn an_account_that_owns_nothing_passes_nothing_on() {
+        let mut chat = Chat::new();
+        chat.membership.delete_account(chat.users[MANAGER]).unwrap();
+        assert_eq!(chat.membership.owner_id, chat.users[OWNER]);
+        assert!(!chat.member(MUTE_MANAGER).can_write);
+    }
+
+    #[test]
+    fn newcomers_read_from_where_the_policy_says() {
+        let mut chat = Chat::new();
+        let shared_at = chat.make(MANAGER, history(HistoryPolicy::Shared), MANAGER).unwrap();
+        let joined = chat.make(OWNER, add(true, false), STRANGER).unwrap();
+        let newcomer = chat.member(STRANGER);
+        assert_eq!((newcomer.readable_from, newcomer.joined_seq), (shared_at, joined));
+        assert_eq!(chat.member(READER).readable_from, chat.member(READER).joined_seq, "who was there reads as before");
+        chat.make(OWNER, Change::Remove, STRANGER).unwrap();
+        chat.make(OWNER, history(HistoryPolicy::FromJoin), OWNER).unwrap();
+        let again = chat.make(OWNER, add(true, false), STRANGER).unwrap();
+        assert_eq!(chat.member(STRANGER).readable_from, again);
+        // A shared history begins anew where it was begun last.
+        chat.make(OWNER, Change::Remove, STRANGER).unwrap();
+        let shared_again = chat.make(OWNER, history(HistoryPolicy::Shared), OWNER).unwrap();
+        chat.make(OWNER, add(true, false), STRANGER).unwrap();
+        assert_eq!(chat.member(STRANGER).readable_from, shared_again);
+    }
+}

@@ -5,11 +5,12 @@ use tokio_postgres::Row;
 use super::Store;
 use super::error::{Failure, StoreError};
 use super::members::{Requester, unknown_chat};
-use super::rows::{fixed, get, id, number};
+use super::rows::{bigint, fixed, get, id, number};
 use crate::protocol::binary::Blob;
 use crate::protocol::frame::{ChatInfo, MemberName};
 use crate::protocol::ids::{ChatId, InfoKeyId, Seq, SessionId, UserId};
 use crate::protocol::keys::{InfoKeyWrap, SealedName};
+use crate::protocol::limits::{UNREAD_MAX, UNREAD_SCANNED_MAX};
 use crate::protocol::username::Username;
 
 /// Where a chat of a user stands.
@@ -31,12 +32,17 @@ impl Store {
     pub async fn list_chats(&self, who: Requester) -> Result<Vec<ChatInfo>, Failure> {
         self.read("list_chats", async |tx| {
             let statement = "SELECT c.id, m.joined_seq, m.readable_from, c.last_seq, coalesce(k.seq, 0) AS cursor, c.name, c.info_key_id, \
-                 v.key, v.wrapped_by_session_id, v.signature \
+                 v.key, v.wrapped_by_session_id, v.signature, \
+                 (SELECT count(*) FROM (SELECT 1 FROM (SELECT u.kind, u.sender_id FROM chat_messages u \
+                     WHERE u.chat_id = c.id AND u.seq > greatest(coalesce(k.seq, 0), m.readable_from - 1) \
+                     ORDER BY u.seq LIMIT $4) scanned \
+                     WHERE scanned.kind = 'message' AND scanned.sender_id <> $1 LIMIT $3) counted) AS unread \
                  FROM user_in_chat m JOIN chats c ON c.id = m.chat_id \
                  LEFT JOIN session_cursors k ON k.chat_id = c.id AND k.session_id = $2 \
                  LEFT JOIN vault_chat_info_keys v ON v.chat_id = c.id AND v.key_id = c.info_key_id AND v.session_id = $2 \
                  WHERE m.user_id = $1 ORDER BY c.id";
-            let found = tx.query(statement, &[&who.user_id.0, &who.session_id.0]).await?;
+            let (counted, scanned) = (bigint(UNREAD_MAX), bigint(UNREAD_SCANNED_MAX));
+            let found = tx.query(statement, &[&who.user_id.0, &who.session_id.0, &counted, &scanned]).await?;
             Ok(found.iter().map(|row| info_of(row, who.session_id)).collect::<Result<_, _>>()?)
         })
         .await
@@ -105,6 +111,7 @@ fn info_of(row: &Row, session_id: SessionId) -> Result<ChatInfo, StoreError> {
         readable_from: number(row, "readable_from")?,
         last_seq: number(row, "last_seq")?,
         cursor: number(row, "cursor")?,
+        unread: number(row, "unread")?,
         name: key_id.zip(data).map(|(key_id, data)| SealedName { key_id: InfoKeyId(key_id), data: Blob::from(data) }),
         info_key,
     })

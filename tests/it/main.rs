@@ -19,8 +19,14 @@
     reason = "a test fails by panicking, and is read by its name"
 )]
 
+mod accounts;
 mod attacks;
+#[cfg(feature = "client")]
+mod chains;
 mod codes;
+#[cfg(feature = "client")]
+mod conversation;
+mod copies;
 mod deliveries;
 mod embedded;
 mod fetch;
@@ -31,7 +37,13 @@ mod limits;
 mod membership;
 mod messages;
 mod operations;
+#[cfg(feature = "client")]
+mod reading;
+mod revisions;
+mod rights;
 mod sessions;
+#[cfg(feature = "client")]
+mod shared_history;
 mod signals;
 #[cfg(feature = "client")]
 mod stranger;

@@ -359,8 +359,9 @@ impl ChatState {
         Rejection::CopiesMissing(Box::new(accepted), refusal)
     }
 
-    /// Why copies are missing: whether any of those who lack one has refused what was there, or joined after the key
-    /// was made, or, of a key that is not stored, after what its maker had seen.
+    /// Why copies are missing: whether any of those who lack one has refused what was there; else whether any of those
+    /// users of whom no session has one joined after the key was made, or, of a key that is not stored, after what its
+    /// maker had seen.
     fn missing_reason(&self, accepted: &Accepted, seen: Seq) -> MissingReason {
         let refused = self.keys.get(&accepted.key_id).map(|key| &key.refused);
         if accepted.missing.iter().any(|session_id| refused.is_some_and(|refused| refused.contains_key(session_id))) {
@@ -370,9 +371,16 @@ impl ChatState {
             Some(created_at) => member.joined_at >= created_at,
             None => member.joined_seq > seen,
         };
-        let users = accepted.missing.iter().filter_map(|session_id| self.recipients.get(session_id));
-        let mut members = users.filter_map(|recipient| self.members.get(&recipient.user_id));
-        if members.any(is_newcomer) { MissingReason::NewMember } else { MissingReason::NewSession }
+        let has_copy = |(session_id, _): &(&SessionId, &LoadedRecipient)| !accepted.missing.contains(session_id);
+        let reached: HashSet<UserId> =
+            self.recipients.iter().filter(has_copy).map(|(_, recipient)| recipient.user_id).collect();
+        let missing = accepted.missing.iter().filter_map(|session_id| self.recipients.get(session_id));
+        let mut without = missing.map(|recipient| recipient.user_id).filter(|user_id| !reached.contains(user_id));
+        if without.any(|user_id| self.members.get(&user_id).is_some_and(is_newcomer)) {
+            MissingReason::NewMember
+        } else {
+            MissingReason::NewSession
+        }
     }
 
     /// The place in the log that an answer takes into account.

@@ -192,7 +192,7 @@ impl Layout<'_> {
                 let emoji = clip(&harmless_line(emoji), QUOTE_COLUMNS);
                 (None, format!("reacts {emoji} to {}", self.quote(*message_id)), Tone::Quiet)
             }
-            Body::Receipt { .. } => (None, "has read this".to_owned(), Tone::Quiet),
+            Body::Receipt { .. } | Body::SealedReceipt { .. } => (None, "has read this".to_owned(), Tone::Quiet),
             Body::Unknown { kind } => {
                 let kind = clip(&harmless_line(kind), QUOTE_COLUMNS);
                 (None, format!("sent something that this version cannot show: {kind}"), Tone::Quiet)
@@ -349,7 +349,7 @@ pub(super) fn changed(actor: &str, target: &str, change: &Change) -> String {
 mod tests {
     use super::*;
     use crate::client::{Message, Reply};
-    use crate::protocol::ids::{ChatId, MessageId, Seq, SessionId};
+    use crate::protocol::ids::{ChatId, MessageId, Revision, Seq, SessionId};
 
     struct Stage {
         transcript: Transcript,
@@ -374,6 +374,7 @@ mod tests {
                 message_id,
                 sender_id: self.bob,
                 sender_session_id: SessionId::generate(),
+                revision: Revision::default(),
                 body,
             });
             message_id

@@ -325,7 +325,7 @@ impl Model {
                 self.link = Link::Gone("you are not in this chat any more");
             }
             Event::ChatDeleted { chat_id } if *chat_id == self.chat => self.link = Link::Gone("this chat has ended"),
-            Event::SendFailed { chat_id, message_id, error } if *chat_id == self.chat => {
+            Event::SendFailed { chat_id, message_id, error, .. } if *chat_id == self.chat => {
                 self.transcript.failed(*message_id, error.to_string());
             }
             Event::SessionPending { .. } => self.transcript.push(Item::Notice {

@@ -212,7 +212,7 @@ impl Transcript {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::ids::{ChatId, SessionId};
+    use crate::protocol::ids::{ChatId, Revision, SessionId};
 
     fn message(seq: u64, message_id: MessageId, text: &str) -> Message {
         Message {
@@ -222,6 +222,7 @@ mod tests {
             message_id,
             sender_id: UserId::generate(),
             sender_session_id: SessionId::generate(),
+            revision: Revision::default(),
             body: Body::text(text),
         }
     }

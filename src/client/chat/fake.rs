@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::bootstrap::Bootstrap;
 use super::log::{ChatLog, Taken};
-use super::outbox::{Context, Step};
+use super::outbox::{Context, Draft, Step};
 use super::own_key::KeyLimits;
 use super::state::Chat;
 use crate::client::body::Body;
@@ -18,7 +18,7 @@ use crate::protocol::certificate::{
 use crate::protocol::envelope::{Envelope, Seen};
 use crate::protocol::fold::ChatFold;
 use crate::protocol::frame::{OwnKey, Page, Send, SendOk};
-use crate::protocol::ids::{ChangeNo, ChatId, KeyId, MessageId, Place, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::ids::{ChangeNo, ChatId, KeyId, MessageId, Place, Revision, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::keys::SignedAnnouncement;
 use crate::protocol::log::{EntryBody, LogEntry, SessionOut, log_start, next_entry};
 use crate::protocol::membership::{Change, MembershipChange, SignedChange, Target, chain_start};
@@ -224,7 +224,7 @@ impl FakeChat {
     }
 
     pub(super) fn take_copies(&mut self, send: &Send) {
-        let key_id = send.envelope.key_id.unwrap();
+        let Some(key_id) = send.envelope.key_id else { return };
         let copies = send.add_copies.iter().chain(send.new_key.iter().flat_map(|new_key| &new_key.copies));
         for copy in copies {
             self.copies.insert((key_id, copy.session_id), copy.key);
@@ -239,14 +239,14 @@ impl FakeChat {
         let message_id = push_text(chat, text);
         let send = expect_send(next_step(chat, session));
         self.commit(&send);
-        assert!(chat.outbox.committed(message_id));
+        assert!(chat.outbox.committed((message_id, Revision::default())));
         send.envelope
     }
 }
 
 pub(super) fn push_text(chat: &mut Chat, text: &str) -> MessageId {
     let message_id = MessageId::generate();
-    chat.outbox.push(message_id, Body::text(text).to_bytes()).unwrap();
+    chat.outbox.push(Draft::message(message_id, Body::text(text).to_bytes())).unwrap();
     message_id
 }
 

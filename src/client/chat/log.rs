@@ -7,16 +7,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::messages::Messages;
 use super::received_keys::{ReceivedKeys, Use};
 use super::recent::Recent;
 use crate::client::body::Body;
 use crate::client::failure::VerificationFailure;
 use crate::client::keyring::Me;
-use crate::crypto::message;
-use crate::protocol::binary::{Hash, SigningKey};
+use crate::crypto::{Secret, message};
+use crate::protocol::binary::{Blob, Hash, SigningKey};
 use crate::protocol::envelope::{Envelope, MessageKind, Seen};
 use crate::protocol::fold::{ChatFold, FoldError};
-use crate::protocol::ids::{ChatId, Epoch, KeyId, MessageId, Seq, SessionId, UserId};
+use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, MessageId, Revision, Seq, SessionId, UserId};
 use crate::protocol::log::{EntryBody, LogEntry, SessionOut, log_hash, log_start};
 use crate::protocol::membership::Change;
 use crate::protocol::verify::Verifier;
@@ -30,10 +31,16 @@ pub(crate) struct ChatLog {
     start: Seen,
     /// Keys of this epoch and older may have been used before the start.
     start_epoch: Epoch,
-    /// The newest entry that each session's messages named as seen.
+    /// The newest entry that each session named as seen: in messages that use counters, and in changes of members.
+    /// Each of these follow one another as their session makes them; between them the network may reorder.
     seen: BTreeMap<SessionId, Seen>,
+    #[serde(default)]
+    seen_in_changes: BTreeMap<SessionId, Seen>,
     /// Sessions that were recipients and are no longer: what they wrapped before stays theirs.
     departed: BTreeMap<SessionId, SigningKey>,
+    /// What edits and deletions are judged by.
+    #[serde(default)]
+    messages: Messages,
     /// The roster hash of a roster version.
     #[serde(skip)]
     roster: Option<(Seq, Hash)>,
@@ -49,8 +56,8 @@ pub(crate) enum Taken {
     Duplicate,
     /// A message, good or refused.
     Message(MessageTaken),
-    /// A change of members that is now folded.
-    Member { actor: UserId, target: UserId, change: Change },
+    /// A change of members that is now folded; its maker may have been shown another log.
+    Member { actor: UserId, target: UserId, change: Change, fork: Option<VerificationFailure> },
     /// A change of sessions that is now folded.
     Session { user_id: UserId, session_id: SessionId, is_in: bool },
     /// The end of a member's account, which is now folded.
@@ -62,7 +69,13 @@ pub(crate) enum Taken {
 /// A message as it came out.
 #[derive(Debug)]
 pub(crate) struct MessageTaken {
+    pub(crate) kind: MessageKind,
     pub(crate) message_id: MessageId,
+    pub(crate) revision: Revision,
+    /// The place of the message's first revision, if it is remembered.
+    pub(crate) first: Option<Seq>,
+    /// Whether the sender may delete what others wrote.
+    pub(crate) by_manager: bool,
     pub(crate) sender_id: UserId,
     pub(crate) sender_session_id: SessionId,
     pub(crate) content: Result<Content, VerificationFailure>,
@@ -74,8 +87,10 @@ pub(crate) enum Content {
     Body(Body),
     /// This session was no recipient.
     NotForUs,
-    /// A deletion, or data that is gone.
-    Gone,
+    /// Nothing any more: the message is deleted.
+    Deleted,
+    /// The data is gone; a later revision says why.
+    Purged,
 }
 
 impl ChatLog {
@@ -122,7 +137,9 @@ impl ChatLog {
             start,
             start_epoch,
             seen: BTreeMap::new(),
+            seen_in_changes: BTreeMap::new(),
             departed: BTreeMap::new(),
+            messages: Messages::default(),
             roster: None,
             is_adrift: false,
         }
@@ -150,6 +167,16 @@ impl ChatLog {
     /// The log's hash at a place, while it is kept.
     pub(crate) fn hash_at(&self, seq: Seq) -> Option<Hash> {
         self.recent.get(seq)
+    }
+
+    /// What is remembered of the newest messages.
+    pub(crate) const fn messages(&self) -> &Messages {
+        &self.messages
+    }
+
+    /// Places whose data is gone though nothing in the log says why; see [`Messages::withheld`].
+    pub(crate) fn withheld(&mut self, up_to: Seq) -> Vec<Seq> {
+        self.messages.withheld(up_to)
     }
 
     /// The fold's roster hash.
@@ -226,26 +253,17 @@ impl ChatLog {
             EntryBody::AccountDeleted(signed) => self.leaving(|_, user_id| user_id == signed.deletion.user_id),
             _ => Vec::new(),
         };
-        let forked = match body {
-            EntryBody::Membership(signed) => self.compare(entry.seq, &signed.change.seen).err(),
-            _ => None,
-        };
         let owner_before = self.fold.membership().owner_id;
         if let Err(error) = self.fold.apply(entry.seq, entry.created_at, body) {
             return Taken::Refused(VerificationFailure::Fold(error));
         }
-        for (session_id, key) in leaving {
-            self.seen.remove(&session_id);
-            self.departed.insert(session_id, key);
-        }
-        if let Some(failure) = forked {
-            return Taken::Refused(failure);
-        }
+        self.departed.extend(leaving);
         match body {
             EntryBody::Membership(signed) => Taken::Member {
                 actor: signed.change.actor.user_id,
                 target: signed.change.target.user_id,
                 change: signed.change.change.clone(),
+                fork: self.follow(entry.seq, signed.change.actor.session_id, &signed.change.seen, Kind::Change).err(),
             },
             EntryBody::SessionIn(signed) => Taken::Session {
                 user_id: signed.certificate.user_id,
@@ -276,11 +294,18 @@ impl ChatLog {
     }
 
     fn take_message(&mut self, seq: Seq, envelope: &Envelope, keys: &mut ReceivedKeys, me: &Me) -> MessageTaken {
+        let member = self.fold.membership().members.get(&envelope.sender_id);
+        let by_manager = member.is_some_and(|member| member.can_manage);
+        let content = self.judge_message(seq, envelope, keys, me, by_manager);
         MessageTaken {
+            kind: envelope.kind,
             message_id: envelope.message_id,
+            revision: envelope.revision,
+            first: self.messages.place_of(envelope.message_id),
+            by_manager,
             sender_id: envelope.sender_id,
             sender_session_id: envelope.sender_session_id,
-            content: self.judge_message(seq, envelope, keys, me),
+            content,
         }
     }
 
@@ -290,6 +315,7 @@ impl ChatLog {
         envelope: &Envelope,
         keys: &mut ReceivedKeys,
         me: &Me,
+        by_manager: bool,
     ) -> Result<Content, VerificationFailure> {
         let chat_id = self.fold.chat_id();
         let sender = envelope.sender_session_id;
@@ -299,6 +325,7 @@ impl ChatLog {
         let used = envelope.key_id.map(|key_id| Use {
             chat_id,
             key_id,
+            seq,
             sender,
             signing_key,
             counter: envelope.counter,
@@ -314,32 +341,41 @@ impl ChatLog {
         if envelope.kind != MessageKind::Delete && !can_write {
             return Err(VerificationFailure::CannotWrite);
         }
+        check_shape(envelope)?;
+        self.messages.take(seq, envelope, by_manager)?;
         if envelope.roster_hash != self.roster_hash() {
             return Err(VerificationFailure::RosterHash);
         }
         judged?;
-        let before = self.seen.insert(sender, envelope.seen);
-        self.compare(seq, &envelope.seen)?;
-        if let Some(before) = before
-            && (envelope.seen.seq < before.seq || envelope.seen.seq == before.seq && envelope.seen != before)
-        {
-            return Err(VerificationFailure::Fork { seq: envelope.seen.seq });
-        }
-        let (Some(used), Some(data)) = (used, &envelope.data) else { return Ok(Content::Gone) };
-        if !self.fold.recipients().contains_key(&me.session_id) {
+        let kind = if used.is_some() { Kind::Message } else { Kind::Loose };
+        self.follow(seq, sender, &envelope.seen, kind)?;
+        self.messages.verified(seq, envelope);
+        let Some(used) = used else { return Ok(Content::Deleted) };
+        let Some(data) = &envelope.data else { return Ok(Content::Purged) };
+        // Who was no recipient then may have been given the key since: a new device, or a newcomer who may read this.
+        if !self.fold.recipients().contains_key(&me.session_id) && !keys.has_copy(used.key_id) {
             return Ok(Content::NotForUs);
         }
-        let secret = keys.secret(&used, me)?;
-        let place = message::Place {
-            chat_id,
-            message_id: envelope.message_id,
-            revision: envelope.revision,
-            counter: envelope.counter,
-            sender,
-            key_id: used.key_id,
+        let secret = keys.secret(chat_id, used.key_id, me)?;
+        open(chat_id, envelope, used.key_id, &secret, data)
+    }
+
+    /// Compares what a signer saw with what was seen here, and with what the same session said before: it never goes
+    /// back.
+    fn follow(&mut self, seq: Seq, session_id: SessionId, seen: &Seen, kind: Kind) -> Result<(), VerificationFailure> {
+        self.compare(seq, seen)?;
+        let newest = match kind {
+            Kind::Message => &mut self.seen,
+            Kind::Change => &mut self.seen_in_changes,
+            Kind::Loose => return Ok(()),
         };
-        let body = message::open(&secret, &place, data.as_ref()).map_err(|_| VerificationFailure::Undecryptable)?;
-        Ok(Content::Body(Body::from_bytes(&body)))
+        // The highest stays: one that goes back must not make room for the next.
+        let newest = newest.entry(session_id).or_insert(*seen);
+        if seen.seq < newest.seq || seen.seq == newest.seq && seen.log_hash != newest.log_hash {
+            return Err(VerificationFailure::Fork { seq: seen.seq });
+        }
+        *newest = *seen;
+        Ok(())
     }
 
     /// Compares what a signer saw with what was seen here.
@@ -353,4 +389,47 @@ impl ChatLog {
         }
         Ok(())
     }
+}
+
+/// Checks that a message is the first revision, that an edit or deletion is a later one, and that a deletion alone
+/// has neither key nor data: what the server checks too.
+fn check_shape(envelope: &Envelope) -> Result<(), VerificationFailure> {
+    let is_first = envelope.revision == Revision::default();
+    let is_deletion = envelope.kind == MessageKind::Delete;
+    let is_bare = envelope.key_id.is_none() && envelope.counter == Counter::default() && envelope.data.is_none();
+    let fits = is_first == (envelope.kind == MessageKind::Message)
+        && is_deletion == envelope.key_id.is_none()
+        && (!is_deletion || is_bare && envelope.purged.is_none());
+    if fits { Ok(()) } else { Err(VerificationFailure::Shape) }
+}
+
+/// What names an entry as seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A message that uses a counter: those of a session commit in the order in which it made them.
+    Message,
+    /// A change of members: each is made on the one before.
+    Change,
+    /// What may overtake others on its way: only compared with one's own chain.
+    Loose,
+}
+
+/// Opens a message that was judged, with the secret of its key.
+pub(crate) fn open(
+    chat_id: ChatId,
+    envelope: &Envelope,
+    key_id: KeyId,
+    secret: &Secret,
+    data: &Blob,
+) -> Result<Content, VerificationFailure> {
+    let place = message::Place {
+        chat_id,
+        message_id: envelope.message_id,
+        revision: envelope.revision,
+        counter: envelope.counter,
+        sender: envelope.sender_session_id,
+        key_id,
+    };
+    let body = message::open(secret, &place, data.as_ref()).map_err(|_| VerificationFailure::Undecryptable)?;
+    Ok(Content::Body(Body::from_bytes(&body)))
 }

@@ -7,8 +7,11 @@
 
 pub(crate) mod bootstrap;
 pub(crate) mod log;
+pub(crate) mod messages;
 pub(crate) mod outbox;
 pub(crate) mod own_key;
+pub(crate) mod read_range;
+pub(crate) mod reading;
 pub(crate) mod received_keys;
 pub(crate) mod recent;
 pub(crate) mod signals;

@@ -21,12 +21,12 @@ use super::own_key::{KeyLimits, OwnSenderKey};
 use crate::client::error::SendError;
 use crate::client::keyring::Me;
 use crate::crypto::message;
-use crate::protocol::binary::{Blob, Signature};
-use crate::protocol::envelope::{Envelope, MessageKind};
+use crate::protocol::binary::{Blob, Hash, Signature};
+use crate::protocol::envelope::{Envelope, MessageKind, Seen};
 use crate::protocol::error::{ErrorCode, ErrorDetails};
 use crate::protocol::fold::ChatFold;
 use crate::protocol::frame::{Send, SendOk, StageCopies};
-use crate::protocol::ids::{Counter, Epoch, MessageId, Revision, Seq, SessionId, Timestamp};
+use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, MessageId, Revision, Seq, SessionId, Timestamp};
 use crate::protocol::keys::PreviousKey;
 use crate::protocol::limits::DATA_BYTES_MAX;
 
@@ -60,7 +60,7 @@ pub(crate) enum Step {
     /// This frame goes, once the outbox is kept safely.
     Send(Box<Send>),
     /// The message cannot be sent.
-    Fail(MessageId, SendError),
+    Fail(Name, SendError),
 }
 
 /// Up to where the log must be folded.
@@ -83,10 +83,43 @@ pub(crate) enum Verdict {
     Fail(SendError),
 }
 
-/// A message that waits.
+/// A revision of a message: what waits, and is waited for.
+pub(crate) type Name = (MessageId, Revision);
+
+/// Something to be sent.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) kind: MessageKind,
+    pub(crate) message_id: MessageId,
+    pub(crate) revision: Revision,
+    /// Empty in a deletion.
+    pub(crate) body: Vec<u8>,
+    /// A read mark: a newer one takes the place of one that waits.
+    pub(crate) is_receipt: bool,
+}
+
+impl Draft {
+    /// A message.
+    pub(crate) const fn message(message_id: MessageId, body: Vec<u8>) -> Self {
+        let revision = Revision::saturating(0);
+        Self { kind: MessageKind::Message, message_id, revision, body, is_receipt: false }
+    }
+
+    pub(crate) const fn name(&self) -> Name {
+        (self.message_id, self.revision)
+    }
+}
+
+/// A message, edit or deletion that waits.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Item {
+    #[serde(default = "message")]
+    kind: MessageKind,
     message_id: MessageId,
+    #[serde(default)]
+    revision: Revision,
+    #[serde(default)]
+    is_receipt: bool,
     body: Blob,
     sealed: Option<Envelope>,
     /// The sealed frame may have been sent, and no definite answer came.
@@ -102,6 +135,16 @@ struct Item {
 
 const fn found_sealed() -> bool {
     true
+}
+
+const fn message() -> MessageKind {
+    MessageKind::Message
+}
+
+impl Item {
+    const fn name(&self) -> Name {
+        (self.message_id, self.revision)
+    }
 }
 
 /// The messages that wait in one chat, and this session's sender key.
@@ -123,14 +166,23 @@ impl Outbox {
     ///
     /// # Errors
     /// [`SendError::TooLarge`].
-    pub(crate) fn push(&mut self, message_id: MessageId, body: Vec<u8>) -> Result<(), SendError> {
+    pub(crate) fn push(&mut self, draft: Draft) -> Result<(), SendError> {
         let size_max = DATA_BYTES_MAX - SEAL_BYTES;
-        if body.len() > size_max {
-            return Err(SendError::TooLarge { size: body.len(), size_max });
+        if draft.body.len() > size_max {
+            return Err(SendError::TooLarge { size: draft.body.len(), size_max });
+        }
+        if draft.is_receipt
+            && let Some(waiting) = self.items.iter_mut().find(|item| item.is_receipt && item.sealed.is_none())
+        {
+            waiting.body = Blob::from(draft.body);
+            return Ok(());
         }
         let item = Item {
-            message_id,
-            body: Blob::from(body),
+            kind: draft.kind,
+            message_id: draft.message_id,
+            revision: draft.revision,
+            is_receipt: draft.is_receipt,
+            body: Blob::from(draft.body),
             sealed: None,
             is_open: false,
             refusals: 0,
@@ -149,17 +201,23 @@ impl Outbox {
         self.items.len()
     }
 
-    pub(crate) fn contains(&self, message_id: MessageId) -> bool {
-        self.items.iter().any(|item| item.message_id == message_id)
+    pub(crate) fn contains(&self, name: Name) -> bool {
+        self.items.iter().any(|item| item.name() == name)
     }
 
-    pub(crate) fn head(&self) -> Option<MessageId> {
-        self.items.front().map(|item| item.message_id)
+    pub(crate) fn head(&self) -> Option<Name> {
+        self.items.front().map(Item::name)
+    }
+
+    /// The revision after the newest of a message that waits; none if nothing of it does.
+    pub(crate) fn next_revision(&self, message_id: MessageId) -> Option<Revision> {
+        let waiting = self.items.iter().filter(|item| item.message_id == message_id);
+        waiting.map(|item| item.revision.next()).max()
     }
 
     /// Takes out everything that waits, for good; says of each message whether it left and no answer came.
-    pub(crate) fn drain(&mut self) -> Vec<(MessageId, bool)> {
-        self.items.drain(..).map(|item| (item.message_id, item.is_open && item.has_left)).collect()
+    pub(crate) fn drain(&mut self) -> Vec<(Name, bool)> {
+        self.items.drain(..).map(|item| (item.name(), item.is_open && item.has_left)).collect()
     }
 
     /// This session's sender key, if a signal may go under it.
@@ -167,11 +225,12 @@ impl Outbox {
         self.key.as_ref().filter(|key| key.covers(fold, limits, now))
     }
 
-    /// Takes a message out unless it may be on its way.
-    pub(crate) fn withdraw(&mut self, message_id: MessageId) -> bool {
-        let before = self.items.len();
-        self.items.retain(|item| item.message_id != message_id || item.is_open);
-        self.items.len() < before
+    /// Takes out what waits of a message, but for what may be on its way. Gives what was taken out.
+    pub(crate) fn withdraw(&mut self, message_id: MessageId) -> Vec<Name> {
+        let is_withdrawn = |item: &Item| item.message_id == message_id && !item.is_open;
+        let withdrawn = self.items.iter().filter(|item| is_withdrawn(item)).map(Item::name).collect();
+        self.items.retain(|item| !is_withdrawn(item));
+        withdrawn
     }
 
     /// The head is kept and leaves now.
@@ -182,8 +241,8 @@ impl Outbox {
     }
 
     /// Takes the head out although it is sealed, unless it may have left: it could not be kept.
-    pub(crate) fn give_up(&mut self, message_id: MessageId) -> bool {
-        let is_here = self.items.front().is_some_and(|item| item.message_id == message_id && !item.has_left);
+    pub(crate) fn give_up(&mut self, name: Name) -> bool {
+        let is_here = self.items.front().is_some_and(|item| item.name() == name && !item.has_left);
         if is_here {
             self.items.pop_front();
         }
@@ -193,7 +252,7 @@ impl Outbox {
     /// Says what is to be done, and makes it ready.
     pub(crate) fn next(&mut self, context: &mut Context<'_>) -> Step {
         let Some(item) = self.items.front() else { return Step::Idle };
-        let message_id = item.message_id;
+        let (name, is_deletion) = (item.name(), item.kind == MessageKind::Delete);
         if !item.is_open {
             let is_folded = context.log.head().seq >= self.until.seq && context.log.fold().epoch() >= self.until.epoch;
             if !is_folded {
@@ -201,8 +260,13 @@ impl Outbox {
             }
             if let Err(error) = self.seal_head(context) {
                 self.items.pop_front();
-                return Step::Fail(message_id, error);
+                return Step::Fail(name, error);
             }
+        }
+        let chat_id = context.log.fold().chat_id();
+        if is_deletion {
+            let Some(envelope) = self.items.front().and_then(|item| item.sealed.clone()) else { return Step::Idle };
+            return Step::Send(Box::new(Send { chat_id, envelope, new_key: None, add_copies: Vec::new() }));
         }
         let Some(key) = &self.key else { return Step::Idle };
         if let Some(part) = key.part(context.log, self.parts_staged) {
@@ -210,7 +274,6 @@ impl Outbox {
         }
         let Some(envelope) = self.items.front().and_then(|item| item.sealed.clone()) else { return Step::Idle };
         let (new_key, add_copies) = key.parcel();
-        let chat_id = context.log.fold().chat_id();
         Step::Send(Box::new(Send { chat_id, envelope, new_key, add_copies }))
     }
 
@@ -225,8 +288,8 @@ impl Outbox {
     }
 
     /// The server has committed a message. Returns whether it was the head that waited.
-    pub(crate) fn committed(&mut self, message_id: MessageId) -> bool {
-        if self.head() != Some(message_id) {
+    pub(crate) fn committed(&mut self, name: Name) -> bool {
+        if self.head() != Some(name) {
             return false;
         }
         let envelope = self.items.pop_front().and_then(|item| item.sealed);
@@ -247,7 +310,7 @@ impl Outbox {
         {
             key.next = key.next.max(envelope.counter.next());
         }
-        self.committed(envelope.message_id)
+        self.committed((envelope.message_id, envelope.revision))
     }
 
     /// The server has refused the head.
@@ -273,13 +336,34 @@ impl Outbox {
             return Verdict::Fail(SendError::GaveUp { code });
         }
         self.until.seq = self.until.seq.max(details.seq.unwrap_or_default());
-        let Some(key) = &mut self.key else { return Verdict::Again };
+        match code {
+            ErrorCode::RosterChanged => return Verdict::Again,
+            ErrorCode::EditConflict if let Some(revision) = details.revision => {
+                self.items.pop_front();
+                return Verdict::Fail(SendError::EditConflict { revision });
+            }
+            ErrorCode::UnknownMessage => {
+                self.items.pop_front();
+                return Verdict::Fail(SendError::UnknownMessage);
+            }
+            ErrorCode::IdReused if let Some(stored) = details.stored.clone() => {
+                // Whether this frame's or an earlier seal's counter was used is for the log to say.
+                self.until.seq = self.until.seq.max(stored.seq);
+                self.items.pop_front();
+                return Verdict::Done(Box::new(stored));
+            }
+            _ => {}
+        }
+        let Some(key) = &mut self.key else {
+            self.items.pop_front();
+            return Verdict::Fail(SendError::Refused { code });
+        };
         match code {
             ErrorCode::CopiesMissing => {
                 key.lacks(&details.missing);
                 self.asked.clone_from(&details.missing);
             }
-            ErrorCode::RecipientsChanged | ErrorCode::RosterChanged => {}
+            ErrorCode::RecipientsChanged => {}
             ErrorCode::KeyStale => {
                 key.retire();
                 self.until.epoch = self.until.epoch.max(details.epoch.unwrap_or_default());
@@ -290,13 +374,6 @@ impl Outbox {
             // the server names and nobody has seen would be a gap to every receiver.
             ErrorCode::CounterGap if is_used => {}
             ErrorCode::CounterGap => key.retire(),
-            ErrorCode::IdReused if details.stored.is_some() => {
-                let Some(stored) = details.stored.clone() else { return Verdict::Again };
-                // Whether this frame's or an earlier seal's counter was used is for the log to say.
-                self.until.seq = self.until.seq.max(stored.seq);
-                self.items.pop_front();
-                return Verdict::Done(Box::new(stored));
-            }
             _ => {
                 self.items.pop_front();
                 return Verdict::Fail(SendError::Refused { code });
@@ -312,7 +389,8 @@ impl Outbox {
         let head = context.log.head();
         let fold = context.log.fold();
         let Some(member) = fold.membership().members.get(&me.user_id) else { return Err(SendError::NotMember) };
-        if !member.can_write {
+        let is_deletion = self.items.front().is_some_and(|item| item.kind == MessageKind::Delete);
+        if !member.can_write && !is_deletion {
             return Err(SendError::Refused { code: ErrorCode::CannotWrite });
         }
         if !fold.recipients().contains_key(&me.session_id) {
@@ -326,6 +404,11 @@ impl Outbox {
             return Err(SendError::GhostRecipient { session_id: *ghost });
         }
         self.asked.clear();
+        if is_deletion {
+            let Some(item) = self.items.front_mut() else { return Ok(()) };
+            item.seal(None, fold.chat_id(), roster_hash, head, me);
+            return Ok(());
+        }
         let is_usable = self.key.as_ref().is_some_and(|key| key.is_usable(fold, &context.limits, context.now));
         if !is_usable {
             if let Some(old) = &self.key
@@ -338,6 +421,7 @@ impl Outbox {
         let (Some(key), Some(item)) = (&mut self.key, self.items.front_mut()) else { return Ok(()) };
         key.cover(fold, me);
         let (key_id, counter) = (key.key_id(), key.next);
+        let chat_id = fold.chat_id();
         let fits = |sealed: &Envelope| sealed.key_id == Some(key_id) && sealed.counter == counter;
         let data = match item.sealed.take().filter(fits) {
             Some(sealed) if sealed.roster_hash == roster_hash => {
@@ -345,38 +429,56 @@ impl Outbox {
                 item.is_open = true;
                 return Ok(());
             }
-            Some(sealed) => sealed.data,
-            None => {
+            Some(Envelope { data: Some(data), .. }) => data,
+            _ => {
                 let place = message::Place {
-                    chat_id: fold.chat_id(),
+                    chat_id,
                     message_id: item.message_id,
-                    revision: Revision::default(),
+                    revision: item.revision,
                     counter,
                     sender: me.session_id,
                     key_id,
                 };
                 let data = message::seal(&key.secret, &place, item.body.as_ref()).map_err(|_| SendError::Sealing)?;
-                Some(Blob::from(data))
+                Blob::from(data)
             }
         };
+        item.seal(Some((key_id, counter, data)), chat_id, roster_hash, head, me);
+        Ok(())
+    }
+}
+
+impl Item {
+    /// Signs the frame that goes; a deletion has neither key nor data.
+    fn seal(
+        &mut self,
+        content: Option<(KeyId, Counter, Blob)>,
+        chat_id: ChatId,
+        roster_hash: Hash,
+        seen: Seen,
+        me: &Me,
+    ) {
+        let (key_id, counter, data) = match content {
+            Some((key_id, counter, data)) => (Some(key_id), counter, Some(data)),
+            None => (None, Counter::default(), None),
+        };
         let mut envelope = Envelope {
-            kind: MessageKind::Message,
-            message_id: item.message_id,
-            revision: Revision::default(),
+            kind: self.kind,
+            message_id: self.message_id,
+            revision: self.revision,
             sender_id: me.user_id,
             sender_session_id: me.session_id,
-            key_id: Some(key_id),
+            key_id,
             counter,
             roster_hash,
-            seen: head,
+            seen,
             attachments: Vec::new(),
             data,
             purged: None,
             signature: Signature([0; 64]),
         };
-        envelope.signature = me.secrets.sign(&envelope.signed_bytes(fold.chat_id()));
-        item.sealed = Some(envelope);
-        item.is_open = true;
-        Ok(())
+        envelope.signature = me.secrets.sign(&envelope.signed_bytes(chat_id));
+        self.sealed = Some(envelope);
+        self.is_open = true;
     }
 }

@@ -1,7 +1,7 @@
 //! Tests of what an outbox makes of answers, refusals and lost connections.
 
 use super::fake::{FakeChat, FakeSession, LIMITS, NOW, expect_send, next_step, push_text, step_at};
-use super::outbox::{Step, Until, Verdict};
+use super::outbox::{Draft, Name, Step, Until, Verdict};
 use super::own_key::KeyLimits;
 use super::state::Chat;
 use crate::client::error::SendError;
@@ -21,6 +21,10 @@ fn begun() -> (FakeChat, FakeSession, Chat, FakeSession, Send) {
     push_text(&mut chat, "one");
     let send = expect_send(next_step(&mut chat, &ann));
     (log, ann, chat, bob, send)
+}
+
+fn name_of(send: &Send) -> Name {
+    (send.envelope.message_id, send.envelope.revision)
 }
 
 fn details(seq: Seq) -> ErrorDetails {
@@ -54,8 +58,8 @@ fn p2_the_same_bytes_go_until_an_answer_is_definite_even_from_the_keyring() {
     assert_eq!(expect_send(next_step(&mut chat, &ann)), first);
     let mut again: Chat = rmp_serde::from_slice(&kept).unwrap();
     assert_eq!(expect_send(next_step(&mut again, &ann)), first);
-    assert!(!again.outbox.withdraw(first.envelope.message_id), "it may be on its way");
-    assert!(!again.outbox.give_up(first.envelope.message_id), "it may have left before");
+    assert!(again.outbox.withdraw(first.envelope.message_id).is_empty(), "it may be on its way");
+    assert!(!again.outbox.give_up(name_of(&first)), "it may have left before");
 }
 
 #[test]
@@ -64,7 +68,7 @@ fn a_message_whose_answer_was_lost_is_done_when_the_log_shows_it() {
     log.commit(&first);
     log.feed(&mut chat, &ann);
     assert!(chat.outbox.is_empty());
-    assert!(!chat.outbox.committed(first.envelope.message_id), "the answer comes second and changes nothing");
+    assert!(!chat.outbox.committed(name_of(&first)), "the answer comes second and changes nothing");
     push_text(&mut chat, "two");
     let second = expect_send(next_step(&mut chat, &ann));
     assert_eq!(key_of(&second), (key_of(&first).0, Counter::saturating(2)));
@@ -114,7 +118,7 @@ fn p7_a_recipient_whom_the_log_does_not_know_gets_nothing() {
     let Step::Fail(message_id, SendError::GhostRecipient { session_id }) = next_step(&mut chat, &ann) else {
         panic!("a ghost is an alarm");
     };
-    assert_eq!((message_id, session_id), (first.envelope.message_id, ghost));
+    assert_eq!((message_id, session_id), (name_of(&first), ghost));
 }
 
 #[test]
@@ -259,9 +263,9 @@ fn a_message_is_given_up_after_many_refusals_and_a_large_one_never_begins() {
     };
     assert!(matches!(verdict, Verdict::Fail(SendError::GaveUp { code: ErrorCode::RosterChanged })));
     assert!((100..1_000).contains(&tries));
-    let error = chat.outbox.push(first.envelope.message_id, vec![0; DATA_BYTES_MAX - 27]).unwrap_err();
+    let error = chat.outbox.push(Draft::message(first.envelope.message_id, vec![0; DATA_BYTES_MAX - 27])).unwrap_err();
     assert!(matches!(error, SendError::TooLarge { size_max, .. } if size_max == DATA_BYTES_MAX - 28));
-    chat.outbox.push(first.envelope.message_id, vec![0; DATA_BYTES_MAX - 28]).unwrap();
+    chat.outbox.push(Draft::message(first.envelope.message_id, vec![0; DATA_BYTES_MAX - 28])).unwrap();
     assert_eq!(expect_send(next_step(&mut chat, &ann)).envelope.data.unwrap().len(), DATA_BYTES_MAX);
 }
 
@@ -303,7 +307,7 @@ fn more_copies_than_fit_go_ahead_in_parts() {
     assert!(new_key.copies.is_empty());
     assert_eq!(new_key.staged, Some(staged_hash(copies.iter())));
     assert_eq!(copies.len(), COPIES_PER_FRAME_MAX + 1);
-    assert!(chat.outbox.committed(send.envelope.message_id));
+    assert!(chat.outbox.committed(name_of(&send)));
     push_text(&mut chat, "again");
     let second = expect_send(next_step(&mut chat, &ann));
     assert!(second.new_key.is_none() && second.add_copies.is_empty());

@@ -3,17 +3,21 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::copies::{self, Errand};
 use super::fetch;
 use super::state::{Counts, Inbox, Shared, State, Status};
-use crate::client::chat::log::{ChatLog, Content, Taken};
+use crate::client::body::Body;
+use crate::client::chat::log::{ChatLog, Content, MessageTaken, Taken};
 use crate::client::chat::state::{Chat, is_own_joining};
-use crate::client::event::{Alarm, Event, Message};
+use crate::client::event::{Alarm, Deletion, Event, Message};
 use crate::client::failure::VerificationFailure;
 use crate::client::handle::Sent;
 use crate::client::net::wire::Wire;
+use crate::client::receipt;
+use crate::protocol::envelope::MessageKind;
 use crate::protocol::fold::FoldError;
 use crate::protocol::frame::{ChatDeleted, OwnKey, Page};
-use crate::protocol::ids::{ChatId, KeyId, Seq};
+use crate::protocol::ids::{ChatId, KeyId, Seq, Timestamp};
 use crate::protocol::log::{EntryBody, LogEntry};
 use crate::protocol::membership::Change;
 use crate::protocol::verify::Verifier;
@@ -65,7 +69,18 @@ impl Shared {
 
     /// A key; it comes before the first entry that needs it.
     pub(crate) fn on_key(self: &Arc<Self>, wire: &Wire, chat_id: ChatId, key: OwnKey) {
-        self.advance(wire, chat_id, |inbox, chat| offer(inbox, chat, vec![key]));
+        let key_id = key.announcement.announcement.key_id;
+        let mut was_asked = false;
+        self.advance(wire, chat_id, |inbox, chat| {
+            was_asked = key.key.is_some() && chat.as_ref().is_some_and(|chat| chat.asked.contains(&key_id));
+            offer(inbox, chat, vec![key]);
+        });
+        if was_asked {
+            if let Some(chat) = self.lock().chats.get_mut(&chat_id) {
+                chat.asked.remove(&key_id);
+            }
+            self.publish(vec![Event::KeyCame { chat_id, key_id }]);
+        }
     }
 
     /// A chat has ended. Its owner's signature is the proof; without it the chat stays, and is an alarm.
@@ -117,6 +132,8 @@ impl Shared {
             change(inboxes.entry(chat_id).or_default(), chats.get_mut(&chat_id));
             let mut events = Vec::new();
             let need = state.drain(chat_id, &mut events);
+            state.open_late(chat_id, &mut events);
+            state.judge_withheld(chat_id, &mut events);
             for event in &events {
                 if matches!(event, Event::Message(_)) {
                     Counts::add(&self.counts.messages_received);
@@ -130,7 +147,20 @@ impl Shared {
         if let Some(need) = need {
             fetch::start(self, wire, chat_id, need);
         }
+        copies::start(self);
         self.notify_moved();
+        self.judge_live();
+    }
+
+    /// Everything up to now has been pushed.
+    pub(crate) fn on_live(&self) {
+        {
+            let mut state = self.lock();
+            state.progress.is_pushed = true;
+            let mut events = Vec::new();
+            state.all_pushed(&mut events);
+            self.publish(events);
+        }
         self.judge_live();
     }
 
@@ -167,12 +197,14 @@ impl Inbox {
             self.queue.truncate(QUEUE_MAX);
             self.awaits_page = true;
             self.must_ask = true;
+            self.complete_at = None;
         }
     }
 
     /// Gives the queue up; the log is asked for again unless that was done too often.
     fn ask_again(&mut self) -> Option<Need> {
         self.queue = VecDeque::new();
+        self.complete_at = None;
         self.resumes += 1;
         if self.resumes > RESUMES_MAX {
             self.is_ignored = true;
@@ -189,6 +221,35 @@ impl Inbox {
 }
 
 impl State {
+    /// The server says that it has pushed everything up to now: whatever purged a message has come with it.
+    fn all_pushed(&mut self, events: &mut Vec<Event>) {
+        let State { inboxes, chats, .. } = self;
+        for (chat_id, chat) in chats.iter() {
+            let inbox = inboxes.entry(*chat_id).or_default();
+            if !inbox.awaits_page && !inbox.is_ignored {
+                let newest = inbox.queue.back().map(|entry| entry.seq);
+                inbox.complete_at = Some(newest.unwrap_or_default().max(chat.log.head().seq));
+            }
+        }
+        let chat_ids: Vec<ChatId> = chats.keys().copied().collect();
+        for chat_id in chat_ids {
+            self.judge_withheld(chat_id, events);
+        }
+    }
+
+    /// Names messages whose data is withheld, once everything has been taken that could say why it is gone.
+    fn judge_withheld(&mut self, chat_id: ChatId, events: &mut Vec<Event>) {
+        let (Some(inbox), Some(chat)) = (self.inboxes.get_mut(&chat_id), self.chats.get_mut(&chat_id)) else { return };
+        let Some(complete_at) = inbox.complete_at.filter(|complete_at| *complete_at <= chat.log.head().seq) else {
+            return;
+        };
+        inbox.complete_at = None;
+        for seq in chat.log.withheld(complete_at) {
+            self.dirty_chats.insert(chat_id);
+            events.push(alarm(chat_id, Some(seq), VerificationFailure::Withheld));
+        }
+    }
+
     /// Takes entries of a chat's queue until it is empty or something must be fetched first.
     fn drain(&mut self, chat_id: ChatId, events: &mut Vec<Event>) -> Option<Need> {
         loop {
@@ -287,9 +348,17 @@ impl State {
                 events.push(Event::AccountDeleted { chat_id, seq, user_id, heir });
             }
             Taken::Session { user_id, session_id, is_in } => {
+                if let Err(failure) = self.claim(chat_id, &entry.body) {
+                    events.push(alarm(chat_id, Some(seq), failure));
+                }
+                let me = &self.account.me;
+                if is_in && user_id == me.user_id && session_id != me.session_id {
+                    self.errands.push(Errand::Welcome { chat_id, session_id });
+                }
                 events.push(Event::SessionChanged { chat_id, seq, user_id, session_id, is_in });
             }
-            Taken::Member { actor, target, change } => {
+            Taken::Member { actor, target, change, fork } => {
+                events.extend(fork.map(|failure| alarm(chat_id, Some(seq), failure)));
                 let is_gone = target == self.account.me.user_id && matches!(change, Change::Remove | Change::Leave);
                 if let (Change::Add { .. }, EntryBody::Membership(signed)) = (&change, &entry.body) {
                     match self.account.pin(target, &signed.change.target.identity_key, None) {
@@ -309,33 +378,118 @@ impl State {
                 }
             }
             Taken::Message(message) => {
+                let lacking = match (&message.content, &entry.body) {
+                    (Err(VerificationFailure::NoCopy), EntryBody::Message(envelope)) => envelope.key_id,
+                    _ => None,
+                };
+                self.lack(chat_id, lacking);
                 if let EntryBody::Message(envelope) = &entry.body
                     && Chat::is_own(&message, &self.account.me)
                     && let Some(chat) = self.chats.get_mut(&chat_id)
                     && chat.outbox.seen_in_log(envelope)
                 {
                     let sent = Sent { message_id: message.message_id, seq, created_at: entry.created_at };
-                    events.extend(self.settle(chat_id, message.message_id, Ok(sent)));
+                    let name = (message.message_id, message.revision);
+                    events.extend(self.settle(chat_id, name, Ok(sent)));
                 }
-                match message.content {
-                    Ok(Content::Body(body)) => events.push(Event::Message(Message {
-                        chat_id,
-                        seq,
-                        created_at: entry.created_at,
-                        message_id: message.message_id,
-                        sender_id: message.sender_id,
-                        sender_session_id: message.sender_session_id,
-                        body,
-                    })),
-                    Ok(Content::NotForUs | Content::Gone) => {}
-                    Err(failure) => events.push(Event::Alarm(Alarm {
-                        chat_id: Some(chat_id),
-                        seq: Some(seq),
-                        session_id: Some(message.sender_session_id),
-                        failure,
-                    })),
+                self.report_message(chat_id, seq, entry.created_at, message, events);
+            }
+        }
+    }
+
+    /// Asks for keys without which messages cannot be opened, each once.
+    pub(crate) fn lack(&mut self, chat_id: ChatId, key_ids: impl IntoIterator<Item = KeyId>) {
+        let Some(chat) = self.chats.get_mut(&chat_id) else { return };
+        let key_ids = chat.ask(key_ids);
+        if !key_ids.is_empty() {
+            self.errands.push(Errand::Ask { chat_id, key_ids });
+        }
+    }
+
+    /// Opens what waited for a key that has come, and puts down what is to be said of bad copies.
+    fn open_late(&mut self, chat_id: ChatId, events: &mut Vec<Event>) {
+        let State { chats, account, errands, .. } = self;
+        let Some(chat) = chats.get_mut(&chat_id) else { return };
+        let opened = chat.open_waiting(&account.me);
+        for refusal in chat.keys.take_refusals(&account.me) {
+            errands.push(Errand::Refuse { chat_id, refusal });
+        }
+        for (seq, created_at, message) in opened {
+            self.report_message(chat_id, seq, created_at, message, events);
+        }
+    }
+}
+
+impl State {
+    /// Tells of a message what it says, or that it did not verify.
+    fn report_message(
+        &mut self,
+        chat_id: ChatId,
+        seq: Seq,
+        created_at: Timestamp,
+        taken: MessageTaken,
+        events: &mut Vec<Event>,
+    ) {
+        let is_own = taken.sender_id == self.account.me.user_id;
+        let self_key = self.account.self_key.as_ref();
+        let Some(chat) = self.chats.get_mut(&chat_id) else { return };
+        match &taken.content {
+            Ok(Content::Body(Body::Receipt { read_seq })) => {
+                let read_seq = (*read_seq).min(seq);
+                if is_own {
+                    chat.reading.read(read_seq);
+                }
+                events.push(Event::Read { chat_id, seq: Some(seq), user_id: taken.sender_id, read_seq });
+            }
+            Ok(Content::Body(Body::SealedReceipt { sealed })) => {
+                let opened =
+                    self_key.filter(|_| is_own).and_then(|key| receipt::open(key, chat_id, taken.sender_id, sealed));
+                if let Some(read_seq) = opened.map(|read_seq| read_seq.min(seq)) {
+                    chat.reading.read(read_seq);
+                    events.push(Event::Read { chat_id, seq: Some(seq), user_id: taken.sender_id, read_seq });
                 }
             }
+            Ok(Content::Body(body)) => {
+                if !is_own && taken.kind == MessageKind::Message && matches!(body, Body::Message { .. }) {
+                    chat.reading.came(seq);
+                }
+                let message = Message {
+                    chat_id,
+                    seq,
+                    created_at,
+                    message_id: taken.message_id,
+                    revision: taken.revision,
+                    sender_id: taken.sender_id,
+                    sender_session_id: taken.sender_session_id,
+                    body: body.clone(),
+                };
+                events.push(match taken.kind {
+                    MessageKind::Message => Event::Message(message),
+                    _ => Event::Edited { message, first: taken.first },
+                });
+            }
+            Ok(Content::Deleted) => {
+                if let Some(first) = taken.first {
+                    chat.reading.went(first);
+                }
+                let deletion = Deletion {
+                    chat_id,
+                    seq,
+                    created_at,
+                    message_id: taken.message_id,
+                    user_id: taken.sender_id,
+                    session_id: taken.sender_session_id,
+                    by_manager: taken.by_manager,
+                };
+                events.push(Event::Deleted { deletion, first: taken.first });
+            }
+            Ok(Content::NotForUs | Content::Purged) => {}
+            Err(failure) => events.push(Event::Alarm(Alarm {
+                chat_id: Some(chat_id),
+                seq: Some(seq),
+                session_id: Some(taken.sender_session_id),
+                failure: *failure,
+            })),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::call::spawn;
 use super::persist::shareable;
 use super::state::{Counts, Shared, State};
 use crate::client::backoff::Backoff;
-use crate::client::chat::outbox::{Context, Step, Until, Verdict};
+use crate::client::chat::outbox::{Context, Name, Step, Until, Verdict};
 use crate::client::chat::state::Chat;
 use crate::client::error::SendError;
 use crate::client::event::{Alarm, Event};
@@ -16,7 +16,7 @@ use crate::client::handle::Sent;
 use crate::client::net::wire::{CallError, Refused, Wire};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::{Reply, Request, Send, SendOk};
-use crate::protocol::ids::{ChatId, MessageId};
+use crate::protocol::ids::ChatId;
 
 /// How long the log may take to come to where the server says it is.
 const FOLD_WAIT: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ async fn pump(shared: &Arc<Shared>, chat_id: ChatId) {
             None => return,
             Some(Step::Idle) => {}
             Some(Step::Fold(until)) => wait_for_fold(shared, chat_id, until).await,
-            Some(Step::Fail(message_id, error)) => fail(shared, chat_id, message_id, error),
+            Some(Step::Fail(name, error)) => fail(shared, chat_id, name, error),
             Some(Step::Stage(part)) => {
                 match wire.request(Request::StageCopies(*part), shared.config.request_timeout).await {
                     Ok(_) => with_chat(shared, chat_id, |chat| chat.outbox.staged()),
@@ -84,15 +84,15 @@ fn next(shared: &Shared, chat_id: ChatId) -> Option<Step> {
 }
 
 async fn send(shared: &Arc<Shared>, chat_id: ChatId, wire: &Wire, frame: Box<Send>, backoff: &mut Backoff) {
-    let message_id = frame.envelope.message_id;
+    let name = (frame.envelope.message_id, frame.envelope.revision);
     if let Err(error) = shared.keep().await {
         tracing::error!(%error, "sealed frame cannot be kept, so it is not sent");
         let withdrawn = {
             let mut state = shared.lock();
-            state.chats.get_mut(&chat_id).is_some_and(|chat| chat.outbox.give_up(message_id))
+            state.chats.get_mut(&chat_id).is_some_and(|chat| chat.outbox.give_up(name))
         };
         if withdrawn {
-            fail(shared, chat_id, message_id, SendError::Storage(shareable(error)));
+            fail(shared, chat_id, name, SendError::Storage(shareable(error)));
         } else {
             shared.rest(wire, backoff, None).await;
         }
@@ -102,7 +102,7 @@ async fn send(shared: &Arc<Shared>, chat_id: ChatId, wire: &Wire, frame: Box<Sen
     match wire.request(Request::Send(frame), shared.config.request_timeout).await {
         Ok(Reply::Sent(sent)) => {
             backoff.reset();
-            commit(shared, chat_id, message_id, &sent);
+            commit(shared, chat_id, name, &sent);
         }
         Ok(_) => {
             tracing::warn!("answer to a send is none");
@@ -115,7 +115,7 @@ async fn send(shared: &Arc<Shared>, chat_id: ChatId, wire: &Wire, frame: Box<Sen
         }
         Err(CallError::Refused(refused)) => {
             // The log may have told of this message while the answer was on its way.
-            let is_head = shared.lock().chats.get(&chat_id).is_some_and(|chat| chat.outbox.head() == Some(message_id));
+            let is_head = shared.lock().chats.get(&chat_id).is_some_and(|chat| chat.outbox.head() == Some(name));
             if is_head {
                 refuse(shared, wire, chat_id, &refused, backoff).await;
             }
@@ -123,7 +123,7 @@ async fn send(shared: &Arc<Shared>, chat_id: ChatId, wire: &Wire, frame: Box<Sen
     }
 }
 
-fn commit(shared: &Shared, chat_id: ChatId, message_id: MessageId, sent: &SendOk) {
+fn commit(shared: &Shared, chat_id: ChatId, name: Name, sent: &SendOk) {
     Counts::add(&shared.counts.messages_sent);
     let events = {
         let mut state = shared.lock();
@@ -133,12 +133,15 @@ fn commit(shared: &Shared, chat_id: ChatId, message_id: MessageId, sent: &SendOk
                 let seq = Some(sent.seq);
                 events.push(Event::Alarm(Alarm { chat_id: Some(chat_id), seq, session_id: None, failure }));
             }
-            if chat.outbox.committed(message_id) {
-                let result = Sent { message_id, seq: sent.seq, created_at: sent.created_at };
-                events.extend(state.settle(chat_id, message_id, Ok(result)));
+            if chat.outbox.committed(name) {
+                let result = Sent { message_id: name.0, seq: sent.seq, created_at: sent.created_at };
+                events.extend(state.settle(chat_id, name, Ok(result)));
             }
         }
         state.dirty_chats.insert(chat_id);
+        if !sent.refused.is_empty() {
+            events.push(Event::Unreadable { chat_id, message_id: name.0, sessions: sent.refused.clone() });
+        }
         events
     };
     shared.publish(events);
@@ -159,7 +162,7 @@ async fn refuse(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, refused: &Re
         Verdict::Again => {}
         Verdict::Later(retry_after_ms) => shared.rest(wire, backoff, retry_after_ms).await,
         Verdict::Done(stored) => {
-            let sent = Sent { message_id: head, seq: stored.seq, created_at: stored.created_at };
+            let sent = Sent { message_id: head.0, seq: stored.seq, created_at: stored.created_at };
             let event = shared.lock().settle(chat_id, head, Ok(sent));
             shared.publish(event.into_iter().collect());
         }
@@ -167,7 +170,7 @@ async fn refuse(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, refused: &Re
     }
 }
 
-fn fail(shared: &Shared, chat_id: ChatId, message_id: MessageId, error: SendError) {
+fn fail(shared: &Shared, chat_id: ChatId, name: Name, error: SendError) {
     let mut events = Vec::new();
     if let SendError::GhostRecipient { session_id } = error {
         let failure = VerificationFailure::GhostRecipient(session_id);
@@ -176,7 +179,7 @@ fn fail(shared: &Shared, chat_id: ChatId, message_id: MessageId, error: SendErro
     let is_gone = matches!(error, SendError::Refused { code: ErrorCode::UnknownChat });
     {
         let mut state = shared.lock();
-        events.extend(state.settle(chat_id, message_id, Err(error)));
+        events.extend(state.settle(chat_id, name, Err(error)));
         if is_gone && state.chats.contains_key(&chat_id) {
             events.extend(state.forget(chat_id));
             events.push(Event::Removed { chat_id });

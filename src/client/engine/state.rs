@@ -7,6 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
+use super::chains::Schedule;
+use super::copies::Errands;
+use crate::client::chains::Chains;
+use crate::client::chat::outbox::Name;
 use crate::client::chat::own_key::KeyLimits;
 use crate::client::chat::state::Chat;
 use crate::client::config::ClientConfig;
@@ -20,7 +24,7 @@ use crate::client::net::wire::Wire;
 use crate::client::storage::Storage;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::{Hello, OwnKey};
-use crate::protocol::ids::{ChatId, KeyId, MessageId, Seq, Timestamp};
+use crate::protocol::ids::{ChatId, KeyId, Seq, Timestamp};
 use crate::protocol::log::LogEntry;
 
 /// Where a client stands.
@@ -46,6 +50,8 @@ pub(crate) struct Inbox {
     pub(crate) tried: Option<KeyId>,
     /// The chain broke, or the queue overflowed: only a page that continues the log is taken.
     pub(crate) awaits_page: bool,
+    /// The server said that everything up to here had come: what is without data by then must be explained.
+    pub(crate) complete_at: Option<Seq>,
     /// The queue overflowed: what was dropped is asked for once the queue is empty.
     pub(crate) must_ask: bool,
     /// Where this user was removed: entries up to there are old.
@@ -71,8 +77,12 @@ pub(crate) struct Progress {
 pub(crate) struct State {
     pub(crate) account: Account,
     pub(crate) chats: HashMap<ChatId, Chat>,
+    pub(crate) chains: Chains,
+    pub(crate) chain_schedule: Schedule,
+    /// What is to be done about copies, in the background.
+    pub(crate) errands: Errands,
     pub(crate) inboxes: HashMap<ChatId, Inbox>,
-    pub(crate) waiters: HashMap<(ChatId, MessageId), oneshot::Sender<Result<Sent, SendError>>>,
+    pub(crate) waiters: HashMap<(ChatId, Name), oneshot::Sender<Result<Sent, SendError>>>,
     pub(crate) pumping: HashSet<ChatId>,
     pub(crate) limits: Option<KeyLimits>,
     /// The database's clock less this machine's, in microseconds.
@@ -91,6 +101,9 @@ impl State {
         Self {
             account,
             chats,
+            chains: Chains::default(),
+            chain_schedule: Schedule::default(),
+            errands: Errands::default(),
             inboxes: HashMap::new(),
             waiters: HashMap::new(),
             pumping: HashSet::new(),
@@ -144,27 +157,23 @@ impl State {
         let mut events = Vec::new();
         let Some(mut chat) = self.chats.remove(&chat_id) else { return events };
         self.dirty_chats.insert(chat_id);
-        for (message_id, is_open) in chat.outbox.drain() {
+        for (name, is_open) in chat.outbox.drain() {
             let never_left = SendError::Refused { code: ErrorCode::UnknownChat };
             let error = if is_open { of_open.clone() } else { never_left };
-            events.extend(self.settle(chat_id, message_id, Err(error)));
+            events.extend(self.settle(chat_id, name, Err(error)));
         }
         events
     }
 
     /// Tells who waits for a message what became of it; a failure that nobody waits for is an event.
-    pub(crate) fn settle(
-        &mut self,
-        chat_id: ChatId,
-        message_id: MessageId,
-        result: Result<Sent, SendError>,
-    ) -> Option<Event> {
+    pub(crate) fn settle(&mut self, chat_id: ChatId, name: Name, result: Result<Sent, SendError>) -> Option<Event> {
         let failed = result.as_ref().err().cloned();
-        let unheard = match self.waiters.remove(&(chat_id, message_id)) {
+        let unheard = match self.waiters.remove(&(chat_id, name)) {
             Some(waiter) => waiter.send(result).is_err(),
             None => true,
         };
-        failed.filter(|_| unheard).map(|error| Event::SendFailed { chat_id, message_id, error })
+        let (message_id, revision) = name;
+        failed.filter(|_| unheard).map(|error| Event::SendFailed { chat_id, message_id, revision, error })
     }
 
     /// Whether everything that came has been taken.

@@ -87,6 +87,10 @@ pub struct ChatInfo {
     pub last_seq: Seq,
     /// This session's cursor as the server keeps it.
     pub cursor: Seq,
+    /// Messages of other users after the cursor, at most [`UNREAD_MAX`](crate::protocol::limits::UNREAD_MAX): the
+    /// server's word, which cannot tell a text from a reaction or a receipt.
+    #[serde(default)]
+    pub unread: u64,
     /// The encrypted name.
     pub name: Option<SealedName>,
     /// The name's info key for this session.

@@ -2,6 +2,8 @@
 
 pub mod broker;
 pub mod chat;
+#[cfg(feature = "client")]
+pub mod clients;
 pub mod database;
 pub mod device;
 #[cfg(feature = "client")]
@@ -9,6 +11,8 @@ pub mod library;
 pub mod link;
 #[cfg(feature = "client")]
 pub mod proxy;
+pub mod revisions;
+pub mod rights;
 pub mod signed;
 
 use std::time::Duration;
