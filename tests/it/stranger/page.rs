@@ -165,45 +165,38 @@ impl Replay {
 
     /// Signs what the document cannot: whatever depends on a choice of the server.
     fn complete(&mut self, who: &str, frame: &Value) -> Value {
+        let kind = frame["request"]["type"].as_str().unwrap();
         let data = &frame["request"]["data"];
-        let chat_id = &data["chat_id"];
-        let (session, signed, bytes): (&Value, &Value, Box<dyn Fn(&Value) -> Vec<u8>>) =
-            match frame["request"]["type"].as_str().unwrap() {
-                "authenticate" => {
-                    let nonce = self.nonces[who].clone();
-                    let session = &data["session_id"];
-                    (session, data, Box::new(move |_| formats::login(&nonce, "sealcast", session)))
-                }
-                "create_chat" | "change_membership" | "delete_chat" => {
-                    let session = &data["change"]["change"]["actor"]["session_id"];
-                    (session, &data["change"], Box::new(|data| formats::membership(chat_id, &data["change"]["change"])))
-                }
-                "send" => {
-                    let session = &data["envelope"]["sender_session_id"];
-                    (session, &data["envelope"], Box::new(|data| formats::message(chat_id, &data["envelope"])))
-                }
-                _ => return fill(frame, &self.bound),
-            };
+        let (session, signed) = match kind {
+            "authenticate" => (&data["session_id"], data),
+            "create_chat" | "change_membership" | "delete_chat" => {
+                (&data["change"]["change"]["actor"]["session_id"], &data["change"])
+            }
+            "send" => (&data["envelope"]["sender_session_id"], &data["envelope"]),
+            _ => return fill(frame, &self.bound),
+        };
         let (signing, _) = self.secrets[session.as_str().unwrap()];
-        let name = placeholder(&signed["signature"]).map(str::to_owned);
-        // The signature is not among the signed bytes, so these can be made before it is there.
-        let mut without = frame.clone();
-        if let Some(name) = &name {
-            self.bound.insert(name.clone(), Value::Null);
-        }
-        without = fill(&without, &self.bound);
-        let signature = crypto::sign(&signing, &bytes(&without["request"]["data"]));
-        if let Some(name) = name {
-            self.bound.insert(name, signature);
+        if let Some(name) = placeholder(&signed["signature"]) {
+            // The signature is not among the signed bytes, so these can be made before it is there.
+            self.bound.insert(name.to_owned(), Value::Null);
+            let without = fill(data, &self.bound);
+            let chat_id = &without["chat_id"];
+            let bytes = match kind {
+                "authenticate" => formats::login(&self.nonces[who], "sealcast", session),
+                "send" => formats::message(chat_id, &without["envelope"]),
+                _ => formats::membership(chat_id, &without["change"]["change"]),
+            };
+            self.bound.insert(name.to_owned(), crypto::sign(&signing, &bytes));
         }
         let whole = fill(frame, &self.bound);
-        if frame["request"]["type"] == "create_chat" {
+        let chat_id = &data["chat_id"];
+        if kind == "create_chat" {
             self.log.insert(0, formats::log(chat_id).hash());
         }
         let change = &whole["request"]["data"]["change"];
         if !change.is_null() {
-            let event =
-                formats::membership_event(&formats::membership(chat_id, &change["change"]), &change["signature"]);
+            let signed = formats::membership(chat_id, &change["change"]);
+            let event = formats::membership_event(&signed, &change["signature"]);
             self.bound.insert(format!("‹change {}›", change["change"]["n"]), text(&event.hash()));
         }
         whole
