@@ -3,6 +3,8 @@
 //! `config.toml` is compiled in and IS the defaults; a file, then the environment
 //! (`SEALCAST__SECTION__KEY`) override it; unknown keys are refused. Floor 1: imports protocol and telemetry.
 
+mod syntax;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::limits::{COPIES_PER_FRAME_MAX, CURSORS_MAX, STAGED_PARTS_MAX};
 use crate::telemetry::subscriber::LogFormat;
+
+pub use syntax::SyntaxError;
 
 /// The defaults, with their comments.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -151,6 +155,9 @@ impl Settings {
     fn build(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
         let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(file) = file {
+            let text =
+                std::fs::read_to_string(file).map_err(|source| ConfigError::File { file: file.to_owned(), source })?;
+            syntax::check(&text).map_err(|source| ConfigError::Syntax { file: file.to_owned(), source })?;
             builder = builder.add_source(File::from(file).format(FileFormat::Toml));
         }
         let list = environment.list_separator(",").with_list_parse_key("server.origins");
@@ -245,7 +252,23 @@ impl Settings {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// Not readable, an unknown key, or another type; the source says which and where.
+    /// The file cannot be read, or is not UTF-8.
+    #[error("{} cannot be read: {source}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{}, {source}", file.display())]
+    Syntax {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, and where.
+        source: SyntaxError,
+    },
+    /// An unknown key, or another type; the source says which and where.
     #[error(transparent)]
     Read(#[from] ::config::ConfigError),
     /// Out of its range.

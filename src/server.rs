@@ -18,8 +18,6 @@ use crate::config::{ConfigError, Settings};
 use crate::gateway::reaper::{Reaper, ReaperLimits};
 use crate::gateway::{Door, accounts, health, socket, transport};
 use crate::protocol::account::SOCKET_PATH;
-use crate::protocol::error::CloseCode;
-use crate::protocol::frame::{Bye, ServerFrame};
 use crate::store::batch::BatchLimits;
 use crate::store::embedded::{EmbeddedConfig, EmbeddedError, EmbeddedPostgres, is_root};
 use crate::store::migrate::migrate;
@@ -218,24 +216,22 @@ impl Running {
     }
 
     /// Ends what is open: no new connection, no new message, what was taken in is committed and answered, and
-    /// sessions are told to come back (P11). Says whether all of it ended within the grace period.
+    /// all that are connected are told to come back (P11). Says whether all of it ended within the grace period.
     async fn drain(&self) -> bool {
         let door = &self.door;
         door.broker.drain();
         self.public.pause().await;
         let deadline = Instant::now() + Duration::from_secs(door.settings.drain.grace_s);
-        let committed = wait_until(deadline, async || {
-            door.broker.metrics.in_flight.get() == 0 && health::writers_are_idle(door).await
-        })
-        .await;
-        let connections = door.broker.directory.connections();
+        let committed =
+            wait_until(deadline, async || door.broker.open_work.is_done() && health::writers_are_idle(door).await)
+                .await;
+        let connections = door.broker.directory.everybody();
         let count = u64::try_from(connections.len()).unwrap_or(u64::MAX).max(1);
         for (index, connection) in connections.iter().enumerate() {
             let share = u64::try_from(index).unwrap_or(0) * door.settings.drain.retry_spread_ms / count;
-            connection.push_reply(&ServerFrame::Bye(Bye { retry_after_ms: share }));
-            connection.close(CloseCode::Restart);
+            connection.say_bye(share);
         }
-        let closed = wait_until(deadline, async || door.broker.directory.connections().is_empty()).await;
+        let closed = wait_until(deadline, async || door.broker.directory.is_empty()).await;
         committed && closed
     }
 

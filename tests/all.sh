@@ -36,6 +36,9 @@ cargo build --quiet "${server[@]}"
 cargo build --quiet "${client[@]}"
 cargo build --quiet --workspace --all-targets
 
+step "fuzz targets compile (their inputs are replayed by the tests)"
+cargo clippy --quiet -p sealcast-fuzz --features targets --all-targets -- -D warnings
+
 step "tests"
 target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 postgres=$target/debug/examples/private-postgres

@@ -15,6 +15,7 @@ use crate::protocol::frame::{ChatGone, Direction, Nothing, Page, ServerFrame};
 use crate::protocol::ids::{ChatId, Seq};
 use crate::protocol::limits::PAGE_ENTRIES_MAX;
 use crate::store::Failure;
+use crate::store::chats::ChatPosition;
 use crate::store::members::Requester;
 
 /// How long a reader waits when the store does not answer.
@@ -79,6 +80,37 @@ pub fn lose(connection: &Connection, chat_id: ChatId) {
 async fn read_page(broker: &Broker, who: Requester, chat_id: ChatId, after: Seq) -> Result<Page, Failure> {
     let _permit = broker.readers.acquire().await;
     broker.store.page(who, chat_id, Direction::After, after, PAGE_ENTRIES_MAX).await
+}
+
+/// What becomes of a chat of its user's when a session resumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The session says that it has more than there is.
+    Ahead,
+    /// It is handed what is new from now on.
+    Live,
+    /// It reads what comes after this seq.
+    Behind(Seq),
+    /// This connection resumed the chat before, and goes on where it is.
+    AsBefore,
+}
+
+/// Judges a chat by what the store says of it, which was asked after the connection stood in it.
+///
+/// `asked`: the cursor that the session named, and what standing there came to. `is_in`: whether the connection was
+/// in the chat before.
+#[must_use]
+pub fn judge(asked: Option<(Seq, Subscribed)>, position: &ChatPosition, is_in: bool) -> Standing {
+    // What was before its user's joining is not the session's to read.
+    let floor = Seq::saturating(position.joined_seq.get().saturating_sub(1));
+    match asked {
+        Some((seq, _)) if seq > position.last_seq => Standing::Ahead,
+        Some((seq, Subscribed::Live)) if seq >= floor => Standing::Live,
+        Some((seq, Subscribed::Waiting)) if seq == position.last_seq => Standing::Live,
+        Some((seq, _)) => Standing::Behind(seq.max(floor)),
+        None if is_in => Standing::AsBefore,
+        None => Standing::Behind(floor),
+    }
 }
 
 /// Stands a connection in a chat at the newest entry that it has been handed.

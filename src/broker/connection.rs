@@ -10,7 +10,7 @@ use super::outbox::{Outbox, PushError};
 use super::ready_frame::ReadyFrame;
 use crate::protocol::codec::Encoding;
 use crate::protocol::error::CloseCode;
-use crate::protocol::frame::ServerFrame;
+use crate::protocol::frame::{Bye, ServerFrame};
 use crate::protocol::ids::{ChatId, Seq};
 use crate::store::members::Requester;
 
@@ -105,6 +105,12 @@ impl Connection {
     pub fn close(&self, code: CloseCode) {
         self.outbox.close(code.number(), code.as_str());
         self.wake.notify_one();
+    }
+
+    /// Tells it to come back after a time, and closes it, because the process is going.
+    pub fn say_bye(&self, retry_after_ms: u64) {
+        self.push_reply(&ServerFrame::Bye(Bye { retry_after_ms }));
+        self.close(CloseCode::Restart);
     }
 
     /// Notes that entries of a chat after `after` are to be read from the store. A chat that lags already keeps

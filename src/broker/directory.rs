@@ -35,17 +35,32 @@ enum Slot {
 #[derive(Debug)]
 pub struct Directory {
     connections: DashMap<SessionId, Arc<Connection>>,
+    /// Those that have not logged in, by the connection's own number.
+    newcomers: DashMap<u64, Arc<Connection>>,
     chats: DashMap<ChatId, Slot>,
 }
 
 impl Directory {
     pub(super) fn new() -> Self {
-        Self { connections: DashMap::new(), chats: DashMap::new() }
+        Self { connections: DashMap::new(), newcomers: DashMap::new(), chats: DashMap::new() }
+    }
+
+    /// Notes a connection that has yet to log in.
+    pub fn meet(&self, connection: &Arc<Connection>) {
+        self.newcomers.insert(connection.id, Arc::clone(connection));
+    }
+
+    /// Takes a connection out that ended before it logged in.
+    pub fn part(&self, connection: &Connection) {
+        self.newcomers.remove(&connection.id);
     }
 
     /// Enters a connection that has logged in; gives the older one of the same session, which it replaces.
     pub fn enter(&self, session_id: SessionId, connection: &Arc<Connection>) -> Option<Arc<Connection>> {
-        self.connections.insert(session_id, Arc::clone(connection))
+        let older = self.connections.insert(session_id, Arc::clone(connection));
+        // In this order, so that it is never in neither.
+        self.part(connection);
+        older
     }
 
     /// Takes a connection out, unless a newer one has replaced it.
@@ -66,10 +81,18 @@ impl Directory {
         self.connections.iter().filter(|entry| is_theirs(entry.value())).map(|entry| *entry.key()).collect()
     }
 
-    /// Every connection that has logged in.
+    /// Every connection, whether it has logged in or not; one that is just logging in may be there twice.
     #[must_use]
-    pub fn connections(&self) -> Vec<Arc<Connection>> {
-        self.connections.iter().map(|connection| Arc::clone(connection.value())).collect()
+    pub fn everybody(&self) -> Vec<Arc<Connection>> {
+        let mut all: Vec<_> = self.newcomers.iter().map(|entry| Arc::clone(entry.value())).collect();
+        all.extend(self.connections.iter().map(|entry| Arc::clone(entry.value())));
+        all
+    }
+
+    /// Whether nobody is connected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.newcomers.is_empty() && self.connections.is_empty()
     }
 
     /// The actor of a chat, loaded if it must be.

@@ -10,6 +10,7 @@ pub mod chat;
 pub mod connection;
 pub mod copies;
 pub mod directory;
+pub mod open_work;
 pub mod outbox;
 pub mod ready_frame;
 pub mod responder;
@@ -17,7 +18,6 @@ pub mod sessions;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -30,6 +30,7 @@ use crate::store::writer::BatchWriter;
 use crate::telemetry::metrics::Metrics;
 use chat::state::KeyLimits;
 use directory::Directory;
+use open_work::OpenWork;
 
 /// How the broker behaves.
 #[derive(Debug, Clone)]
@@ -71,7 +72,8 @@ pub struct Inner {
     chat_arbiters: Vec<ArbiterHandle>,
     /// Chats are spread by a hash that nobody outside can aim at.
     hash: RandomState,
-    draining: AtomicBool,
+    /// The requests that are open, and whether new ones may begin.
+    pub open_work: OpenWork,
 }
 
 impl std::ops::Deref for Broker {
@@ -101,7 +103,7 @@ impl Broker {
             writers,
             chat_arbiters,
             hash: RandomState::new(),
-            draining: AtomicBool::new(false),
+            open_work: OpenWork::default(),
         }))
     }
 
@@ -140,12 +142,12 @@ impl Broker {
 
     /// Says that the process is going: nothing new begins.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.open_work.close();
     }
 
     /// Whether the process is going.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.open_work.is_closed()
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::connection::Connection;
+use super::open_work::OpenRequest;
 use crate::protocol::error::{ErrorCode, Refusal};
 use crate::protocol::frame::{self, Reply, ServerFrame};
 use crate::protocol::ids::RequestId;
@@ -19,13 +20,20 @@ pub struct Responder {
     answered: bool,
     /// Counts against what the connection may have open; goes with the answer.
     _permit: Box<dyn Any + Send>,
+    /// A drain waits for it; goes with the answer.
+    open: Option<OpenRequest>,
 }
 
 impl Responder {
     /// The answer to the request `id` of a connection.
     #[must_use]
     pub fn new(connection: Arc<Connection>, id: RequestId, metrics: Metrics, permit: Box<dyn Any + Send>) -> Self {
-        Self { connection, id, metrics, answered: false, _permit: permit }
+        Self { connection, id, metrics, answered: false, _permit: permit, open: None }
+    }
+
+    /// Makes a drain wait for the answer.
+    pub fn keep_open(&mut self, request: OpenRequest) {
+        self.open = Some(request);
     }
 
     /// The connection that asked.

@@ -111,6 +111,7 @@ fn fresh(new: &NewAccount, username: Username, info: ServerInfo) -> Account {
         chain: Some((certificate.certificate.place, certificate.chain_hash())),
         certificate: Some(certificate),
         pins: std::collections::BTreeMap::new(),
+        chain_heads: std::collections::BTreeMap::new(),
         anchors: Vec::new(),
     }
 }

@@ -18,6 +18,8 @@ pub struct ClientConfig {
     pub request_timeout: Duration,
     /// Between two times at which state is kept and cursors are told, while something changes.
     pub upkeep_interval: Duration,
+    /// Between two times at which users' chains are looked at; [`Duration::MAX`]: only when it is asked for.
+    pub chains_interval: Duration,
     /// Events kept for a receiver that is slow; older ones are dropped, and it is told how many.
     pub events_kept: usize,
 }
@@ -32,6 +34,7 @@ impl ClientConfig {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(15),
             upkeep_interval: Duration::from_secs(1),
+            chains_interval: Duration::from_secs(600),
             events_kept: 1_024,
         }
     }

@@ -4,7 +4,8 @@ use super::body::Body;
 use super::error::{CloseReason, SendError};
 use super::failure::VerificationFailure;
 use super::signal::Signal;
-use crate::protocol::ids::{ChatId, MessageId, Revision, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::ids::{ChatId, KeyId, MessageId, Revision, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::keys::RefusalReason;
 use crate::protocol::membership::Change;
 
 /// A message that verified.
@@ -64,7 +65,7 @@ pub struct Alarm {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
-    /// A message, one's own too.
+    /// A message, one's own too. One whose key came late comes when it opens, so out of the log's order.
     Message(Message),
     /// A message was edited: it says this from now on. Seq, time and session are the edit's.
     Edited {
@@ -177,6 +178,39 @@ pub enum Event {
         session_id: SessionId,
         /// Up to where.
         seq: Seq,
+    },
+    /// A recipient refused its copy of a key, and says that it is bad. Either that session lies or who uploaded the
+    /// copy does; the refusal's signature was checked, the copy cannot be.
+    CopyRefused {
+        /// The chat.
+        chat_id: ChatId,
+        /// The key.
+        key_id: KeyId,
+        /// Who refused.
+        refused_by: SessionId,
+        /// Whose key it is.
+        sender_session_id: SessionId,
+        /// Who had uploaded the copy.
+        uploaded_by: SessionId,
+        /// What is said to be wrong with it.
+        reason: RefusalReason,
+    },
+    /// A message of this session is in the log, but these recipients refused their copies of its key for good.
+    Unreadable {
+        /// The chat.
+        chat_id: ChatId,
+        /// The message.
+        message_id: MessageId,
+        /// The recipients.
+        sessions: Vec<SessionId>,
+    },
+    /// A key that was asked for has come: messages that were live when they came follow as events, those of pages
+    /// open when their page is read again.
+    KeyCame {
+        /// The chat.
+        chat_id: ChatId,
+        /// The key.
+        key_id: KeyId,
     },
     /// A new session of this user waits for approval.
     SessionPending {

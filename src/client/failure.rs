@@ -111,6 +111,21 @@ pub enum VerificationFailure {
     /// The user's list of sessions is shorter or other than before.
     #[error("the list of this user's sessions is shorter or other than before")]
     UserChain,
+    /// The server shows less of a user's chain than before, or another one: it hides a certificate or a revocation.
+    #[error("the chain of user {0} is shorter or other than before")]
+    ChainRewritten(UserId),
+    /// An entry of a user's chain does not verify.
+    #[error("the chain of user {0} does not verify")]
+    ChainInvalid(UserId),
+    /// A session is in a chat by a certificate that its user's chain does not have.
+    #[error("session {0} is in a chat, and not in its user's chain")]
+    NotInChain(SessionId),
+    /// A session was revoked, and is in a chat still: keys go on being wrapped to it.
+    #[error("session {0} was revoked, and the chat's log does not say so")]
+    WithheldRevocation(SessionId),
+    /// A live session of this user is not in a chat that this user is in.
+    #[error("the user's own session {0} is missing in a chat")]
+    OwnSessionMissing(SessionId),
     /// What the approving session said of a chat is not what the server shows.
     #[error("the chat is not as the approving session knew it")]
     Anchor,

@@ -10,11 +10,13 @@ use tokio::task::JoinHandle;
 use super::account::{self, NewAccount};
 use super::body::Body;
 use super::chat::outbox::Draft;
+use super::chat::state::Chat;
 use super::config::ClientConfig;
 use super::engine::history::History;
 use super::engine::state::{Shared, State, Status};
-use super::engine::{devices, driver, labels, members, persist, pump};
+use super::engine::{chains, devices, driver, labels, members, persist, pump};
 use super::error::{ClientError, CloseReason, SendError};
+use super::failure::VerificationFailure;
 use super::keyring::Phase;
 use super::net::Endpoint;
 use super::storage::Storage;
@@ -372,6 +374,19 @@ impl Client {
         devices::revoke(self.shared(), session_id).await
     }
 
+    /// Reads the chains of this user and of the users in this user's chats, a bounded number of them, and compares
+    /// them with what the chats say. The client does the same by itself now and then. Gives what did not verify, which
+    /// are alarms too.
+    ///
+    /// # Errors
+    /// The server's refusals; the client is closed.
+    ///
+    /// # Cancel safety
+    /// What was read is known.
+    pub async fn check_sessions(&self) -> Result<Vec<VerificationFailure>, ClientError> {
+        chains::look(self.shared()).await
+    }
+
     /// Sends text.
     ///
     /// # Errors
@@ -395,14 +410,19 @@ impl Client {
     /// # Cancel safety
     /// The message stays in the outbox and is sent; see [`Client::withdraw`].
     pub async fn send_body(&self, chat_id: ChatId, message_id: MessageId, body: &Body) -> Result<Sent, SendError> {
-        self.send_draft(chat_id, Draft::message(message_id, body.to_bytes())).await
+        self.send_draft(chat_id, |_| Draft::message(message_id, body.to_bytes())).await
     }
 
     /// Puts something into the outbox and waits for its outcome; what waits there already is waited for.
-    pub(super) async fn send_draft(&self, chat_id: ChatId, draft: Draft) -> Result<Sent, SendError> {
+    ///
+    /// `draft` is made of the chat as it is when it goes into the outbox.
+    pub(super) async fn send_draft(
+        &self,
+        chat_id: ChatId,
+        draft: impl FnOnce(&Chat) -> Draft,
+    ) -> Result<Sent, SendError> {
         let shared = self.shared();
         self.known(chat_id).await?;
-        let name = draft.name();
         let answer = {
             let mut state = shared.lock();
             // Under the lock: closing takes it after the status is set, and then tells all who wait.
@@ -412,6 +432,8 @@ impl Client {
             let Some(chat) = state.chats.get_mut(&chat_id) else {
                 return Err(SendError::Refused { code: ErrorCode::UnknownChat });
             };
+            let draft = draft(chat);
+            let name = draft.name();
             if !chat.outbox.contains(name) {
                 chat.outbox.push(draft)?;
             }
@@ -446,7 +468,7 @@ impl Client {
         state.dirty_chats.insert(chat_id);
         let Some(chat) = state.chats.get_mut(&chat_id) else { return true };
         chat.outbox.withdraw(message_id);
-        chat.outbox.next_revision(message_id).is_none()
+        !chat.outbox.waits(message_id)
     }
 
     /// Messages that wait in a chat's outbox.

@@ -74,6 +74,9 @@ pub(crate) struct HandoverContent {
     /// Absent if the approving session knows none; then it follows from the identity key.
     #[serde(default)]
     pub(crate) self_key: Option<Secret>,
+    /// The newest entry that was verified of each other user's chain.
+    #[serde(default)]
+    pub(crate) chain_heads: BTreeMap<UserId, (Place, Hash)>,
 }
 
 /// The account's part of a keyring.
@@ -92,6 +95,9 @@ pub(crate) struct Account {
     /// The newest entry of the user's chain that was seen.
     pub(crate) chain: Option<(Place, Hash)>,
     pub(crate) pins: BTreeMap<UserId, Pin>,
+    /// The newest entry that was verified of each other user's chain.
+    #[serde(default)]
+    pub(crate) chain_heads: BTreeMap<UserId, (Place, Hash)>,
     /// Chats that were handed over and are not folded yet.
     pub(crate) anchors: Vec<Anchor>,
 }
@@ -148,7 +154,32 @@ impl Account {
         self.certificate = None;
         self.me.secrets = SessionSecrets::generate();
         self.pins.clear();
+        self.chain_heads.clear();
         self.anchors.clear();
+    }
+
+    /// The newest entry that was seen of a user's chain.
+    pub(crate) fn chain_head(&self, user_id: UserId) -> Option<(Place, Hash)> {
+        if user_id == self.me.user_id { self.chain } else { self.chain_heads.get(&user_id).copied() }
+    }
+
+    /// The identity key that a user's chain is judged by.
+    pub(crate) fn identity_of(&self, user_id: UserId) -> Option<IdentityKey> {
+        let pinned = self.pins.get(&user_id).map(|pin| pin.identity_key);
+        if user_id == self.me.user_id { Some(self.me.identity_key) } else { pinned }
+    }
+
+    /// Notes how far a user's chain was verified. Returns whether that is news.
+    pub(crate) fn note_chain(&mut self, user_id: UserId, place: Place, hash: Hash) -> bool {
+        if self.chain_head(user_id).is_some_and(|(known, _)| known >= place) {
+            return false;
+        }
+        if user_id == self.me.user_id {
+            self.chain = Some((place, hash));
+        } else {
+            self.chain_heads.insert(user_id, (place, hash));
+        }
+        true
     }
 
     /// Compares the head of the user's chain with the one seen before, and keeps it.

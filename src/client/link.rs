@@ -86,6 +86,7 @@ impl PendingLink {
             certificate: None,
             chain: None,
             pins: BTreeMap::new(),
+            chain_heads: BTreeMap::new(),
             anchors: Vec::new(),
         };
         let _: Linked = insist(&config, &endpoint, LINKS_PATH, &request).await?;
@@ -210,6 +211,7 @@ fn take_handover(account: &mut Account, code: &LinkCode, handed: &Handover) -> R
     account.chain = Some((content.place, content.hash));
     account.anchors = content.anchors;
     account.pins = content.pins;
+    account.chain_heads = content.chain_heads;
     account.self_key = content.self_key;
     account.complete();
     account.phase = Phase::Ready;

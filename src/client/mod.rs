@@ -21,6 +21,7 @@
 mod account;
 mod backoff;
 mod body;
+mod chains;
 mod chat;
 mod config;
 mod engine;

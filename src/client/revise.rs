@@ -2,6 +2,7 @@
 
 use super::body::{Body, Reply};
 use super::chat::outbox::Draft;
+use super::chat::state::Chat;
 use super::engine::pump;
 use super::error::{ClientError, SendError};
 use super::event::Event;
@@ -153,19 +154,19 @@ impl Client {
         kind: MessageKind,
         body: &[u8],
     ) -> Result<Sent, SendError> {
-        self.known(chat_id).await?;
-        let known = {
-            let state = self.shared().lock();
-            let chat = state.chats.get(&chat_id).ok_or(SendError::UnknownMessage)?;
-            let waiting = chat.outbox.next_revision(message_id);
-            waiting.max(chat.log.messages().next_revision(message_id))
-        };
-        let mut revision = known.unwrap_or(Revision::saturating(1));
+        // What the server named, of a message that is not remembered here.
+        let mut named = None;
         loop {
-            let draft = Draft { kind, message_id, revision, body: body.to_vec(), is_receipt: false };
+            let mut is_known = true;
+            let draft = |chat: &Chat| {
+                let next = chat.outbox.next_revision(message_id).max(chat.log.messages().next_revision(message_id));
+                is_known = next.is_some();
+                let revision = next.or(named).unwrap_or(Revision::saturating(1));
+                Draft { kind, message_id, revision, body: body.to_vec(), is_receipt: false }
+            };
             match self.send_draft(chat_id, draft).await {
-                Err(SendError::EditConflict { revision: next }) if known.is_none() && next > revision => {
-                    revision = next;
+                Err(SendError::EditConflict { revision }) if !is_known && named != Some(revision) => {
+                    named = Some(revision);
                 }
                 result => return result,
             }

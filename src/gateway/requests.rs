@@ -7,10 +7,10 @@ use std::time::Instant;
 use super::Door;
 use super::signals;
 use crate::broker::Broker;
-use crate::broker::catch_up::{lose, subscribe};
+use crate::broker::catch_up::{Standing, judge, lose, subscribe};
 use crate::broker::chat::actor::QUEUE_PAUSE;
 use crate::broker::chat::fan_out::welcome;
-use crate::broker::chat::messages::{Control, ControlRequest, Stage, Submit, Subscribed};
+use crate::broker::chat::messages::{Control, ControlRequest, Stage, Submit};
 use crate::broker::connection::Connection;
 use crate::broker::responder::Responder;
 use crate::protocol::binary::SigningKey;
@@ -282,18 +282,15 @@ async fn resume(
         }
     };
     for position in positions {
-        let floor = Seq::saturating(position.joined_seq.get().saturating_sub(1));
-        match standing.remove(&position.chat_id) {
-            Some((seq, _)) if seq > position.last_seq => {
+        let asked = standing.remove(&position.chat_id);
+        match judge(asked, &position, connection.is_in(position.chat_id)) {
+            Standing::Ahead => {
                 broker.directory.unsubscribe(position.chat_id, connection);
                 ahead = Some(position.last_seq);
             }
-            Some((seq, Subscribed::Live)) if seq >= floor => connection.stood(position.chat_id),
-            Some((seq, Subscribed::Waiting)) if seq == position.last_seq => connection.stood(position.chat_id),
-            Some((seq, _)) => connection.lag(position.chat_id, seq.max(floor)),
-            // What this connection resumed before goes on where it is.
-            None if connection.is_in(position.chat_id) => {}
-            None => connection.lag(position.chat_id, floor),
+            Standing::Live => connection.stood(position.chat_id),
+            Standing::Behind(after) => connection.lag(position.chat_id, after),
+            Standing::AsBefore => {}
         }
     }
     // What is left are chats that are not the user's.

@@ -94,6 +94,7 @@ impl SessionActor {
     /// Starts the actor of a connection that was just opened.
     #[must_use]
     pub fn open(door: &Door, connection: Arc<Connection>, mailbox: usize) -> Addr<Self> {
+        door.broker.directory.meet(&connection);
         let limits = &door.settings.limits;
         let minute = Duration::from_secs(60);
         let changes = limits.membership_changes_per_minute;
@@ -177,7 +178,7 @@ impl SessionActor {
         self.route(frame.request, responder, ctx);
     }
 
-    fn route(&mut self, request: Request, responder: Responder, ctx: &mut Context<Self>) {
+    fn route(&mut self, request: Request, mut responder: Responder, ctx: &mut Context<Self>) {
         if let Request::Authenticate(authenticate) = request {
             return self.authenticate(&authenticate, responder, ctx);
         }
@@ -188,8 +189,12 @@ impl SessionActor {
                 return responder.refuse(Refusal::new(ErrorCode::Unauthenticated, "log in first"));
             }
         };
-        if self.door.broker.is_draining() {
-            return responder.refuse(Refusal::new(ErrorCode::StorageUnavailable, "the server restarts; send it again"));
+        match self.door.broker.open_work.begin() {
+            Some(open) => responder.keep_open(open),
+            None => {
+                let refusal = Refusal::new(ErrorCode::StorageUnavailable, "the server restarts; send it again");
+                return responder.refuse(refusal);
+            }
         }
         let verdict = match &request {
             Request::Signal(_) => self.signals.check(),
@@ -377,6 +382,7 @@ impl SessionActor {
         self.stage = Stage::Closed;
         self.connection.outbox.abort();
         self.connection.wake.notify_one();
+        self.door.broker.directory.part(&self.connection);
         if let Some(who) = self.connection.who() {
             self.door.broker.directory.leave(who.session_id, &self.connection);
             for chat_id in self.connection.chats() {
@@ -413,6 +419,10 @@ impl Actor for SessionActor {
         ctx.set_mailbox_capacity(self.mailbox);
         self.door.broker.metrics.connections.with_label_values(&["new"]).inc();
         self.hello();
+        if self.door.broker.is_draining() {
+            // Its handshake began before the drain did, which may not have seen it.
+            self.connection.say_bye(self.door.settings.drain.retry_spread_ms);
+        }
         ctx.run_later(Duration::from_secs(self.door.settings.server.login_timeout_s), |actor, _| {
             if actor.connection.who().is_none() {
                 actor.connection.close(CloseCode::LoginTimeout);

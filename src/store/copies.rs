@@ -324,9 +324,13 @@ async fn insert(
     for row in tx.query(&statement, &parameters).await? {
         stored.insert((id(&row, "sender_key_id", KeyId)?, id(&row, "session_id", SessionId)?));
     }
-    let answered = "DELETE FROM key_requests r USING unnest($2::uuid[], $3::uuid[]) AS n (key_id, session_id) \
-         WHERE r.chat_id = $1 AND r.sender_key_id = n.key_id AND r.session_id = n.session_id";
-    tx.execute(answered, &[&request.chat_id.0, &key_ids, &sessions]).await?;
+    // A copy that was refused for good, and did not give way to a better one, answers nothing.
+    let answered = format!(
+        "DELETE FROM key_requests r USING unnest($2::uuid[], $3::uuid[]) AS n (key_id, session_id) \
+         JOIN vault_chat_sender_keys v ON v.chat_id = $1 AND v.sender_key_id = n.key_id AND v.session_id = n.session_id \
+         WHERE r.chat_id = $1 AND r.sender_key_id = n.key_id AND r.session_id = n.session_id AND NOT {IS_REFUSED}"
+    );
+    tx.execute(&answered, &[&request.chat_id.0, &key_ids, &sessions]).await?;
     Ok(stored)
 }
 

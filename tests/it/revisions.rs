@@ -13,6 +13,9 @@ use super::support::database::Database;
 use super::support::device::{Device, Socket};
 use super::support::eventually;
 
+/// What a dishonest client does to a deletion before it signs it.
+type Spoil = fn(&mut Send);
+
 /// The message of an entry.
 fn envelope(entry: &LogEntry) -> &Envelope {
     match &entry.body {
@@ -190,7 +193,7 @@ async fn edits_and_deletions_that_are_wrong_change_nothing() {
             (ErrorCode::EditConflict, Some(Revision::saturating(1)))
         );
     }
-    let spoils: [(fn(&mut Send), ErrorCode); 8] = [
+    let spoils: [(Spoil, ErrorCode); 8] = [
         (
             |send| {
                 send.envelope.message_id = MessageId::generate();

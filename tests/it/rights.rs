@@ -55,6 +55,24 @@ async fn rights_hold_from_the_answer_on() {
 }
 
 #[tokio::test]
+async fn changes_in_a_minute_are_counted_but_for_those_that_take_somebody_out() {
+    let database = Database::create().await;
+    let settings = Settings::on(&database).with("limits.membership_changes_per_minute", 4);
+    let mut pair = Pair::start_on(database, settings).await;
+    // Two were used up by the pair's chat.
+    let (ada, bob, chat_id) = (&pair.ada, &pair.bob, pair.chat_id);
+    ada.set_rights(&mut pair.ada_socket, chat_id, bob, (true, true)).await.unwrap();
+    ada.rekey(&mut pair.ada_socket, chat_id).await.unwrap();
+    let before = view(&mut pair.ada_socket, chat_id).await.seen;
+    assert_eq!(code(ada.transfer(&mut pair.ada_socket, chat_id, bob).await), ErrorCode::RateLimited);
+    assert_eq!(code(ada.rekey(&mut pair.ada_socket, chat_id).await), ErrorCode::RateLimited);
+    let shared = ada.set_history(&mut pair.ada_socket, chat_id, HistoryPolicy::Shared).await;
+    assert_eq!(code(shared), ErrorCode::RateLimited);
+    assert_eq!(view(&mut pair.ada_socket, chat_id).await.seen, before);
+    ada.remove(&mut pair.ada_socket, chat_id, bob).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_owner_leaves_after_a_transfer_alone() {
     let mut pair = Pair::start().await;
     let (ada, bob, chat_id) = (&pair.ada, &pair.bob, pair.chat_id);
@@ -274,16 +292,23 @@ pub async fn agrees(database: &Database, chat_id: ChatId, fold: &ChatFold) {
     assert_eq!(stored, folded, "members");
 }
 
+/// Compares the owner that the server's rows name.
+#[cfg(feature = "client")]
+pub async fn agrees_on_owner(database: &Database, chat_id: ChatId, owner_id: sealcast::protocol::ids::UserId) {
+    let owned = format!("SELECT count(*) FROM chats WHERE id = '{chat_id}' AND owner_id = '{owner_id}'");
+    assert_eq!(database.count(&owned).await, 1);
+}
+
 /// Numbers that look random and are the same for the same seed.
 struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: usize) -> usize {
-        // The generator of Marsaglia's xorshift paper; good enough to mix cases.
+        // Marsaglia's xorshift, and a multiplication to spread it: good enough to mix cases.
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % sides
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
     }
 
     fn coin(&mut self) -> bool {
@@ -348,8 +373,10 @@ async fn the_rows_are_the_fold_after_any_sequence_of_changes() {
             let socket = device.connect_live(&broker).await;
             players.push(Player { device, socket, siblings: Vec::new() });
         }
-        let mut owner = 0;
-        let chat_id = players[0].device.clone().create_chat(&mut players[0].socket).await;
+        // Not the one who registered first: no rule may lean on the order of ids.
+        let mut owner = players.len() - 1;
+        let founder = &mut players[owner];
+        let chat_id = founder.device.create_chat(&mut founder.socket).await;
         for _ in 0..60 {
             let now = view_of_owner(&mut players, chat_id, owner).await;
             let (actor, target) = (dice.roll(players.len()), dice.roll(players.len()));
@@ -385,9 +412,31 @@ async fn the_rows_are_the_fold_after_any_sequence_of_changes() {
                 }
                 _ => {
                     let change = any_change(&mut dice, &now);
-                    // Mostly about oneself where nothing else makes sense, now and then not.
+                    // Mostly what has a chance, now and then not.
+                    let membership = now.fold.membership();
+                    let is_member = |index: &usize| membership.members.contains_key(&players[*index].device.user_id);
                     let is_own = matches!(change, Change::Leave | Change::Rekey | Change::SetHistory { .. });
-                    let target = if is_own && dice.roll(8) > 0 { actor } else { target };
+                    let actor = match change {
+                        Change::Transfer if dice.roll(4) > 0 => owner,
+                        Change::Leave => actor,
+                        _ if dice.roll(4) > 0 => {
+                            let manages = |index: &usize| {
+                                let member = membership.members.get(&players[*index].device.user_id);
+                                member.is_some_and(|member| member.can_manage)
+                            };
+                            let managers: Vec<usize> = (0..players.len()).filter(manages).collect();
+                            managers[dice.roll(managers.len())]
+                        }
+                        _ => actor,
+                    };
+                    let target = match change {
+                        _ if is_own && dice.roll(8) > 0 => actor,
+                        Change::Remove | Change::SetRights { .. } | Change::Transfer if dice.roll(4) > 0 => {
+                            let members: Vec<usize> = (0..players.len()).filter(is_member).collect();
+                            members[dice.roll(members.len())]
+                        }
+                        _ => target,
+                    };
                     let other = players[target].device.clone();
                     let Player { device, socket, .. } = &mut players[actor];
                     let signed = device.change_from(&now, chat_id, change, &other);

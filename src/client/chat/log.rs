@@ -13,8 +13,8 @@ use super::recent::Recent;
 use crate::client::body::Body;
 use crate::client::failure::VerificationFailure;
 use crate::client::keyring::Me;
-use crate::crypto::message;
-use crate::protocol::binary::{Hash, SigningKey};
+use crate::crypto::{Secret, message};
+use crate::protocol::binary::{Blob, Hash, SigningKey};
 use crate::protocol::envelope::{Envelope, MessageKind, Seen};
 use crate::protocol::fold::{ChatFold, FoldError};
 use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, MessageId, Revision, Seq, SessionId, UserId};
@@ -31,8 +31,11 @@ pub(crate) struct ChatLog {
     start: Seen,
     /// Keys of this epoch and older may have been used before the start.
     start_epoch: Epoch,
-    /// The newest entry that each session's messages named as seen.
+    /// The newest entry that each session named as seen: in messages that use counters, and in changes of members.
+    /// Each of these follow one another as their session makes them; between them the network may reorder.
     seen: BTreeMap<SessionId, Seen>,
+    #[serde(default)]
+    seen_in_changes: BTreeMap<SessionId, Seen>,
     /// Sessions that were recipients and are no longer: what they wrapped before stays theirs.
     departed: BTreeMap<SessionId, SigningKey>,
     /// What edits and deletions are judged by.
@@ -53,8 +56,8 @@ pub(crate) enum Taken {
     Duplicate,
     /// A message, good or refused.
     Message(MessageTaken),
-    /// A change of members that is now folded.
-    Member { actor: UserId, target: UserId, change: Change },
+    /// A change of members that is now folded; its maker may have been shown another log.
+    Member { actor: UserId, target: UserId, change: Change, fork: Option<VerificationFailure> },
     /// A change of sessions that is now folded.
     Session { user_id: UserId, session_id: SessionId, is_in: bool },
     /// The end of a member's account, which is now folded.
@@ -109,9 +112,11 @@ impl ChatLog {
     ///
     /// The `add` signs roster hash and epoch of its place, so a fold that lacks anything does not take it.
     pub(crate) fn join(mut fold: ChatFold, entry: &LogEntry) -> Result<Self, VerificationFailure> {
+        // Under a shared history the `add` raises no epoch: keys that were in use before go on behind it.
+        let epoch_before = fold.epoch();
         fold.apply(entry.seq, entry.created_at, &entry.body).map_err(VerificationFailure::Fold)?;
         let start = Seen { seq: entry.seq, log_hash: entry.log_hash };
-        Ok(Self::begin(fold, start, Epoch::default()))
+        Ok(Self::begin(fold, start, epoch_before))
     }
 
     /// Begins at a place that is known by other means, on the fold up to and with it.
@@ -134,6 +139,7 @@ impl ChatLog {
             start,
             start_epoch,
             seen: BTreeMap::new(),
+            seen_in_changes: BTreeMap::new(),
             departed: BTreeMap::new(),
             messages: Messages::default(),
             roster: None,
@@ -249,26 +255,17 @@ impl ChatLog {
             EntryBody::AccountDeleted(signed) => self.leaving(|_, user_id| user_id == signed.deletion.user_id),
             _ => Vec::new(),
         };
-        let forked = match body {
-            EntryBody::Membership(signed) => self.compare(entry.seq, &signed.change.seen).err(),
-            _ => None,
-        };
         let owner_before = self.fold.membership().owner_id;
         if let Err(error) = self.fold.apply(entry.seq, entry.created_at, body) {
             return Taken::Refused(VerificationFailure::Fold(error));
         }
-        for (session_id, key) in leaving {
-            self.seen.remove(&session_id);
-            self.departed.insert(session_id, key);
-        }
-        if let Some(failure) = forked {
-            return Taken::Refused(failure);
-        }
+        self.departed.extend(leaving);
         match body {
             EntryBody::Membership(signed) => Taken::Member {
                 actor: signed.change.actor.user_id,
                 target: signed.change.target.user_id,
                 change: signed.change.change.clone(),
+                fork: self.follow(entry.seq, signed.change.actor.session_id, &signed.change.seen, Kind::Change).err(),
             },
             EntryBody::SessionIn(signed) => Taken::Session {
                 user_id: signed.certificate.user_id,
@@ -330,6 +327,7 @@ impl ChatLog {
         let used = envelope.key_id.map(|key_id| Use {
             chat_id,
             key_id,
+            seq,
             sender,
             signing_key,
             counter: envelope.counter,
@@ -351,30 +349,35 @@ impl ChatLog {
             return Err(VerificationFailure::RosterHash);
         }
         judged?;
-        let before = self.seen.insert(sender, envelope.seen);
-        self.compare(seq, &envelope.seen)?;
-        if let Some(before) = before
-            && (envelope.seen.seq < before.seq || envelope.seen.seq == before.seq && envelope.seen != before)
-        {
-            return Err(VerificationFailure::Fork { seq: envelope.seen.seq });
-        }
+        let kind = if used.is_some() { Kind::Message } else { Kind::Loose };
+        self.follow(seq, sender, &envelope.seen, kind)?;
         self.messages.verified(seq, envelope);
         let Some(used) = used else { return Ok(Content::Deleted) };
         let Some(data) = &envelope.data else { return Ok(Content::Purged) };
-        if !self.fold.recipients().contains_key(&me.session_id) {
+        // Who was no recipient then may have been given the key since: a new device, or a newcomer who may read this.
+        if !self.fold.recipients().contains_key(&me.session_id) && !keys.has_copy(used.key_id) {
             return Ok(Content::NotForUs);
         }
-        let secret = keys.secret(&used, me)?;
-        let place = message::Place {
-            chat_id,
-            message_id: envelope.message_id,
-            revision: envelope.revision,
-            counter: envelope.counter,
-            sender,
-            key_id: used.key_id,
+        let secret = keys.secret(chat_id, used.key_id, me)?;
+        open(chat_id, envelope, used.key_id, &secret, data)
+    }
+
+    /// Compares what a signer saw with what was seen here, and with what the same session said before: it never goes
+    /// back.
+    fn follow(&mut self, seq: Seq, session_id: SessionId, seen: &Seen, kind: Kind) -> Result<(), VerificationFailure> {
+        self.compare(seq, seen)?;
+        let newest = match kind {
+            Kind::Message => &mut self.seen,
+            Kind::Change => &mut self.seen_in_changes,
+            Kind::Loose => return Ok(()),
         };
-        let body = message::open(&secret, &place, data.as_ref()).map_err(|_| VerificationFailure::Undecryptable)?;
-        Ok(Content::Body(Body::from_bytes(&body)))
+        // The highest stays: one that goes back must not make room for the next.
+        let newest = newest.entry(session_id).or_insert(*seen);
+        if seen.seq < newest.seq || seen.seq == newest.seq && seen.log_hash != newest.log_hash {
+            return Err(VerificationFailure::Fork { seq: seen.seq });
+        }
+        *newest = *seen;
+        Ok(())
     }
 
     /// Compares what a signer saw with what was seen here.
@@ -400,4 +403,35 @@ fn check_shape(envelope: &Envelope) -> Result<(), VerificationFailure> {
         && is_deletion == envelope.key_id.is_none()
         && (!is_deletion || is_bare && envelope.purged.is_none());
     if fits { Ok(()) } else { Err(VerificationFailure::Shape) }
+}
+
+/// What names an entry as seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A message that uses a counter: those of a session commit in the order in which it made them.
+    Message,
+    /// A change of members: each is made on the one before.
+    Change,
+    /// What may overtake others on its way: only compared with one's own chain.
+    Loose,
+}
+
+/// Opens a message that was judged, with the secret of its key.
+pub(crate) fn open(
+    chat_id: ChatId,
+    envelope: &Envelope,
+    key_id: KeyId,
+    secret: &Secret,
+    data: &Blob,
+) -> Result<Content, VerificationFailure> {
+    let place = message::Place {
+        chat_id,
+        message_id: envelope.message_id,
+        revision: envelope.revision,
+        counter: envelope.counter,
+        sender: envelope.sender_session_id,
+        key_id,
+    };
+    let body = message::open(secret, &place, data.as_ref()).map_err(|_| VerificationFailure::Undecryptable)?;
+    Ok(Content::Body(Body::from_bytes(&body)))
 }

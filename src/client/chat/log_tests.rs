@@ -2,15 +2,16 @@
 
 use super::fake::{FakeChat, FakeSession, expect_send, next_step, push_text};
 use super::log::{ChatLog, Content, Taken};
+use super::outbox::Draft;
 use super::state::Chat;
 use crate::client::body::Body;
 use crate::client::failure::VerificationFailure;
 use crate::protocol::binary::Hash;
-use crate::protocol::envelope::{Envelope, Seen};
+use crate::protocol::envelope::{Envelope, MessageKind, Seen};
 use crate::protocol::fold::FoldError;
-use crate::protocol::ids::{Counter, Epoch, Seq, Timestamp};
+use crate::protocol::ids::{Counter, Epoch, Revision, Seq, Timestamp};
 use crate::protocol::log::{EntryBody, LogEntry, SessionOut, log_hash};
-use crate::protocol::membership::Change;
+use crate::protocol::membership::{Change, MembershipChange, SignedChange, Target};
 
 type Tamper = fn(&mut Envelope);
 
@@ -147,7 +148,42 @@ fn p7_a_session_whose_seen_goes_back_is_a_fork() {
     log.commit(&send);
     assert!(first.seen.seq > send.envelope.seen.seq);
     let fork = Err(VerificationFailure::Fork { seq: Seq::saturating(4) });
-    assert_eq!(contents(log.feed(&mut bobs, &bob)), [text("one"), text("two"), fork]);
+    assert_eq!(contents(log.feed(&mut bobs, &bob)), [text("one"), text("two"), fork.clone()]);
+    // The step back has made no room for another one.
+    log.feed(&mut anns, &ann);
+    push_text(&mut anns, "four");
+    let mut send = expect_send(next_step(&mut anns, &ann));
+    send.envelope.seen = Seen { seq: Seq::saturating(4), log_hash: log.entries[3].log_hash };
+    send.envelope.signature = ann.me.secrets.sign(&send.envelope.signed_bytes(log.chat_id));
+    log.commit(&send);
+    assert_eq!(contents(log.feed(&mut bobs, &bob)), [fork]);
+}
+
+#[test]
+fn p7_a_change_of_members_whose_seen_goes_back_is_a_fork_and_counts_all_the_same() {
+    let (mut log, ann, _, bob, mut bobs) = two();
+    log.change(&ann, Change::Rekey, &ann);
+    let membership = log.fold().membership();
+    let change = MembershipChange {
+        n: membership.head.next(),
+        previous: membership.hash,
+        seen: Seen { seq: Seq::saturating(3), log_hash: log.entries[2].log_hash },
+        actor: ann.me.actor(),
+        change: Change::Rekey,
+        target: Target { user_id: ann.me.user_id, identity_key: ann.me.identity_key },
+    };
+    let signature = ann.me.secrets.sign(&change.signed_bytes(log.chat_id));
+    log.push(EntryBody::Membership(SignedChange { change, signature }));
+    let forks: Vec<Option<VerificationFailure>> = log
+        .feed(&mut bobs, &bob)
+        .into_iter()
+        .filter_map(|taken| match taken {
+            Taken::Member { fork, .. } => Some(fork),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(forks, [None, Some(VerificationFailure::Fork { seq: Seq::saturating(3) })]);
+    assert_eq!(bobs.log.fold().epoch(), log.fold().epoch());
 }
 
 #[test]
@@ -264,7 +300,8 @@ fn a_linked_session_begins_at_its_anchor_and_reads_what_comes_after_its_entry() 
     let fold = log.bootstrap(anchor.place.seq.next());
     assert_eq!((fold.roster_hash(), fold.epoch()), (anchor.roster_hash, anchor.epoch));
     let mut tablets = Chat::new(ChatLog::anchored(fold, anchor.place));
-    assert_eq!(contents(log.feed(&mut tablets, &tablet)), [Ok(Content::NotForUs), text("after")]);
+    // With the key's copy comes what was sent under it before the tablet was there.
+    assert_eq!(contents(log.feed(&mut tablets, &tablet)), [text("between"), text("after")]);
     assert_eq!(tablets.log.head(), log.head());
     assert_eq!(contents(log.feed(&mut bobs, &bob)).len(), 3);
     log.revoke(&ann, &tablet);
@@ -289,4 +326,78 @@ fn a_reader_adrift_believes_one_hash_and_checks_the_rest() {
     let hash = log_hash(log.chat_id, &Hash([1; 32]), third.seq, third.created_at, &third.body.digest(log.chat_id));
     assert!(other.take(&LogEntry { log_hash: hash, ..third.clone() }, &bob.me).is_ok());
     assert_eq!(other.take(last, &bob.me).unwrap_err(), VerificationFailure::LogHash);
+}
+
+/// Puts a revision of a message into the log, by its session's own outbox.
+fn revise(log: &mut FakeChat, chat: &mut Chat, by: &FakeSession, kind: MessageKind, of: &Envelope, revision: u64) {
+    let draft = Draft {
+        kind,
+        message_id: of.message_id,
+        revision: Revision::saturating(revision),
+        body: Body::text("changed").to_bytes(),
+        is_receipt: false,
+    };
+    let name = draft.name();
+    chat.outbox.push(draft).unwrap();
+    let send = expect_send(next_step(chat, by));
+    log.commit(&send);
+    assert!(chat.outbox.committed(name));
+    log.feed(chat, by);
+}
+
+#[test]
+fn p7_edits_and_deletions_are_judged_as_the_server_does() {
+    let (mut log, ann, mut anns, bob, mut bobs) = two();
+    let of = log.send(&mut anns, &ann, "one");
+    log.feed(&mut anns, &ann);
+    log.feed(&mut bobs, &bob);
+    let shown = |log: &FakeChat, chat: &mut Chat| contents(log.feed(chat, &ann));
+    let skipped = |expected, found| {
+        let (expected, found) = (Revision::saturating(expected), Revision::saturating(found));
+        Err(VerificationFailure::Revision { expected, found })
+    };
+    // What a dishonest server takes of Bob, who manages nothing.
+    revise(&mut log, &mut bobs, &bob, MessageKind::Edit, &of, 1);
+    assert_eq!(shown(&log, &mut anns), [Err(VerificationFailure::NotTheirs)]);
+    revise(&mut log, &mut bobs, &bob, MessageKind::Delete, &of, 1);
+    assert_eq!(shown(&log, &mut anns), [Err(VerificationFailure::NotTheirs)]);
+    // Bob sees what Ann does to her own.
+    revise(&mut log, &mut anns, &ann, MessageKind::Edit, &of, 2);
+    revise(&mut log, &mut anns, &ann, MessageKind::Edit, &of, 1);
+    revise(&mut log, &mut anns, &ann, MessageKind::Delete, &of, 2);
+    revise(&mut log, &mut anns, &ann, MessageKind::Edit, &of, 3);
+    let seen = contents(log.feed(&mut bobs, &bob));
+    let after = Err(VerificationFailure::AfterDeletion);
+    assert_eq!(seen, [skipped(1, 2), text("changed"), Ok(Content::Deleted), after]);
+    // Ann owns the chat, so she may delete what Bob wrote, and not edit it.
+    let of = log.send(&mut bobs, &bob, "two");
+    log.feed(&mut bobs, &bob);
+    log.feed(&mut anns, &ann);
+    revise(&mut log, &mut anns, &ann, MessageKind::Edit, &of, 1);
+    revise(&mut log, &mut anns, &ann, MessageKind::Delete, &of, 1);
+    assert_eq!(contents(log.feed(&mut bobs, &bob)), [Err(VerificationFailure::NotTheirs), Ok(Content::Deleted)]);
+}
+
+#[test]
+fn p13_data_may_be_gone_where_a_later_revision_says_so_and_nowhere_else() {
+    let (mut log, ann, mut anns, bob, mut bobs) = two();
+    let edited = log.send(&mut anns, &ann, "edited");
+    log.feed(&mut anns, &ann);
+    let withheld = log.send(&mut anns, &ann, "withheld");
+    log.feed(&mut anns, &ann);
+    revise(&mut log, &mut anns, &ann, MessageKind::Edit, &edited, 1);
+    let mut places = Vec::new();
+    for entry in &mut log.entries {
+        if let EntryBody::Message(envelope) = &mut entry.body
+            && envelope.kind == MessageKind::Message
+        {
+            envelope.purged = Some(envelope.data_hash());
+            envelope.data = None;
+            places.push(entry.seq);
+        }
+    }
+    let seen = contents(log.feed(&mut bobs, &bob));
+    assert_eq!(seen, [Ok(Content::Purged), Ok(Content::Purged), text("changed")]);
+    assert_eq!(bobs.log.messages().sender_of(withheld.message_id), Some(ann.me.user_id));
+    assert_eq!(bobs.log.withheld(bobs.log.head().seq), [places[1]]);
 }

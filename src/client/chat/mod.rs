@@ -18,6 +18,8 @@ pub(crate) mod signals;
 pub(crate) mod state;
 
 #[cfg(test)]
+mod chain_tests;
+#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod log_tests;

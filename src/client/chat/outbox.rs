@@ -12,7 +12,7 @@
 //! Invariants: O1 an open frame's signed bytes never change. O2 a new seal comes only after a refusal. O3 the
 //! next message waits until the head is done or failed, so counters are used in order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ const REFUSALS_MAX: u32 = 256;
 
 /// Times that a later counter is waited out: with the pauses in between some seconds, well above a commit.
 const GAPS_MAX: u32 = 8;
+
+/// Results that the log has not shown yet, at most.
+const ANSWERED_MAX: usize = 1_024;
 
 /// Bytes that encryption adds to a body: nonce and tag.
 const SEAL_BYTES: usize = 12 + 16;
@@ -157,6 +160,9 @@ pub(crate) struct Outbox {
     until: Until,
     /// Recipients that the server named and this log must know by then.
     asked: Vec<SessionId>,
+    /// The newest revisions that the server has taken and the log has not shown yet.
+    #[serde(skip)]
+    answered: BTreeMap<MessageId, Revision>,
     #[serde(skip)]
     parts_staged: u32,
 }
@@ -209,10 +215,16 @@ impl Outbox {
         self.items.front().map(Item::name)
     }
 
-    /// The revision after the newest of a message that waits; none if nothing of it does.
+    /// Whether anything of a message waits.
+    pub(crate) fn waits(&self, message_id: MessageId) -> bool {
+        self.items.iter().any(|item| item.message_id == message_id)
+    }
+
+    /// The revision after the newest of a message that waits, or that the server has taken and the log has not
+    /// shown yet; none if there is no such.
     pub(crate) fn next_revision(&self, message_id: MessageId) -> Option<Revision> {
-        let waiting = self.items.iter().filter(|item| item.message_id == message_id);
-        waiting.map(|item| item.revision.next()).max()
+        let waiting = self.items.iter().filter(|item| item.message_id == message_id).map(|item| item.revision);
+        waiting.chain(self.answered.get(&message_id).copied()).max().map(Revision::next)
     }
 
     /// Takes out everything that waits, for good; says of each message whether it left and no answer came.
@@ -292,6 +304,9 @@ impl Outbox {
         if self.head() != Some(name) {
             return false;
         }
+        if self.answered.len() < ANSWERED_MAX {
+            self.answered.insert(name.0, name.1);
+        }
         let envelope = self.items.pop_front().and_then(|item| item.sealed);
         if let (Some(envelope), Some(key)) = (envelope, &mut self.key)
             && envelope.key_id == Some(key.key_id())
@@ -310,7 +325,12 @@ impl Outbox {
         {
             key.next = key.next.max(envelope.counter.next());
         }
-        self.committed((envelope.message_id, envelope.revision))
+        let name = (envelope.message_id, envelope.revision);
+        let was_head = self.committed(name);
+        if self.answered.get(&name.0).is_some_and(|answered| *answered <= name.1) {
+            self.answered.remove(&name.0);
+        }
+        was_head
     }
 
     /// The server has refused the head.
@@ -345,6 +365,12 @@ impl Outbox {
             ErrorCode::UnknownMessage => {
                 self.items.pop_front();
                 return Verdict::Fail(SendError::UnknownMessage);
+            }
+            // An edit of this very session took the number, so this one was not made.
+            ErrorCode::IdReused if item.kind != MessageKind::Message => {
+                let revision = item.revision.next();
+                self.items.pop_front();
+                return Verdict::Fail(SendError::EditConflict { revision });
             }
             ErrorCode::IdReused if let Some(stored) = details.stored.clone() => {
                 // Whether this frame's or an earlier seal's counter was used is for the log to say.

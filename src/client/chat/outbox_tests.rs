@@ -5,9 +5,10 @@ use super::outbox::{Draft, Name, Step, Until, Verdict};
 use super::own_key::KeyLimits;
 use super::state::Chat;
 use crate::client::error::SendError;
+use crate::protocol::envelope::MessageKind;
 use crate::protocol::error::{ErrorCode, ErrorDetails};
 use crate::protocol::frame::Send;
-use crate::protocol::ids::{Counter, Epoch, Seq, SessionId};
+use crate::protocol::ids::{Counter, Epoch, MessageId, Revision, Seq, SessionId};
 use crate::protocol::keys::staged_hash;
 use crate::protocol::limits::{COPIES_PER_FRAME_MAX, DATA_BYTES_MAX};
 use crate::protocol::membership::Change;
@@ -311,4 +312,98 @@ fn more_copies_than_fit_go_ahead_in_parts() {
     push_text(&mut chat, "again");
     let second = expect_send(next_step(&mut chat, &ann));
     assert!(second.new_key.is_none() && second.add_copies.is_empty());
+}
+
+fn revise(chat: &mut Chat, kind: MessageKind, of: &Send, revision: u64) -> Name {
+    let (message_id, revision) = (of.envelope.message_id, Revision::saturating(revision));
+    let draft = Draft { kind, message_id, revision, body: b"edited".to_vec(), is_receipt: false };
+    let name = draft.name();
+    chat.outbox.push(draft).unwrap();
+    name
+}
+
+#[test]
+fn an_edit_uses_the_key_and_a_deletion_none() {
+    let (mut log, ann, mut chat, _, first) = begun();
+    assert_eq!(chat.outbox.next_revision(first.envelope.message_id), Some(Revision::saturating(1)), "it is on its way");
+    let edit = revise(&mut chat, MessageKind::Edit, &first, 1);
+    let deletion = revise(&mut chat, MessageKind::Delete, &first, 2);
+    assert!(chat.outbox.withdraw(MessageId::generate()).is_empty());
+    log.commit(&first);
+    assert!(chat.outbox.committed(name_of(&first)));
+    let second = expect_send(next_step(&mut chat, &ann));
+    assert_eq!((name_of(&second), key_of(&second)), (edit, (key_of(&first).0, Counter::saturating(2))));
+    log.commit(&second);
+    assert!(chat.outbox.committed(edit));
+    // What the server has taken counts, though the log has not shown it.
+    assert_eq!(chat.outbox.next_revision(edit.0), Some(Revision::saturating(3)));
+    let third = expect_send(next_step(&mut chat, &ann));
+    assert_eq!((name_of(&third), third.envelope.kind), (deletion, MessageKind::Delete));
+    assert_eq!(
+        (third.envelope.key_id, third.envelope.counter, &third.envelope.data),
+        (None, Counter::default(), &None)
+    );
+    // The same bytes until an answer is definite, then for other recipients a new signature.
+    assert!(matches!(chat.outbox.refused(ErrorCode::Internal, &ErrorDetails::default()), Verdict::Later(None)));
+    assert_eq!(expect_send(next_step(&mut chat, &ann)), third);
+    let seq = log.session_in(&ann.sibling());
+    refuse(&mut chat, ErrorCode::RosterChanged, &details(seq));
+    log.feed(&mut chat, &ann);
+    let again = expect_send(next_step(&mut chat, &ann));
+    assert_ne!(again.envelope.roster_hash, third.envelope.roster_hash);
+    log.commit(&again);
+    log.feed(&mut chat, &ann);
+    assert!(chat.outbox.is_empty());
+    assert_eq!(chat.outbox.next_revision(edit.0), None);
+    assert_eq!(chat.log.messages().next_revision(edit.0), Some(Revision::saturating(3)));
+}
+
+#[test]
+fn a_conflict_of_revisions_is_answered_and_never_mended_by_itself() {
+    let revision = Some(Revision::saturating(4));
+    let conflict = ErrorDetails { revision, ..ErrorDetails::default() };
+    for kind in [MessageKind::Edit, MessageKind::Delete] {
+        let (mut log, ann, mut chat, _, first) = begun();
+        log.commit(&first);
+        log.feed(&mut chat, &ann);
+        for (code, details) in [
+            (ErrorCode::EditConflict, conflict.clone()),
+            (ErrorCode::UnknownMessage, ErrorDetails::default()),
+            (ErrorCode::IdReused, ErrorDetails::default()),
+        ] {
+            revise(&mut chat, kind, &first, 1);
+            expect_send(next_step(&mut chat, &ann));
+            let verdict = chat.outbox.refused(code, &details);
+            match code {
+                ErrorCode::EditConflict => {
+                    assert!(
+                        matches!(verdict, Verdict::Fail(SendError::EditConflict { revision }) if revision.get() == 4)
+                    );
+                }
+                ErrorCode::UnknownMessage => assert!(matches!(verdict, Verdict::Fail(SendError::UnknownMessage))),
+                _ => assert!(matches!(verdict, Verdict::Fail(SendError::EditConflict { .. }))),
+            }
+            assert!(chat.outbox.is_empty());
+        }
+        // The counter of what was refused is used by the next.
+        push_text(&mut chat, "next");
+        assert_eq!(expect_send(next_step(&mut chat, &ann)).envelope.counter, Counter::saturating(2));
+    }
+}
+
+#[test]
+fn of_read_marks_one_is_on_its_way_and_the_newest_waits() {
+    let (_, ann, mut chat, _, first) = begun();
+    let mark = |body: u8| Draft { is_receipt: true, ..Draft::message(MessageId::generate(), vec![body]) };
+    chat.outbox.push(mark(1)).unwrap();
+    chat.outbox.push(mark(2)).unwrap();
+    assert_eq!(chat.outbox.len(), 2);
+    assert!(chat.outbox.committed(name_of(&first)));
+    let open = expect_send(next_step(&mut chat, &ann));
+    chat.outbox.push(mark(3)).unwrap();
+    chat.outbox.push(mark(4)).unwrap();
+    assert_eq!(chat.outbox.len(), 2, "what is open stays as it is");
+    assert_eq!(expect_send(next_step(&mut chat, &ann)), open);
+    assert!(chat.outbox.committed(name_of(&open)));
+    assert_ne!(expect_send(next_step(&mut chat, &ann)).envelope.message_id, open.envelope.message_id);
 }

@@ -134,6 +134,7 @@ fn judge(log: &ChatLog, keys: &ReceivedKeys, envelope: &SignalEnvelope, me: &Me)
     let used = Use {
         chat_id,
         key_id: envelope.key_id,
+        seq: log.head().seq,
         sender,
         signing_key,
         counter: Counter::default(),

@@ -1,10 +1,10 @@
 //! Everything of one chat that a profile keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::log::{ChatLog, MessageTaken, Taken};
+use super::log::{self, ChatLog, Content, MessageTaken, Taken};
 use super::outbox::Outbox;
 use super::reading::Reading;
 use super::received_keys::ReceivedKeys;
@@ -12,14 +12,68 @@ use super::signals::Heard;
 use crate::client::failure::VerificationFailure;
 use crate::client::keyring::{Anchor, Me};
 use crate::crypto::{Secret, name, wrap};
-use crate::protocol::binary::Hash;
+use crate::protocol::binary::{Blob, Hash};
+use crate::protocol::envelope::{Envelope, MessageKind};
 use crate::protocol::frame::{ChatInfo, SendOk};
-use crate::protocol::ids::{InfoKeyId, Seq, SessionId};
+use crate::protocol::ids::{InfoKeyId, KeyId, MessageId, Seq, SessionId, Timestamp};
 use crate::protocol::log::{EntryBody, LogEntry};
 use crate::protocol::verify::Verifier;
 
 /// Results of sends that wait for their entry to be compared with, at most.
 const PROMISED_MAX: usize = 1_024;
+
+/// Keys that are asked for in one chat, at most: the server bounds what a session may have asked for.
+const ASKED_MAX: usize = 1_000;
+
+/// Bytes of messages that wait for their keys, at most; the oldest go first, and are read from the log again.
+const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Messages that wait for their keys.
+#[derive(Debug, Clone, Default)]
+struct Waiting {
+    messages: VecDeque<Locked>,
+    bytes: usize,
+}
+
+/// A message that was judged in all but its content.
+#[derive(Debug, Clone)]
+struct Locked {
+    seq: Seq,
+    created_at: Timestamp,
+    envelope: Envelope,
+    first: Option<Seq>,
+    by_manager: bool,
+}
+
+impl Waiting {
+    fn put(&mut self, message: Locked) {
+        if message.envelope.data.is_none() {
+            return;
+        }
+        self.bytes += Self::size(&message.envelope);
+        self.messages.push_back(message);
+        while self.bytes > WAITING_BYTES_MAX
+            && let Some(oldest) = self.messages.pop_front()
+        {
+            self.bytes = self.bytes.saturating_sub(Self::size(&oldest.envelope));
+        }
+    }
+
+    /// Takes out what a newer revision has overtaken.
+    fn overtake(&mut self, message_id: MessageId) {
+        self.messages.retain(|waiting| waiting.envelope.message_id != message_id);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.bytes = self.messages.iter().map(|waiting| Self::size(&waiting.envelope)).sum();
+    }
+
+    /// A message's share of the bound, with what surrounds its data.
+    fn size(envelope: &Envelope) -> usize {
+        envelope.data.as_ref().map_or(0, Blob::len) + 512
+    }
+}
 
 /// One chat.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +98,12 @@ pub(crate) struct Chat {
     /// How far other sessions have come, by the server's word.
     #[serde(skip)]
     pub(crate) delivered: BTreeMap<SessionId, Seq>,
+    /// Messages that could not be opened for want of a copy, in order of their seq.
+    #[serde(skip)]
+    waiting: Waiting,
+    /// Keys that were asked for.
+    #[serde(skip)]
+    pub(crate) asked: BTreeSet<KeyId>,
 }
 
 impl Chat {
@@ -59,6 +119,8 @@ impl Chat {
             told: Seq::default(),
             heard: Heard::default(),
             delivered: BTreeMap::new(),
+            waiting: Waiting::default(),
+            asked: BTreeSet::new(),
         }
     }
 
@@ -76,7 +138,68 @@ impl Chat {
         {
             return Ok(Taken::Refused(VerificationFailure::Fork { seq: entry.seq }));
         }
+        if let (Taken::Message(message), EntryBody::Message(envelope)) = (&taken, &entry.body) {
+            let is_locked = matches!(
+                message.content,
+                Ok(Content::NotForUs) | Err(VerificationFailure::NoCopy | VerificationFailure::BadCopy)
+            );
+            if message.kind != MessageKind::Message {
+                self.waiting.overtake(message.message_id);
+            }
+            if is_locked {
+                self.waiting.put(Locked {
+                    seq: entry.seq,
+                    created_at: entry.created_at,
+                    envelope: envelope.clone(),
+                    first: message.first,
+                    by_manager: message.by_manager,
+                });
+            }
+        }
         Ok(taken)
+    }
+
+    /// Opens messages whose keys have come since: those that verified, each with its place and time.
+    pub(crate) fn open_waiting(&mut self, me: &Me) -> Vec<(Seq, Timestamp, MessageTaken)> {
+        let mut opened = Vec::new();
+        if !self.keys.take_news() || self.waiting.messages.is_empty() {
+            return opened;
+        }
+        let chat_id = self.log.fold().chat_id();
+        let keys = &mut self.keys;
+        self.waiting.messages.retain(|Locked { seq, created_at, envelope, first, by_manager }| {
+            let (Some(key_id), Some(data)) = (envelope.key_id, &envelope.data) else { return false };
+            if !keys.has_copy(key_id) {
+                return true;
+            }
+            let Ok(secret) = keys.secret(chat_id, key_id, me) else { return true };
+            let content = log::open(chat_id, envelope, key_id, &secret, data);
+            let taken = MessageTaken {
+                message_id: envelope.message_id,
+                sender_id: envelope.sender_id,
+                sender_session_id: envelope.sender_session_id,
+                kind: envelope.kind,
+                revision: envelope.revision,
+                first: *first,
+                by_manager: *by_manager,
+                content,
+            };
+            opened.push((*seq, *created_at, taken));
+            false
+        });
+        self.waiting.count();
+        opened
+    }
+
+    /// Of some keys those that were not asked for before: from now on they were.
+    pub(crate) fn ask(&mut self, key_ids: impl IntoIterator<Item = KeyId>) -> Vec<KeyId> {
+        let mut new = Vec::new();
+        for key_id in key_ids {
+            if self.asked.len() < ASKED_MAX && self.asked.insert(key_id) {
+                new.push(key_id);
+            }
+        }
+        new
     }
 
     /// Whether this entry is a message of this very session that verified.

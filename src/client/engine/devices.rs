@@ -148,12 +148,14 @@ impl State {
             anchors,
             pins: account.pins.clone(),
             self_key: account.self_key.clone(),
+            chain_heads: account.chain_heads.clone(),
         };
         let limit = HANDOVER_BYTES_MAX - HANDOVER_SPARE_BYTES;
         let mut bytes = encode(&content)?;
         if bytes.len() > limit {
             // The new session then pins anew, on first use.
             content.pins.clear();
+            content.chain_heads.clear();
             bytes = encode(&content)?;
         }
         if bytes.len() > limit {

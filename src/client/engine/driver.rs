@@ -10,6 +10,7 @@ use super::account::{self, Fate};
 use super::login::{self, LoginError};
 use super::pump;
 use super::state::{Counts, Progress, Shared, Status};
+use super::{chains, copies};
 use crate::client::backoff::Backoff;
 use crate::client::error::CloseReason;
 use crate::client::event::Event;
@@ -171,7 +172,9 @@ async fn receive(
             ServerFrame::ChatGone(gone) => shared.on_chat_gone(gone),
             ServerFrame::Signal(signal) => shared.on_signal(&signal),
             ServerFrame::Delivered(delivered) => shared.on_delivered(&delivered),
-            ServerFrame::Approved(_) | ServerFrame::KeyRequested(_) | ServerFrame::CopyRefused(_) => {}
+            ServerFrame::KeyRequested(requested) => copies::on_key_requested(shared, requested),
+            ServerFrame::CopyRefused(refused) => copies::on_copy_refused(shared, &refused),
+            ServerFrame::Approved(_) => {}
             ServerFrame::SessionPending(pending) => {
                 shared.publish(vec![Event::SessionPending { session_id: pending.session_id }]);
             }
@@ -186,6 +189,7 @@ async fn upkeep(shared: &Arc<Shared>, wire: &Wire) -> (End, Option<CloseReason>)
     loop {
         tokio::time::sleep(shared.config.upkeep_interval).await;
         keep_and_tell(shared, wire).await;
+        chains::look_if_due(shared);
     }
 }
 

@@ -1,9 +1,10 @@
 //! Reads a chat's log page by page, either way, and verifies it as if it came live.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::call::expect_reply;
+use super::copies::{self, Errand};
 use super::fetch::{FoldError, fold_before};
 use super::state::Shared;
 use crate::client::body::Body;
@@ -20,7 +21,7 @@ use crate::protocol::envelope::{MessageKind, Seen};
 use crate::protocol::frame::{Direction, History as HistoryRequest, Page, Reply, Request};
 use crate::protocol::ids::{ChatId, MessageId, Seq, SessionId, Timestamp};
 use crate::protocol::limits::PAGE_ENTRIES_MAX;
-use crate::protocol::log::{LogEntry, log_hash};
+use crate::protocol::log::{EntryBody, LogEntry, log_hash};
 
 /// A page of what this session may read.
 #[derive(Debug, Clone)]
@@ -39,6 +40,9 @@ pub struct HistoryPage {
     pub deletions: Vec<Deletion>,
     /// What did not verify.
     pub alarms: Vec<Alarm>,
+    /// Messages that this session may read and has no key for. Whoever holds the keys has been asked for them; when
+    /// they have come ([`Event::KeyCame`](crate::client::Event::KeyCame)), read the page again.
+    pub locked: u64,
     /// The range covered is above this seq …
     pub after: Seq,
     /// … up to and with this one.
@@ -57,6 +61,8 @@ pub struct History {
     /// First entries of pages whose hash before was not known, by seq: a page that ends before one is compared.
     links: BTreeMap<Seq, Link>,
     range: ReadRange,
+    /// Entries below the start whose hashes are proven, from the start backwards.
+    proven: BTreeMap<Seq, Link>,
 }
 
 #[derive(Debug)]
@@ -75,10 +81,12 @@ struct Link {
 impl History {
     pub(crate) fn new(shared: Arc<Shared>, chat_id: ChatId) -> Result<Self, ClientError> {
         let start = shared.lock().chats.get(&chat_id).ok_or(ClientError::UnknownChat)?.log.start();
-        Ok(Self { shared, chat_id, start, replay: None, links: BTreeMap::new(), range: ReadRange::default() })
+        let (links, proven, range) = (BTreeMap::new(), BTreeMap::new(), ReadRange::default());
+        Ok(Self { shared, chat_id, start, replay: None, links, proven, range })
     }
 
-    /// The seq after which this session's own log begins: reading from here on is verified without a gap.
+    /// The seq after which this session's own log begins: reading from here on is verified without a gap. What is
+    /// below, under a shared history or on a new device, is verified backwards from here.
     #[must_use]
     pub const fn start(&self) -> Seq {
         self.start.seq
@@ -125,6 +133,7 @@ impl History {
             edits: Vec::new(),
             deletions: Vec::new(),
             alarms: Vec::new(),
+            locked: 0,
             after,
             up_to,
             more,
@@ -134,12 +143,14 @@ impl History {
             self.judge_withheld(direction, &mut result);
             return Ok(result);
         }
+        self.prove(up_to).await?;
         let me = self.shared.lock().account.me.clone();
         let mut replay = match self.replay.take() {
             Some(replay) if replay.log.head().seq == after && !replay.log.is_adrift() => replay,
             _ => self.replay_from(after, &page).await?,
         };
         let verified = self.verify(&mut replay, &page, &me, &mut result);
+        self.see_to_keys(&mut replay, &page, &me, &mut result);
         self.replay = Some(replay);
         if let Err(failure) = verified {
             self.replay = None;
@@ -183,6 +194,73 @@ impl History {
         Ok(Replay { log, keys })
     }
 
+    /// Proves the hash of the entry after a place below the start, backwards from the start's own hash.
+    async fn prove(&mut self, up_to: Seq) -> Result<(), ClientError> {
+        let wanted = up_to.next();
+        while wanted <= self.start.seq && !self.proven.contains_key(&wanted) {
+            let above = self.proven.range(wanted..).next().map(|(seq, link)| (*seq, link.log_hash));
+            let (seq, log_hash) = above.unwrap_or((self.start.seq, self.start.log_hash));
+            let count = seq.get().saturating_sub(up_to.get()).min(u64::from(PAGE_ENTRIES_MAX));
+            let limit = u32::try_from(count).unwrap_or(PAGE_ENTRIES_MAX);
+            let request =
+                HistoryRequest { chat_id: self.chat_id, direction: Direction::Before, seq: seq.next(), limit };
+            let page = expect_reply!(self.shared.call(Request::History(request)).await??, Page)?;
+            let (Some(first), Some(last)) = (page.entries.first(), page.entries.last()) else {
+                return Err(ClientError::UnexpectedAnswer);
+            };
+            let is_chained = self.is_chained(&page.entries);
+            if last.seq != seq || !is_chained || last.log_hash != log_hash {
+                let failure = VerificationFailure::LogHash;
+                self.shared.alarm(Some(self.chat_id), Some(last.seq), failure);
+                return Err(ClientError::Verification(failure));
+            }
+            if above.is_some() && first.seq >= seq {
+                return Err(ClientError::UnexpectedAnswer);
+            }
+            self.proven.insert(first.seq, self.link(first));
+        }
+        Ok(())
+    }
+
+    /// Whether each entry's hash follows from the one before.
+    fn is_chained(&self, entries: &[LogEntry]) -> bool {
+        entries.iter().zip(entries.iter().skip(1)).all(|(before, entry)| {
+            let digest = entry.body.digest(self.chat_id);
+            let expected = log_hash(self.chat_id, &before.log_hash, entry.seq, entry.created_at, &digest);
+            entry.seq == before.seq.next() && entry.log_hash == expected
+        })
+    }
+
+    fn link(&self, entry: &LogEntry) -> Link {
+        Link { created_at: entry.created_at, digest: entry.body.digest(self.chat_id), log_hash: entry.log_hash }
+    }
+
+    /// Asks for the keys of messages that may be read and cannot be opened, and refuses copies that are bad.
+    fn see_to_keys(&self, replay: &mut Replay, page: &Page, me: &Me, result: &mut HistoryPage) {
+        let refusals = replay.keys.take_refusals(me);
+        {
+            let mut state = self.shared.lock();
+            let Some(chat) = state.chats.get(&self.chat_id) else { return };
+            let membership = chat.log.fold().membership();
+            let readable_from = membership.members.get(&me.user_id).map(|member| member.readable_from);
+            let Some(readable_from) = readable_from else { return };
+            let mut lacking = BTreeSet::new();
+            for entry in page.entries.iter().filter(|entry| entry.seq >= readable_from) {
+                let EntryBody::Message(envelope) = &entry.body else { continue };
+                let locked = envelope.key_id.filter(|key_id| envelope.data.is_some() && !replay.keys.has_copy(*key_id));
+                if let Some(key_id) = locked {
+                    result.locked += 1;
+                    lacking.insert(key_id);
+                }
+            }
+            state.lack(self.chat_id, lacking);
+            for refusal in refusals {
+                state.errands.push(Errand::Refuse { chat_id: self.chat_id, refusal });
+            }
+        }
+        copies::start(&self.shared);
+    }
+
     fn verify(
         &mut self,
         replay: &mut Replay,
@@ -196,13 +274,15 @@ impl History {
         if replay.log.is_adrift()
             && let Some(first) = page.entries.first()
         {
-            let digest = first.body.digest(self.chat_id);
-            let link = Link { created_at: first.created_at, digest, log_hash: first.log_hash };
-            self.links.insert(first.seq, link);
+            self.links.insert(first.seq, self.link(first));
         }
         let mut messages = Vec::new();
         for entry in &page.entries {
-            match replay.log.take(entry, &mut replay.keys, me)? {
+            let taken = replay.log.take(entry, &mut replay.keys, me)?;
+            if entry.seq == self.start.seq && entry.log_hash != self.start.log_hash {
+                return Err(VerificationFailure::Fork { seq: entry.seq });
+            }
+            match taken {
                 Taken::Message(message) => {
                     self.range.take(entry.seq, &message);
                     messages.push((entry, message));
@@ -223,10 +303,18 @@ impl History {
             return Err(VerificationFailure::Fork { seq: head.seq });
         }
         let next = head.seq.next();
-        if let Some(link) = self.links.get(&next)
+        let is_below = head.seq < self.start.seq;
+        if is_below && !self.proven.contains_key(&next) {
+            return Err(VerificationFailure::LogHash);
+        }
+        if let Some(link) = if is_below { self.proven.get(&next) } else { self.links.get(&next) }
             && log_hash(self.chat_id, &head.log_hash, next, link.created_at, &link.digest) != link.log_hash
         {
             return Err(VerificationFailure::LogHash);
+        }
+        if let Some(first) = page.entries.first().filter(|first| first.seq <= self.start.seq) {
+            // The page is proven as a whole, so what is before it can be compared with its first entry.
+            self.proven.insert(first.seq, self.link(first));
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::copies::{self, Errand};
 use super::fetch;
 use super::state::{Counts, Inbox, Shared, State, Status};
 use crate::client::body::Body;
@@ -16,7 +17,7 @@ use crate::client::receipt;
 use crate::protocol::envelope::MessageKind;
 use crate::protocol::fold::FoldError;
 use crate::protocol::frame::{ChatDeleted, OwnKey, Page};
-use crate::protocol::ids::{ChatId, KeyId, Seq};
+use crate::protocol::ids::{ChatId, KeyId, Seq, Timestamp};
 use crate::protocol::log::{EntryBody, LogEntry};
 use crate::protocol::membership::Change;
 use crate::protocol::verify::Verifier;
@@ -68,7 +69,18 @@ impl Shared {
 
     /// A key; it comes before the first entry that needs it.
     pub(crate) fn on_key(self: &Arc<Self>, wire: &Wire, chat_id: ChatId, key: OwnKey) {
-        self.advance(wire, chat_id, |inbox, chat| offer(inbox, chat, vec![key]));
+        let key_id = key.announcement.announcement.key_id;
+        let mut was_asked = false;
+        self.advance(wire, chat_id, |inbox, chat| {
+            was_asked = key.key.is_some() && chat.as_ref().is_some_and(|chat| chat.asked.contains(&key_id));
+            offer(inbox, chat, vec![key]);
+        });
+        if was_asked {
+            if let Some(chat) = self.lock().chats.get_mut(&chat_id) {
+                chat.asked.remove(&key_id);
+            }
+            self.publish(vec![Event::KeyCame { chat_id, key_id }]);
+        }
     }
 
     /// A chat has ended. Its owner's signature is the proof; without it the chat stays, and is an alarm.
@@ -120,6 +132,7 @@ impl Shared {
             change(inboxes.entry(chat_id).or_default(), chats.get_mut(&chat_id));
             let mut events = Vec::new();
             let need = state.drain(chat_id, &mut events);
+            state.open_late(chat_id, &mut events);
             state.judge_withheld(chat_id, &mut events);
             for event in &events {
                 if matches!(event, Event::Message(_)) {
@@ -134,6 +147,7 @@ impl Shared {
         if let Some(need) = need {
             fetch::start(self, wire, chat_id, need);
         }
+        copies::start(self);
         self.notify_moved();
         self.judge_live();
     }
@@ -334,9 +348,17 @@ impl State {
                 events.push(Event::AccountDeleted { chat_id, seq, user_id, heir });
             }
             Taken::Session { user_id, session_id, is_in } => {
+                if let Err(failure) = self.claim(chat_id, &entry.body) {
+                    events.push(alarm(chat_id, Some(seq), failure));
+                }
+                let me = &self.account.me;
+                if is_in && user_id == me.user_id && session_id != me.session_id {
+                    self.errands.push(Errand::Welcome { chat_id, session_id });
+                }
                 events.push(Event::SessionChanged { chat_id, seq, user_id, session_id, is_in });
             }
-            Taken::Member { actor, target, change } => {
+            Taken::Member { actor, target, change, fork } => {
+                events.extend(fork.map(|failure| alarm(chat_id, Some(seq), failure)));
                 let is_gone = target == self.account.me.user_id && matches!(change, Change::Remove | Change::Leave);
                 if let (Change::Add { .. }, EntryBody::Membership(signed)) = (&change, &entry.body) {
                     match self.account.pin(target, &signed.change.target.identity_key, None) {
@@ -356,6 +378,11 @@ impl State {
                 }
             }
             Taken::Message(message) => {
+                let lacking = match (&message.content, &entry.body) {
+                    (Err(VerificationFailure::NoCopy), EntryBody::Message(envelope)) => envelope.key_id,
+                    _ => None,
+                };
+                self.lack(chat_id, lacking);
                 if let EntryBody::Message(envelope) = &entry.body
                     && Chat::is_own(&message, &self.account.me)
                     && let Some(chat) = self.chats.get_mut(&chat_id)
@@ -365,24 +392,44 @@ impl State {
                     let name = (message.message_id, message.revision);
                     events.extend(self.settle(chat_id, name, Ok(sent)));
                 }
-                match message.content {
-                    Ok(_) => self.report_message(chat_id, entry, message, events),
-                    Err(failure) => events.push(Event::Alarm(Alarm {
-                        chat_id: Some(chat_id),
-                        seq: Some(seq),
-                        session_id: Some(message.sender_session_id),
-                        failure,
-                    })),
-                }
+                self.report_message(chat_id, seq, entry.created_at, message, events);
             }
+        }
+    }
+
+    /// Asks for keys without which messages cannot be opened, each once.
+    pub(crate) fn lack(&mut self, chat_id: ChatId, key_ids: impl IntoIterator<Item = KeyId>) {
+        let Some(chat) = self.chats.get_mut(&chat_id) else { return };
+        let key_ids = chat.ask(key_ids);
+        if !key_ids.is_empty() {
+            self.errands.push(Errand::Ask { chat_id, key_ids });
+        }
+    }
+
+    /// Opens what waited for a key that has come, and puts down what is to be said of bad copies.
+    fn open_late(&mut self, chat_id: ChatId, events: &mut Vec<Event>) {
+        let State { chats, account, errands, .. } = self;
+        let Some(chat) = chats.get_mut(&chat_id) else { return };
+        let opened = chat.open_waiting(&account.me);
+        for refusal in chat.keys.take_refusals(&account.me) {
+            errands.push(Errand::Refuse { chat_id, refusal });
+        }
+        for (seq, created_at, message) in opened {
+            self.report_message(chat_id, seq, created_at, message, events);
         }
     }
 }
 
 impl State {
-    /// Tells of a message that verified.
-    fn report_message(&mut self, chat_id: ChatId, entry: &LogEntry, taken: MessageTaken, events: &mut Vec<Event>) {
-        let seq = entry.seq;
+    /// Tells of a message what it says, or that it did not verify.
+    fn report_message(
+        &mut self,
+        chat_id: ChatId,
+        seq: Seq,
+        created_at: Timestamp,
+        taken: MessageTaken,
+        events: &mut Vec<Event>,
+    ) {
         let is_own = taken.sender_id == self.account.me.user_id;
         let self_key = self.account.self_key.as_ref();
         let Some(chat) = self.chats.get_mut(&chat_id) else { return };
@@ -409,7 +456,7 @@ impl State {
                 let message = Message {
                     chat_id,
                     seq,
-                    created_at: entry.created_at,
+                    created_at,
                     message_id: taken.message_id,
                     revision: taken.revision,
                     sender_id: taken.sender_id,
@@ -428,7 +475,7 @@ impl State {
                 let deletion = Deletion {
                     chat_id,
                     seq,
-                    created_at: entry.created_at,
+                    created_at,
                     message_id: taken.message_id,
                     user_id: taken.sender_id,
                     session_id: taken.sender_session_id,
@@ -436,7 +483,13 @@ impl State {
                 };
                 events.push(Event::Deleted { deletion, first: taken.first });
             }
-            Ok(Content::NotForUs | Content::Purged) | Err(_) => {}
+            Ok(Content::NotForUs | Content::Purged) => {}
+            Err(failure) => events.push(Event::Alarm(Alarm {
+                chat_id: Some(chat_id),
+                seq: Some(seq),
+                session_id: Some(taken.sender_session_id),
+                failure: *failure,
+            })),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::expect_reply;
+use super::copies;
 use super::devices;
 use super::state::{Shared, State};
 use crate::client::chat::state::Chat;
@@ -165,6 +166,7 @@ pub(crate) async fn add(
     );
     let seq = seq.await?;
     shared.folded(chat_id, seq).await?;
+    copies::share_history(shared, chat_id, user.user_id).await;
     Ok(seq)
 }
 

@@ -8,6 +8,8 @@
 
 pub(crate) mod account;
 pub(crate) mod call;
+pub(crate) mod chains;
+pub(crate) mod copies;
 pub(crate) mod devices;
 pub(crate) mod driver;
 pub(crate) mod fetch;

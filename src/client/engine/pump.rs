@@ -139,6 +139,9 @@ fn commit(shared: &Shared, chat_id: ChatId, name: Name, sent: &SendOk) {
             }
         }
         state.dirty_chats.insert(chat_id);
+        if !sent.refused.is_empty() {
+            events.push(Event::Unreadable { chat_id, message_id: name.0, sessions: sent.refused.clone() });
+        }
         events
     };
     shared.publish(events);

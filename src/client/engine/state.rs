@@ -7,6 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
+use super::chains::Schedule;
+use super::copies::Errands;
+use crate::client::chains::Chains;
 use crate::client::chat::outbox::Name;
 use crate::client::chat::own_key::KeyLimits;
 use crate::client::chat::state::Chat;
@@ -74,6 +77,10 @@ pub(crate) struct Progress {
 pub(crate) struct State {
     pub(crate) account: Account,
     pub(crate) chats: HashMap<ChatId, Chat>,
+    pub(crate) chains: Chains,
+    pub(crate) chain_schedule: Schedule,
+    /// What is to be done about copies, in the background.
+    pub(crate) errands: Errands,
     pub(crate) inboxes: HashMap<ChatId, Inbox>,
     pub(crate) waiters: HashMap<(ChatId, Name), oneshot::Sender<Result<Sent, SendError>>>,
     pub(crate) pumping: HashSet<ChatId>,
@@ -94,6 +101,9 @@ impl State {
         Self {
             account,
             chats,
+            chains: Chains::default(),
+            chain_schedule: Schedule::default(),
+            errands: Errands::default(),
             inboxes: HashMap::new(),
             waiters: HashMap::new(),
             pumping: HashSet::new(),

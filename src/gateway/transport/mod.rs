@@ -30,4 +30,4 @@ pub use handshake::{HandshakeError, OriginPolicy};
 pub use inbound::{Closed, Inbound, InboundMessage, MessageKind, Violation};
 pub use kill::{KillSwitch, Linger, on_connect};
 pub use meter::{Credit, TransportLimits};
-pub use upgrade::{Connection, UpgradeOptions, upgrade};
+pub use upgrade::{Connection, UpgradeOptions, connect, upgrade};

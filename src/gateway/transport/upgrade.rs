@@ -3,12 +3,17 @@
 //! Puts the parts together in the order in which bytes pass them: payload, guard, codec, pump, session; outbox, body,
 //! socket. Floor 5.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use actix_web::body::MessageBody;
+use actix_web::error::PayloadError;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{self, WebsocketContext};
+use bytes::Bytes;
+use futures_core::Stream;
 
 use super::body::Body;
 use super::guard::Guard;
@@ -64,11 +69,27 @@ pub fn upgrade(
     }
 
     let outbox = Outbox::new(options.outbox);
-    let inbound = make(Connection { outbox: Arc::clone(&outbox), kill: kill.clone(), subprotocol });
-    let link = Rc::new(Link::new(inbound, outbox, Meter::new(options.limits), kill));
-    let message_bytes_max = options.limits.message_bytes_max;
-    let guard = Guard::new(payload, message_bytes_max, Rc::clone(&link));
-    let pump = Pump::new(message_bytes_max, Rc::clone(&link));
-    let context = WebsocketContext::create(pump, guard);
-    Ok(response.body(Body::new(context, link)))
+    let connection = Connection { outbox, kill, subprotocol };
+    let inbound = make(connection.clone());
+    Ok(response.body(connect(payload, options.limits, connection, inbound)))
+}
+
+/// Joins what comes from a socket to a session; the response body given is the connection.
+///
+/// It names neither HTTP request nor socket, so bytes from anywhere can be played through all that stands before a
+/// session.
+pub fn connect<S>(
+    payload: S,
+    limits: TransportLimits,
+    connection: Connection,
+    inbound: Box<dyn Inbound>,
+) -> impl MessageBody<Error = Infallible> + use<S>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
+{
+    let Connection { outbox, kill, .. } = connection;
+    let link = Rc::new(Link::new(inbound, outbox, Meter::new(limits), kill));
+    let guard = Guard::new(payload, limits.message_bytes_max, Rc::clone(&link));
+    let pump = Pump::new(limits.message_bytes_max, Rc::clone(&link));
+    Body::new(WebsocketContext::create(pump, guard), link)
 }

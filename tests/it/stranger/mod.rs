@@ -9,9 +9,10 @@ pub mod bytes;
 mod chat;
 mod conversation;
 pub mod crypto;
+mod examples;
 mod fold;
-
 pub mod formats;
 pub mod packed;
+pub mod page;
 mod person;
-mod socket;
+pub mod socket;

@@ -151,7 +151,7 @@ pub struct Socket {
     encoding: Encoding,
     pub hello: Hello,
     next_id: u64,
-    pushes: VecDeque<ServerFrame>,
+    pub pushes: VecDeque<ServerFrame>,
     /// The close code, once the server has closed.
     pub closed: Option<u16>,
 }

@@ -2,6 +2,8 @@
 
 pub mod broker;
 pub mod chat;
+#[cfg(feature = "client")]
+pub mod clients;
 pub mod database;
 pub mod device;
 #[cfg(feature = "client")]

@@ -33,14 +33,15 @@ impl Device {
         Signal { chat_id, signal }
     }
 
-    /// What this session says of a copy that does not open.
+    /// What this session says of a copy that does not open, whatever copy it has.
     pub fn copy_refusal(&self, chat_id: ChatId, key_id: KeyId) -> RefuseCopy {
-        let refusal = CopyRefusal {
-            key_id,
-            session_id: self.session_id,
-            reason: RefusalReason::DoesNotOpen,
-            copy_hash: Hash([7; 32]),
-        };
+        self.refusal_of(chat_id, key_id, Hash([7; 32]))
+    }
+
+    /// What this session says of one copy.
+    pub fn refusal_of(&self, chat_id: ChatId, key_id: KeyId, copy_hash: Hash) -> RefuseCopy {
+        let refusal =
+            CopyRefusal { key_id, session_id: self.session_id, reason: RefusalReason::DoesNotOpen, copy_hash };
         let signature = sign(&self.signing, &refusal.signed_bytes(chat_id));
         RefuseCopy { chat_id, refusal: SignedRefusal { refusal, signature } }
     }

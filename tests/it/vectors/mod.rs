@@ -7,6 +7,7 @@ mod crate_side;
 mod make;
 mod make_frames;
 mod make_log;
+mod make_page;
 mod make_strict;
 mod people;
 

@@ -60,6 +60,8 @@ impl ChatActor {
             }
             Err(_) => {
                 self.phase = Phase::Away;
+                // Whatever made it look may be in the log and unseen: it looks until it knows.
+                self.refresh_wanted = true;
                 self.answer_overdue();
                 ctx.run_later(STORE_PAUSE, |actor, ctx| {
                     actor.phase = Phase::Stale;

@@ -101,6 +101,7 @@ impl Stage {
             edits: Vec::new(),
             deletions: Vec::new(),
             alarms: Vec::new(),
+            locked: 0,
             after: Seq::saturating(from - 1),
             up_to: Seq::saturating(to),
             more,

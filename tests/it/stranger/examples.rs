@@ -1,0 +1,102 @@
+//! The JSON examples of docs/protocol.md: every signature in them is real.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::bytes::text;
+use super::page::{BEGIN, END};
+use super::{crypto, formats};
+
+/// The blocks outside of the conversation, which a broker checks.
+fn blocks(document: &str) -> Vec<Value> {
+    let (before, rest) = document.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let parts = [before, after].into_iter().flat_map(|part| part.split("```json\n").skip(1));
+    parts.map(|part| serde_json::from_str(part.split_once("```").unwrap().0).unwrap()).collect()
+}
+
+/// Every object with a name, in a value.
+fn objects<'a>(value: &'a Value, all: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(fields) => {
+            all.push(value);
+            fields.values().for_each(|value| objects(value, all));
+        }
+        Value::Array(items) => items.iter().for_each(|value| objects(value, all)),
+        _ => {}
+    }
+}
+
+/// Which format a signed object has, and who signed it.
+fn format_of(it: &Value) -> Option<(&'static str, Value)> {
+    let signer = |value: &Value| value.clone();
+    if it["signature"].is_null() {
+        None
+    } else if it["certificate"].is_object() {
+        Some(("certificate", signer(&it["certificate"]["user_id"])))
+    } else if it["revocation"].is_object() {
+        let by = &it["revocation"]["revoker"];
+        let user = &it["revocation"]["user_id"];
+        Some(("revocation", signer(if by["type"] == "session" { &by["data"] } else { user })))
+    } else if it["deletion"].is_object() {
+        Some(("account-deletion", signer(&it["deletion"]["user_id"])))
+    } else if it["change"].is_object() {
+        Some(("membership", signer(&it["change"]["actor"]["session_id"])))
+    } else if it["announcement"].is_object() {
+        Some(("announcement", signer(&it["announcement"]["session_id"])))
+    } else if it["refusal"].is_object() {
+        Some(("copy-refusal", signer(&it["refusal"]["session_id"])))
+    } else if !it["wrapped_by_session_id"].is_null() {
+        Some(("info-key-wrap", signer(&it["wrapped_by_session_id"])))
+    } else if !it["message_id"].is_null() {
+        Some(("message", signer(&it["sender_session_id"])))
+    } else if !it["signal_id"].is_null() {
+        Some(("signal", signer(&it["sender_session_id"])))
+    } else {
+        None
+    }
+}
+
+#[test]
+fn the_signatures_in_the_examples_are_real() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md");
+    let blocks = blocks(&std::fs::read_to_string(path).unwrap());
+    let mut all = Vec::new();
+    blocks.iter().for_each(|block| objects(block, &mut all));
+    // Users sign with the identity key, sessions with what their certificate says.
+    let mut keys: HashMap<Value, Value> = HashMap::new();
+    for it in &all {
+        if it["identity_key"].is_string() && it["user_id"].is_string() {
+            keys.insert(it["user_id"].clone(), it["identity_key"].clone());
+        }
+        if it["signing_public_key"].is_string() {
+            keys.insert(it["session_id"].clone(), it["signing_public_key"].clone());
+        }
+    }
+    let mut chats = all.iter().map(|it| &it["chat_id"]).filter(|chat_id| chat_id.is_string());
+    let chat_id = chats.next().unwrap();
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for it in &all {
+        let Some((format, signer)) = format_of(it) else { continue };
+        let bytes = formats::signed(format, chat_id, it);
+        let key = keys.get(&signer).unwrap_or_else(|| panic!("who is {signer}?"));
+        count += 1;
+        if !crypto::verifies(key, &bytes, &it["signature"]) {
+            wrong.push(format!("{format} {}", it["signature"]));
+        }
+    }
+    wrong.sort();
+    wrong.dedup();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 20, "{count} signatures");
+    // The login of section 4 answers the nonce of its `hello`.
+    let hello = all.iter().find(|it| it["nonce"].is_string()).unwrap();
+    let login = all.iter().find(|it| it["request"]["type"] == "authenticate").unwrap();
+    let data = &login["request"]["data"];
+    let bytes = formats::login(&hello["nonce"], hello["server_name"].as_str().unwrap(), &data["session_id"]);
+    assert!(crypto::verifies(&keys[&data["session_id"]], &bytes, &data["signature"]));
+    let chain = formats::user_chain(&blocks[1]["user_id"]).hash();
+    assert_eq!(blocks[1]["certificate"]["certificate"]["previous"], text(&chain));
+}
