@@ -244,6 +244,10 @@ impl State {
             return;
         };
         inbox.complete_at = None;
+        // A chat that was forgotten by the server's word and is shown again ends where it did, or later.
+        if self.account.left.get(&chat_id).is_some_and(|left| left.place.seq > chat.log.head().seq) {
+            events.push(alarm(chat_id, None, VerificationFailure::Rollback { seq: chat.log.head().seq }));
+        }
         for seq in chat.log.withheld(complete_at) {
             self.dirty_chats.insert(chat_id);
             events.push(alarm(chat_id, Some(seq), VerificationFailure::Withheld));
@@ -325,6 +329,11 @@ impl State {
             }
         }
         let mut chat = Chat::new(log);
+        if let Some(left) = self.account.left.get(&chat_id)
+            && let Err(failure) = chat.go_on_from(left)
+        {
+            events.push(alarm(chat_id, Some(left.place.seq), failure));
+        }
         if let Some(inbox) = self.inboxes.get_mut(&chat_id) {
             for key in std::mem::take(&mut inbox.keys) {
                 chat.keys.offer(&key);

@@ -156,6 +156,10 @@ impl State {
     fn forget_with(&mut self, chat_id: ChatId, of_open: SendError) -> Vec<Event> {
         let mut events = Vec::new();
         let Some(mut chat) = self.chats.remove(&chat_id) else { return events };
+        if let Some(left) = chat.left() {
+            self.account.leave(chat_id, left);
+            self.is_account_dirty = true;
+        }
         self.dirty_chats.insert(chat_id);
         for (name, is_open) in chat.outbox.drain() {
             let never_left = SendError::Refused { code: ErrorCode::UnknownChat };
