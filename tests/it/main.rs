@@ -21,6 +21,7 @@
 
 mod accounts;
 mod attacks;
+mod attacks_whole;
 #[cfg(feature = "client")]
 mod chains;
 mod client_members;
