@@ -155,7 +155,7 @@ fn a_message_waits_below_until_it_is_in_the_log() {
     assert!(stage.shows("1 message waits"));
     let message = stage.message(4, "first");
     stage.event(Event::Message(message));
-    let sent = Sent { message_id, seq: Seq::saturating(5), created_at: NOW };
+    let sent = Sent { message_id, revision: Revision::default(), seq: Seq::saturating(5), created_at: NOW };
     stage.put(Input::Sent { message_id, result: Ok(sent) });
     let own = Message { message_id, sender_id: stage.me, ..stage.message(5, "hello bob") };
     stage.event(Event::Message(own));
