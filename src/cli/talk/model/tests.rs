@@ -404,6 +404,7 @@ fn edits_and_deletions_are_shown_at_their_messages() {
         seq: Seq::saturating(4),
         created_at: NOW,
         message_id: two.message_id,
+        revision: Revision::saturating(1),
         user_id: stage.bob,
         session_id: two.sender_session_id,
         by_manager: false,
@@ -477,7 +478,7 @@ fn what_is_looked_at_is_marked_as_read_and_no_more_than_that() {
     stage.put(Input::Focus(true));
     assert_eq!(read(stage.told()), [Effect::Read(Seq::saturating(62))]);
     let (chat_id, user_id, read_seq) = (stage.chat, stage.bob, Seq::saturating(61));
-    stage.event(Event::Read { chat_id, seq: None, user_id, read_seq });
+    stage.event(Event::Read { chat_id, seq: None, message_id: None, user_id, read_seq });
     assert!(stage.shows("read by bob"));
 }
 
