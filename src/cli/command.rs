@@ -49,7 +49,6 @@ const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 pub async fn run(args: ClientArgs) -> ExitCode {
     show_log();
     let runner = Runner::new(args);
-    // Boxed: what all commands together keep across an await is large.
     match Box::pin(runner.run()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
