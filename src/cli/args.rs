@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ColorChoice, Subcommand};
+use clap::{Args, ColorChoice, Subcommand, ValueEnum};
 
+use super::messages::MessageRef;
+use crate::protocol::frame::AddPolicy;
 use crate::protocol::ids::{ChatId, MessageId, SessionId};
+use crate::protocol::membership::HistoryPolicy;
 
 /// Seconds within which a command ends, unless told otherwise.
 const TIMEOUT_S: u64 = 30;
@@ -117,11 +120,88 @@ Examples:
         #[arg(long, value_name = "UUID")]
         id: Option<MessageId>,
     },
+    /// Answer to a message.
+    #[command(after_help = "\
+Examples:
+  sealcast client reply $CHAT 12 \"at five, as always\"
+
+MESSAGE is the place in the log, as `read` shows it, or the message's id.")]
+    Reply {
+        /// The chat's id.
+        chat: ChatId,
+        /// Which message.
+        message: MessageRef,
+        /// The text.
+        #[arg(allow_hyphen_values = true)]
+        text: String,
+    },
+    /// React to a message; `delete` with the id that is printed takes it back.
+    #[command(after_help = "\
+Examples:
+  sealcast client react $CHAT 12 👍")]
+    React {
+        /// The chat's id.
+        chat: ChatId,
+        /// Which message.
+        message: MessageRef,
+        /// The reaction.
+        emoji: String,
+    },
+    /// Give a message of yours a new text; the old one is purged on the server.
+    #[command(after_help = "\
+Examples:
+  sealcast client edit $CHAT 12 \"at six, not at five\"")]
+    Edit {
+        /// The chat's id.
+        chat: ChatId,
+        /// Which message.
+        message: MessageRef,
+        /// The new text.
+        #[arg(allow_hyphen_values = true)]
+        text: String,
+    },
+    /// Delete a message for everybody: one of yours, or as a manager anybody's.
+    #[command(after_help = "\
+Examples:
+  sealcast client delete $CHAT 12")]
+    Delete {
+        /// The chat's id.
+        chat: ChatId,
+        /// Which message.
+        message: MessageRef,
+    },
+    /// Block a user: they cannot add you to a chat, and are not told why; `talk` hides what they write.
+    #[command(after_help = "\
+Examples:
+  sealcast client block mallory")]
+    Block {
+        /// Whom.
+        username: String,
+    },
+    /// Block a user no longer.
+    #[command(after_help = "\
+Examples:
+  sealcast client unblock mallory")]
+    Unblock {
+        /// Whom.
+        username: String,
+    },
+    /// List whom you have blocked.
+    #[command(after_help = "\
+Examples:
+  sealcast client blocks")]
+    Blocks,
+    /// This account.
+    Account {
+        #[command(subcommand)]
+        command: AccountCommand,
+    },
     /// Print the messages of a chat that this session may read, oldest first.
     #[command(after_help = "\
 Examples:
   sealcast client read $CHAT
   sealcast client read $CHAT --since 120
+  sealcast client read $CHAT --mark
   sealcast client --json read $CHAT --follow | jq -r .body.text
 
 A line is: place in the log, time (UTC), sender, text; parted by tabs.")]
@@ -134,6 +214,9 @@ A line is: place in the log, time (UTC), sender, text; parted by tabs.")]
         /// Go on printing what comes, until interrupted.
         #[arg(long)]
         follow: bool,
+        /// Mark what is printed as read; your own devices alone learn of it.
+        #[arg(long)]
+        mark: bool,
     },
     /// Talk in a chat: on the whole screen, with what was said before, or line by line where there is no terminal.
     #[command(after_help = "\
@@ -156,6 +239,9 @@ once everything has its answer.")]
         /// Line by line on a terminal too.
         #[arg(long)]
         lines: bool,
+        /// Who learns how far you have read [default: own on the screen, nobody line by line].
+        #[arg(long, value_name = "WHO")]
+        receipts: Option<Receipts>,
     },
     /// Show the number that you and another user compare, to know that nobody stands between you.
     #[command(after_help = "\
@@ -167,6 +253,81 @@ Both of you see the same number. Compare it in person or in a call, never throug
     SafetyNumber {
         /// Whose.
         username: String,
+    },
+}
+
+/// Who learns how far this user has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Receipts {
+    /// Your own devices.
+    Own,
+    /// Every member of the chat.
+    Everybody,
+    /// Nobody, not even this device.
+    Nobody,
+}
+
+/// Who may add this user to chats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Who {
+    /// Whoever is not blocked.
+    Everyone,
+    /// Who shares a chat with you.
+    SharedChat,
+    /// Nobody.
+    Nobody,
+}
+
+impl From<Who> for AddPolicy {
+    fn from(who: Who) -> Self {
+        match who {
+            Who::Everyone => Self::Everyone,
+            Who::SharedChat => Self::SharedChat,
+            Who::Nobody => Self::Nobody,
+        }
+    }
+}
+
+/// What newcomers of a chat may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Newcomers {
+    /// What comes after their joining.
+    FromJoin,
+    /// Everything that is written from this change on.
+    Shared,
+}
+
+impl From<Newcomers> for HistoryPolicy {
+    fn from(newcomers: Newcomers) -> Self {
+        match newcomers {
+            Newcomers::FromJoin => Self::FromJoin,
+            Newcomers::Shared => Self::Shared,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AccountCommand {
+    /// Say who may add you to chats; without WHO, show it.
+    #[command(after_help = "\
+Examples:
+  sealcast client account who-may-add
+  sealcast client account who-may-add shared-chat")]
+    WhoMayAdd {
+        /// Who.
+        who: Option<Who>,
+    },
+    /// End this account for good, with all its devices: its name is never given out again, its chats pass on or end.
+    #[command(after_help = "\
+Examples:
+  sealcast client account delete
+  sealcast client account delete --yes
+
+Without --yes it asks for your username, as a line of input.")]
+    Delete {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -197,7 +358,19 @@ Examples:
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
         session_ttl: Option<u64>,
     },
-    /// List sessions: id, state, when it expires, when it was last connected.
+    /// Name a session, for the eyes of your own sessions alone.
+    #[command(after_help = "\
+Examples:
+  sealcast client session label this \"the laptop\"
+  sealcast client session label 01900000-0000-7000-8000-000000000000 \"the old phone\"
+  sealcast client session label this \"\"                # takes the name away")]
+    Label {
+        /// The session's id, or `this`.
+        id: SessionRef,
+        /// The name.
+        label: String,
+    },
+    /// List sessions: id, state, when it expires, when it was last connected, name.
     #[command(after_help = "\
 Examples:
   sealcast client session list
@@ -224,7 +397,7 @@ Examples:
         /// The title; the server sees it encrypted.
         title: String,
     },
-    /// List chats: id, newest entry, title.
+    /// List chats: id, newest entry, title, how many messages you have not read.
     #[command(after_help = "\
 Examples:
   sealcast client chat list
@@ -267,6 +440,53 @@ Examples:
         /// Whom.
         username: String,
     },
+    /// Change what a member may do: to write and nothing else, unless told otherwise.
+    #[command(after_help = "\
+Examples:
+  sealcast client chat rights $CHAT bob --manager
+  sealcast client chat rights $CHAT carol --read-only
+  sealcast client chat rights $CHAT bob              # may write, may not add or remove")]
+    Rights {
+        /// The chat's id.
+        chat: ChatId,
+        /// Whose.
+        username: String,
+        /// They may not write.
+        #[arg(long)]
+        read_only: bool,
+        /// They may add and remove members.
+        #[arg(long)]
+        manager: bool,
+    },
+    /// Make a member the owner; you stay a member.
+    #[command(after_help = "\
+Examples:
+  sealcast client chat transfer $CHAT bob")]
+    Transfer {
+        /// The chat's id.
+        chat: ChatId,
+        /// To whom.
+        username: String,
+    },
+    /// Make all keys of a chat new, as after the loss of a device.
+    #[command(after_help = "\
+Examples:
+  sealcast client chat rekey $CHAT")]
+    Rekey {
+        /// The chat's id.
+        chat: ChatId,
+    },
+    /// Say what newcomers may read.
+    #[command(after_help = "\
+Examples:
+  sealcast client chat history $CHAT shared
+  sealcast client chat history $CHAT from-join")]
+    History {
+        /// The chat's id.
+        chat: ChatId,
+        /// What.
+        newcomers: Newcomers,
+    },
     /// Leave a chat.
     #[command(after_help = "\
 Examples:
@@ -283,4 +503,21 @@ Examples:
         /// The chat's id.
         chat: ChatId,
     },
+}
+
+/// A session of this user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SessionRef {
+    /// That of this profile.
+    This,
+    /// By its id.
+    Id(SessionId),
+}
+
+impl std::str::FromStr for SessionRef {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "this" { Ok(Self::This) } else { text.parse().map(Self::Id) }
+    }
 }

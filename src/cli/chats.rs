@@ -27,6 +27,22 @@ pub(super) async fn chat(printer: &Printer, client: &Client, command: &ChatComma
             let seq = client.remove_member(*chat, username).await?;
             (format!("{chat} {seq}"), json!({ "chat_id": chat, "seq": seq }))
         }
+        ChatCommand::Rights { chat, username, read_only, manager } => {
+            let seq = client.set_rights(*chat, username, !read_only, *manager).await?;
+            (format!("{chat} {seq}"), json!({ "chat_id": chat, "seq": seq }))
+        }
+        ChatCommand::Transfer { chat, username } => {
+            let seq = client.transfer(*chat, username).await?;
+            (format!("{chat} {seq}"), json!({ "chat_id": chat, "seq": seq }))
+        }
+        ChatCommand::Rekey { chat } => {
+            let seq = client.rekey(*chat).await?;
+            (format!("{chat} {seq}"), json!({ "chat_id": chat, "seq": seq }))
+        }
+        ChatCommand::History { chat, newcomers } => {
+            let seq = client.set_history(*chat, (*newcomers).into()).await?;
+            (format!("{chat} {seq}"), json!({ "chat_id": chat, "seq": seq }))
+        }
         ChatCommand::Leave { chat } => {
             client.leave_chat(*chat).await?;
             (chat.to_string(), json!({ "chat_id": chat, "left": true }))
@@ -43,14 +59,19 @@ async fn list(printer: &Printer, client: &Client) -> Result<(), CliError> {
     for chat in client.list_chats().await? {
         let title = chat.title.as_deref().map(escape).unwrap_or_default();
         let dim = |text: &str| printer.paint.on(Ink::Dim, text);
+        let (ink, unread) = match chat.unread {
+            0 => (Ink::Plain, String::new()),
+            unread => (Ink::Strong, format!("\t{}", printer.paint.on(Ink::Hint, &format!("{unread} unread")))),
+        };
         let plain = format!(
-            "{}\t{}\t{}",
+            "{}\t{}\t{}{unread}",
             chat.chat_id,
             dim(&chat.last_seq.to_string()),
-            printer.paint.on(Ink::Strong, &title),
+            printer.paint.on(ink, &title),
         );
         let object = json!({
             "chat_id": chat.chat_id, "last_seq": chat.last_seq, "joined_seq": chat.joined_seq, "title": chat.title,
+            "unread": chat.unread,
         });
         printer.line(&plain, &object)?;
     }

@@ -10,17 +10,19 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
+use super::account::{account, block, blocks, unblock};
 use super::args::{ClientArgs, Command, SessionCommand};
 use super::chats::chat;
 use super::error::CliError;
-use super::print::{Printer, time};
-use super::read::read;
+use super::messages::{Wait, find, id_of, reaction_to, reply_to};
+use super::print::Printer;
+use super::read::{What, read};
 use super::safety;
 use super::sessions::session;
-use super::talk::talk;
+use super::talk::{Wishes, talk};
 use crate::client::{
-    Body, Client, ClientConfig, ClientError, Connector, Event, EventStream, NewAccount, PendingLink, Profile, Sent,
-    Storage, StorageError,
+    Body, Client, ClientConfig, ClientError, Connector, Event, EventStream, NewAccount, PendingLink, Profile, Storage,
+    StorageError,
 };
 use crate::protocol::codec::Encoding;
 use crate::protocol::ids::{ChatId, MessageId};
@@ -47,7 +49,7 @@ const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 pub async fn run(args: ClientArgs) -> ExitCode {
     show_log();
     let runner = Runner::new(args);
-    match runner.run().await {
+    match Box::pin(runner.run()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             runner.printer.error(&error);
@@ -97,21 +99,85 @@ impl Runner {
             Command::Send { chat, text, id } => {
                 let client = self.open().await?;
                 let message_id = id.unwrap_or_else(MessageId::generate);
-                let sent = timeout_at(self.deadline, client.send_body(*chat, message_id, &Body::text(text))).await;
-                let result = match sent {
-                    Ok(sent) => sent.map_err(CliError::from).and_then(|sent| self.sent(*chat, &sent)),
-                    Err(_) => Err(self.unsent(&client, *chat, message_id)),
-                };
+                let result = self.wait(&client, *chat).send(message_id, &Body::text(text)).await;
                 self.end(&client).await;
                 result
             }
-            Command::Read { chat, since, follow } => {
+            Command::Reply { chat, message, text } => {
                 let client = self.open().await?;
-                self.finish(&client, read(&self.printer, &client, *chat, *since, *follow)).await
+                let wait = self.wait(&client, *chat);
+                let result = async {
+                    let found = wait.first(find(&client, *chat, *message)).await?;
+                    wait.send(MessageId::generate(), &reply_to(found, text)).await
+                };
+                let result = result.await;
+                self.end(&client).await;
+                result
             }
-            Command::Talk { chat, last, lines } => {
+            Command::React { chat, message, emoji } => {
                 let client = self.open().await?;
-                let talking = talk(&client, *chat, *last, *lines, &self.printer);
+                let wait = self.wait(&client, *chat);
+                let result = async {
+                    let to = wait.first(id_of(&client, *chat, *message)).await?;
+                    wait.send(MessageId::generate(), &reaction_to(to, emoji)).await
+                };
+                let result = result.await;
+                self.end(&client).await;
+                result
+            }
+            Command::Edit { chat, message, text } => {
+                let client = self.open().await?;
+                let wait = self.wait(&client, *chat);
+                let result = async {
+                    let message_id = wait.first(id_of(&client, *chat, *message)).await?;
+                    wait.outcome(message_id, client.edit(*chat, message_id, text)).await
+                };
+                let result = result.await;
+                self.end(&client).await;
+                result
+            }
+            Command::Delete { chat, message } => {
+                let client = self.open().await?;
+                let wait = self.wait(&client, *chat);
+                let result = async {
+                    let message_id = wait.first(id_of(&client, *chat, *message)).await?;
+                    wait.outcome(message_id, client.delete_message(*chat, message_id)).await
+                };
+                let result = result.await;
+                self.end(&client).await;
+                result
+            }
+            Command::Block { username } => {
+                let client = self.open().await?;
+                self.finish(&client, async { Ok(self.printer.report(&block(&client, username).await?)?) }).await
+            }
+            Command::Unblock { username } => {
+                let client = self.open().await?;
+                self.finish(&client, async { Ok(self.printer.report(&unblock(&client, username).await?)?) }).await
+            }
+            Command::Blocks => {
+                let client = self.open().await?;
+                let listing = async {
+                    for report in blocks(&client).await? {
+                        self.printer.report(&report)?;
+                    }
+                    Ok(())
+                };
+                self.finish(&client, listing).await
+            }
+            Command::Account { command } => {
+                let client = self.open().await?;
+                self.finish(&client, account(&self.printer, &client, command)).await
+            }
+            Command::Read { chat, since, follow, mark } => {
+                let client = self.open().await?;
+                let what = What { chat: *chat, since: *since, is_followed: *follow, is_marked: *mark };
+                self.finish(&client, read(&self.printer, &client, what)).await
+            }
+            Command::Talk { chat, last, lines, receipts } => {
+                let client = self.open().await?;
+                let wishes = Wishes { last: *last, is_lines: *lines, receipts: *receipts };
+                let talking = talk(&client, *chat, wishes, &self.printer);
                 let result = self.finish(&client, talking).await;
                 self.remind(&client, *chat);
                 result
@@ -240,21 +306,9 @@ impl Runner {
         self.finish(&client, async { Ok(client.live().await?) }).await
     }
 
-    fn sent(&self, chat: ChatId, sent: &Sent) -> Result<(), CliError> {
-        let object = json!({
-            "chat_id": chat, "message_id": sent.message_id, "seq": sent.seq, "created_at": time(sent.created_at),
-        });
-        Ok(self.printer.line(&format!("{} {}", sent.message_id, sent.seq), &object)?)
-    }
-
-    /// What to say of a message that has no answer: whether it may be on its way.
-    fn unsent(&self, client: &Client, chat: ChatId, message_id: MessageId) -> CliError {
-        let (limit, failure) = (self.limit.unwrap_or(FAR), client.last_failure());
-        if client.withdraw(chat, message_id) {
-            CliError::NotSent { limit, failure }
-        } else {
-            CliError::Unknown { limit, failure, message_id }
-        }
+    fn wait<'a>(&'a self, client: &'a Client, chat: ChatId) -> Wait<'a> {
+        let limit = self.limit.unwrap_or(FAR);
+        Wait { client, printer: &self.printer, chat, deadline: self.deadline, limit }
     }
 
     fn timeout(&self, failure: Option<String>) -> CliError {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::messages::MessageRef;
 use super::words;
 use crate::client::{ClientError, CloseReason, NetworkError, SendError, StorageError};
 use crate::crypto::link_code::LinkCodeInvalid;
@@ -48,6 +49,12 @@ pub(super) enum CliError {
     Kept { count: usize, failure: Option<String> },
     #[error("that is you")]
     SafetyOfSelf,
+    #[error("there is no message {which} that you can see in this chat")]
+    NoMessage { which: MessageRef },
+    #[error("no message that this can be about is here")]
+    NoNewest,
+    #[error("that is not the username; nothing was deleted")]
+    Unconfirmed,
 }
 
 fn because(failure: &Option<String>) -> String {
@@ -111,6 +118,11 @@ impl CliError {
             Self::Gone => Some("see `chat list`"),
             Self::SomeFailed { .. } => Some("see the lines above"),
             Self::Kept { .. } => Some("check the server, and connect again with any command"),
+            Self::NoNewest => Some("name one by its place, like #12"),
+            Self::NoMessage { .. } => Some("`read` shows the places of messages in its first column"),
+            Self::Unconfirmed => Some("type it exactly, or give --yes"),
+            Self::Send(SendError::UnknownMessage) => Some("you can change your own messages, and none that is deleted"),
+            Self::Send(SendError::EditConflict { .. }) => Some("look at what it says now with `read`, and try again"),
             Self::SafetyOfSelf => Some("name the person you talk with"),
             Self::Passphrase { .. } => Some("check --passphrase-file"),
             Self::Send(_) | Self::Output(_) => None,

@@ -17,6 +17,8 @@ pub(super) fn hue(user_id: UserId) -> usize {
 /// What a piece of text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ink {
+    /// As it is.
+    Plain,
     /// Beside the point.
     Dim,
     /// Worth a look.
@@ -64,6 +66,7 @@ impl Paint {
             return text.to_owned();
         }
         let code = match ink {
+            Ink::Plain => return text.to_owned(),
             Ink::Dim => "2",
             Ink::Strong => "1",
             Ink::Bad => "1;31",

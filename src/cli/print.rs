@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::error::CliError;
 use super::paint::{Ink, Paint, hue};
-use crate::client::{Alarm, Body, ChatMember, Client, Message};
-use crate::protocol::ids::{Timestamp, UserId};
+use crate::client::{Alarm, Body, ChatMember, Client, Deletion, HistoryPage, Message};
+use crate::protocol::ids::{MessageId, Revision, Seq, SessionId, Timestamp, UserId};
 
 /// A result: one line for people, one object for programs.
 #[derive(Debug)]
@@ -134,45 +134,126 @@ impl Printer {
         say(&escape(line));
     }
 
-    /// Writes a message: seq, time, sender (the name, or the id of one whose name is not known), text.
+    /// Writes what a page of history says, in order of its entries.
+    pub(super) fn page(&self, page: &HistoryPage, client: &Client) -> io::Result<()> {
+        let mut lines: Vec<(Seq, Line<'_>)> = Vec::new();
+        lines.extend(page.messages.iter().map(|message| (message.seq, Line::Message(message))));
+        lines.extend(page.edits.iter().map(|message| (message.seq, Line::Edit(message))));
+        lines.extend(page.deletions.iter().map(|deletion| (deletion.seq, Line::Deletion(deletion))));
+        lines.sort_by_key(|(seq, _)| *seq);
+        for (_, line) in lines {
+            match line {
+                Line::Message(message) => self.message(message, client)?,
+                Line::Edit(message) => self.edit(message, client)?,
+                Line::Deletion(deletion) => self.deletion(deletion, client)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a message: seq, time, sender (the name, or the id of one whose name is not known), text. Read marks are
+    /// for programs alone.
     pub(super) fn message(&self, message: &Message, client: &Client) -> io::Result<()> {
-        let sender = client.name_of(message.sender_id);
-        let (text, body) = match &message.body {
-            Body::Message { text, reply } => {
-                let reply = reply.map(|reply| json!({ "messageId": reply.message_id, "senderId": reply.sender_id }));
-                (escape(text), json!({ "type": "message", "text": text, "reply": reply }))
-            }
-            Body::Reaction { message_id, emoji } => (
-                format!("[reaction {} to {message_id}]", escape(emoji)),
-                json!({ "type": "reaction", "messageId": message_id, "emoji": emoji }),
-            ),
-            Body::Receipt { read_seq } => {
-                (format!("[has read up to {read_seq}]"), json!({ "type": "receipt", "readSeq": read_seq }))
-            }
-            Body::SealedReceipt { .. } => {
-                ("[a read mark for the sender's own devices]".to_owned(), json!({ "type": "receipt" }))
-            }
-            Body::Unknown { kind } => {
-                (format!("[of a type that this version cannot show: {}]", escape(kind)), json!({ "type": kind }))
-            }
+        if !self.is_json && matches!(message.body, Body::Receipt { .. } | Body::SealedReceipt { .. }) {
+            return Ok(());
+        }
+        let (text, body) = said(&message.body);
+        let mark = if message.revision == Revision::default() { "" } else { " (edited)" };
+        self.entry(&Entry::of(message), &format!("{text}{mark}"), &body, client)
+    }
+
+    /// Writes that a message, which was written before, says something else from now on.
+    pub(super) fn edit(&self, message: &Message, client: &Client) -> io::Result<()> {
+        let (text, body) = said(&message.body);
+        self.entry(&Entry::of(message), &format!("[edit of {}] {text}", message.message_id), &body, client)
+    }
+
+    /// Writes that a message was deleted.
+    pub(super) fn deletion(&self, deletion: &Deletion, client: &Client) -> io::Result<()> {
+        let entry = Entry {
+            seq: deletion.seq,
+            at: deletion.created_at,
+            message_id: deletion.message_id,
+            revision: None,
+            sender_id: deletion.user_id,
+            session_id: deletion.session_id,
         };
-        let time = time(message.created_at);
-        let name = sender.as_ref().map_or_else(|| message.sender_id.to_string(), ToString::to_string);
-        let is_own = message.sender_id == client.user_id();
-        let voice = if is_own { Ink::Me } else { Ink::Other(hue(message.sender_id)) };
+        self.entry(&entry, &format!("[deletes {}]", deletion.message_id), &json!({ "type": "deleted" }), client)
+    }
+
+    fn entry(&self, entry: &Entry, text: &str, body: &Value, client: &Client) -> io::Result<()> {
+        let sender = client.name_of(entry.sender_id);
+        let time = time(entry.at);
+        let name = sender.as_ref().map_or_else(|| entry.sender_id.to_string(), ToString::to_string);
+        let is_own = entry.sender_id == client.user_id();
+        let voice = if is_own { Ink::Me } else { Ink::Other(hue(entry.sender_id)) };
         let dim = |text: &str| self.paint.on(Ink::Dim, text);
         let name = self.paint.on(voice, &name);
-        let plain = format!("{}\t{}\t{name}\t{text}", dim(&message.seq.to_string()), dim(&time));
+        let plain = format!("{}\t{}\t{name}\t{text}", dim(&entry.seq.to_string()), dim(&time));
         let object = json!({
-            "seq": message.seq,
+            "seq": entry.seq,
             "created_at": time,
-            "message_id": message.message_id,
-            "sender_id": message.sender_id,
+            "message_id": entry.message_id,
+            "revision": entry.revision,
+            "sender_id": entry.sender_id,
             "sender": sender,
-            "sender_session_id": message.sender_session_id,
+            "sender_session_id": entry.session_id,
             "body": body,
         });
         self.line(&plain, &object)
+    }
+}
+
+/// One line of a page.
+enum Line<'a> {
+    Message(&'a Message),
+    Edit(&'a Message),
+    Deletion(&'a Deletion),
+}
+
+/// What is written of every entry.
+struct Entry {
+    seq: Seq,
+    at: Timestamp,
+    message_id: MessageId,
+    revision: Option<Revision>,
+    sender_id: UserId,
+    session_id: SessionId,
+}
+
+impl Entry {
+    const fn of(message: &Message) -> Self {
+        Self {
+            seq: message.seq,
+            at: message.created_at,
+            message_id: message.message_id,
+            revision: Some(message.revision),
+            sender_id: message.sender_id,
+            session_id: message.sender_session_id,
+        }
+    }
+}
+
+/// What a body says, for people and for programs.
+fn said(body: &Body) -> (String, Value) {
+    match body {
+        Body::Message { text, reply } => {
+            let reply = reply.map(|reply| json!({ "messageId": reply.message_id, "senderId": reply.sender_id }));
+            (escape(text), json!({ "type": "message", "text": text, "reply": reply }))
+        }
+        Body::Reaction { message_id, emoji } => (
+            format!("[reaction {} to {message_id}]", escape(emoji)),
+            json!({ "type": "reaction", "messageId": message_id, "emoji": emoji }),
+        ),
+        Body::Receipt { read_seq } => {
+            (format!("[has read up to {read_seq}]"), json!({ "type": "receipt", "readSeq": read_seq }))
+        }
+        Body::SealedReceipt { .. } => {
+            ("[a read mark for the sender's own devices]".to_owned(), json!({ "type": "receipt" }))
+        }
+        Body::Unknown { kind } => {
+            (format!("[of a type that this version cannot show: {}]", escape(kind)), json!({ "type": kind }))
+        }
     }
 }
 

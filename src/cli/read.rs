@@ -2,20 +2,27 @@
 
 use super::error::CliError;
 use super::print::Printer;
-use crate::client::{Alarm, Client, CloseReason, Event, EventStream, HistoryPage};
+use crate::client::{Alarm, Client, CloseReason, Event, EventStream, HistoryPage, ReceiptsTo};
 use crate::protocol::ids::{ChatId, Seq};
 
 /// Entries of one page of history.
 const PAGE_ENTRIES: u32 = 200;
 
+/// What is printed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct What {
+    pub(super) chat: ChatId,
+    /// Only what comes after this place.
+    pub(super) since: Option<u64>,
+    /// Go on with what comes.
+    pub(super) is_followed: bool,
+    /// Mark it as read.
+    pub(super) is_marked: bool,
+}
+
 /// Prints what this session may read, oldest first.
-pub(super) async fn read(
-    printer: &Printer,
-    client: &Client,
-    chat: ChatId,
-    since: Option<u64>,
-    follow: bool,
-) -> Result<(), CliError> {
+pub(super) async fn read(printer: &Printer, client: &Client, what: What) -> Result<(), CliError> {
+    let What { chat, since, is_followed, is_marked } = what;
     let mut events = client.events();
     client.live().await?;
     let mut history = client.history(chat).await?;
@@ -24,16 +31,18 @@ pub(super) async fn read(
     let mut alarms = Vec::new();
     loop {
         let page: HistoryPage = history.after(from, PAGE_ENTRIES).await?;
-        for message in &page.messages {
-            printer.message(message, client)?;
-        }
+        let is_of_others = page.messages.iter().any(|message| message.sender_id != client.user_id());
+        printer.page(&page, client)?;
         alarms.extend(page.alarms);
         let has_moved = page.up_to > from;
         from = from.max(page.up_to);
+        if is_marked && is_of_others {
+            client.mark_read(chat, from, ReceiptsTo::OwnDevices).await?;
+        }
         if page.more && has_moved {
             continue;
         }
-        if !follow {
+        if !is_followed {
             break;
         }
         // Read from the log rather than from the event, so that what is printed is one verified chain.
@@ -65,7 +74,12 @@ async fn something_new(printer: &Printer, events: &mut EventStream, chat: ChatId
             Ok(Some(event)) => event,
         };
         match &*event {
-            Event::Message(message) if message.chat_id == chat && message.seq > above => return Ok(()),
+            Event::Message(message) | Event::Edited { message, .. }
+                if message.chat_id == chat && message.seq > above =>
+            {
+                return Ok(());
+            }
+            Event::Deleted { deletion, .. } if deletion.chat_id == chat && deletion.seq > above => return Ok(()),
             Event::Removed { chat_id } | Event::ChatDeleted { chat_id } if *chat_id == chat => {
                 return Err(CliError::Gone);
             }

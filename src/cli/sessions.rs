@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::args::SessionCommand;
+use super::args::{SessionCommand, SessionRef};
 use super::error::CliError;
 use super::paint::Ink;
-use super::print::{Printer, time};
+use super::print::{Printer, escape, time};
 use crate::client::Client;
 
 /// Runs one of them; linking is not among them, since it has no account yet.
@@ -24,6 +24,15 @@ pub(super) async fn session(printer: &Printer, client: &Client, command: &Sessio
             client.revoke_session(*id).await?;
             Ok(printer.line(&id.to_string(), &json!({ "session_id": id, "state": "revoked" }))?)
         }
+        SessionCommand::Label { id, label } => {
+            let id = match id {
+                SessionRef::This => client.session_id(),
+                SessionRef::Id(id) => *id,
+            };
+            client.set_label(id, label).await?;
+            let object = json!({ "session_id": id, "label": label });
+            Ok(printer.line(&format!("{id}\t{}", escape(label)), &object)?)
+        }
         SessionCommand::List => list(printer, client).await,
     }
 }
@@ -39,13 +48,15 @@ async fn list(printer: &Printer, client: &Client) -> Result<(), CliError> {
         let is_this = id == client.session_id();
         let this = if is_this { format!("\t{}", paint.on(Ink::Me, "this")) } else { String::new() };
         let plain = format!(
-            "{id}\t{}\t{}\t{}{this}",
+            "{id}\t{}\t{}\t{}\t{}{this}",
             state.as_str().unwrap_or_default(),
             paint.on(Ink::Dim, &expires),
             paint.on(Ink::Dim, seen.as_deref().unwrap_or("never")),
+            paint.on(Ink::Strong, &session.label.as_deref().map(escape).unwrap_or_default()),
         );
         let object = json!({
             "session_id": id, "state": state, "expired_at": expires, "last_seen_at": seen, "this": is_this,
+            "label": session.label,
         });
         printer.line(&plain, &object)?;
     }

@@ -194,7 +194,7 @@ async fn p5_an_account_ends_everywhere_at_once() {
     let last = UserEvent::Deletion(signed);
     assert_eq!((last.place(), last.previous()), (chain.place.next(), chain.hash));
     assert_eq!(row.get::<_, &[u8]>(2), last.chain_hash().as_ref());
-    let UserEvent::Deletion(signed) = last else { unreachable!() };
+    let UserEvent::Deletion(signed) = last else { panic!() };
     assert!(signed.verifies(&pair.ada.identity_key()));
 
     // Whoever lost the answer learns it from the login.

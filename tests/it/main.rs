@@ -26,6 +26,8 @@ mod chains;
 mod client_members;
 mod codes;
 #[cfg(feature = "client")]
+mod commands;
+#[cfg(feature = "client")]
 mod conversation;
 mod copies;
 mod deliveries;

@@ -373,8 +373,10 @@ async fn the_rows_are_the_fold_after_any_sequence_of_changes() {
             let socket = device.connect_live(&broker).await;
             players.push(Player { device, socket, siblings: Vec::new() });
         }
-        let mut owner = 0;
-        let chat_id = players[0].device.clone().create_chat(&mut players[0].socket).await;
+        // Not the one who registered first: no rule may lean on the order of ids.
+        let mut owner = players.len() - 1;
+        let founder = &mut players[owner];
+        let chat_id = founder.device.create_chat(&mut founder.socket).await;
         for _ in 0..60 {
             let now = view_of_owner(&mut players, chat_id, owner).await;
             let (actor, target) = (dice.roll(players.len()), dice.roll(players.len()));

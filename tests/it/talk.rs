@@ -115,6 +115,39 @@ async fn two_people_talk_line_by_line() {
 }
 
 #[tokio::test]
+async fn messages_are_answered_edited_and_deleted_line_by_line() {
+    let (database, parent) = (Database::create().await, TempDir::new().unwrap());
+    let broker = Broker::start(&database).await;
+    let (ada, bob, chat) = two(&broker, &parent).await;
+    let mut hers = Talk::start(&ada, &["talk", &chat]);
+    let mut his = Talk::start(&bob, &["--json", "talk", &chat, "--receipts", "everybody"]);
+    hers.type_line("at fife?");
+    let first: Value = serde_json::from_str(&his.line_with("fife")).unwrap();
+    his.type_line("/reply of course");
+    let reply: Value = serde_json::from_str(&his.line_with("of course")).unwrap();
+    assert_eq!(reply["body"]["reply"]["messageId"], first["message_id"]);
+    hers.line_with("of course");
+    his.type_line(&format!("/react #{} 👍", first["seq"]));
+    assert!(hers.line_with("👍").contains(first["message_id"].as_str().unwrap()));
+    hers.type_line("/edit at five?");
+    let edited: Value = serde_json::from_str(&his.line_with("at five?")).unwrap();
+    assert_eq!((&edited["message_id"], &edited["revision"]), (&first["message_id"], &Value::from(1)));
+    his.type_line("/edit");
+    his.type_line("/delete");
+    assert!(hers.line_with("[deletes").contains(reply["message_id"].as_str().unwrap()));
+    his.type_line(&format!("/delete #{}", first["seq"]));
+    let (code, _, complaints) = his.end().await;
+    assert_eq!(code, Some(1));
+    assert!(complaints.contains("usage: /edit"), "{complaints}");
+    assert!(complaints.contains("your own messages"), "{complaints}");
+    let (code, _, complaints) = hers.end().await;
+    assert_eq!((code, complaints.as_str()), (Some(0), ""));
+    let read = ada.ok(&["read", &chat]).await;
+    assert_eq!(read.lines().filter(|line| line.contains("at five? (edited)")).count(), 1, "{read}");
+    assert!(!read.contains("fife") && !read.contains("of course"), "{read}");
+}
+
+#[tokio::test]
 async fn lines_of_a_script_are_sent_in_order_and_each_failure_is_told() {
     let (database, parent) = (Database::create().await, TempDir::new().unwrap());
     let broker = Broker::start(&database).await;
@@ -266,18 +299,39 @@ async fn two_people_talk_on_the_screen_and_it_is_given_back() {
     let (database, parent) = (Database::create().await, TempDir::new().unwrap());
     let mut broker = Broker::start(&database).await;
     let (ada, bob, chat) = two(&broker, &parent).await;
+    let carol = Profile::new(&parent, "carol");
+    carol.register(&broker, "carol").await;
+    ada.ok(&["chat", "add", &chat, "carol"]).await;
     ada.ok(&["send", &chat, "from before"]).await;
     let mut his = Screen::start(&bob.command(&["talk", &chat]));
     let mut hers = Talk::start(&ada, &["talk", &chat]);
-    his.shows("ada from before").await;
-    his.shows("Tea at five · 2 members: ada, bob").await;
+    his.shows("ada   from before").await;
+    his.shows("Tea at five · 3 members: ada, bob, carol").await;
     his.shows("connected").await;
     assert!(!his.is_restored(), "the other screen is in use");
     his.type_keys("hello adaa\u{7f} \u{1b}[200~pasted\rtext\u{1b}[201~\r");
-    his.shows("bob hello ada pasted").await;
+    his.shows("bob   hello ada pasted").await;
     assert!(hers.line_with("hello").ends_with("\tbob\thello ada pasted\\ntext"));
     hers.type_line("hello \u{1b}[2Jbob");
-    his.shows("ada hello \u{241b}[2Jbob").await;
+    his.shows("ada   hello \u{241b}[2Jbob").await;
+
+    // He has spoken, so she can hear; each sees the other here and typing.
+    let mut also_hers = Screen::start(&carol.command(&["talk", &chat]));
+    also_hers.shows("hello ada pasted").await;
+    also_hers.type_keys("first words\r");
+    his.shows("carol first words").await;
+    his.shows("here: carol").await;
+    also_hers.type_keys("half a sent");
+    his.shows("carol is typing").await;
+    also_hers.type_keys("\u{15}");
+    his.type_keys("/react 👍\r");
+    also_hers.shows("to “first words”").await;
+    also_hers.shows("here: bob").await;
+    also_hers.type_keys("/edit last words\r");
+    his.shows("carol last words (edited)").await;
+    also_hers.type_keys("\u{3}");
+    assert_eq!(also_hers.exit_code().await, Some(0));
+    assert!(also_hers.is_restored());
 
     his.resize(10, 40);
     his.type_keys("/he\t\r");
@@ -288,7 +342,7 @@ async fn two_people_talk_on_the_screen_and_it_is_given_back() {
     broker.kill();
     his.shows("CONNECTION LOST").await;
     his.type_keys("when you are back\r");
-    his.shows("waits bob when you are back").await;
+    his.shows("waits bob   when you are back").await;
     broker.restart().await;
     his.shows("caught up").await;
     assert!(hers.line_with("when you").ends_with("\tbob\twhen you are back"));

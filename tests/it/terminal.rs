@@ -15,10 +15,10 @@ pub struct Profile {
 }
 
 /// What a command did.
-struct Done {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub struct Done {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Profile {
@@ -33,7 +33,7 @@ impl Profile {
         command
     }
 
-    async fn run(&self, arguments: &[&str]) -> Done {
+    pub async fn run(&self, arguments: &[&str]) -> Done {
         self.run_with(arguments, &[]).await
     }
 
@@ -64,7 +64,7 @@ impl Profile {
         done.stderr
     }
 
-    async fn register(&self, broker: &Broker, name: &str) {
+    pub async fn register(&self, broker: &Broker, name: &str) {
         self.ok(&["register", "--server", &broker.public, name]).await;
     }
 

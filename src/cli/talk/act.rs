@@ -8,12 +8,14 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::model::{Effect, Input};
 use super::slash::Action;
+use crate::cli::account;
 use crate::cli::error::CliError;
 use crate::cli::paint::Paint;
 use crate::cli::print::Report;
 use crate::cli::safety;
-use crate::client::{Body, Client, ClientError, History, HistoryPage, SendError};
-use crate::protocol::ids::{ChatId, MessageId, Seq};
+use crate::client::{Body, Client, ClientError, History, HistoryPage, ReceiptsTo, SendError};
+use crate::protocol::ids::{ChatId, MessageId, Seq, UserId};
+use crate::protocol::membership::HistoryPolicy;
 
 /// Entries of one page of history.
 const PAGE_ENTRIES: u32 = 100;
@@ -29,14 +31,16 @@ pub(super) type Told = Result<Input, CliError>;
 pub(super) struct Acts {
     client: Client,
     chat: ChatId,
+    /// Who learns how far this user has read; without, nobody does, and nothing is noted.
+    receipts_to: Option<ReceiptsTo>,
     history: Arc<Mutex<Option<History>>>,
     tell: mpsc::Sender<Told>,
 }
 
 impl Acts {
-    pub(super) fn new(client: Client, chat: ChatId) -> (Self, mpsc::Receiver<Told>) {
+    pub(super) fn new(client: Client, chat: ChatId, receipts_to: Option<ReceiptsTo>) -> (Self, mpsc::Receiver<Told>) {
         let (tell, told) = mpsc::channel(QUEUE);
-        (Self { client, chat, history: Arc::new(Mutex::new(None)), tell }, told)
+        (Self { client, chat, receipts_to, history: Arc::new(Mutex::new(None)), tell }, told)
     }
 
     /// Begins an effect. Messages are in the outbox, in the order of these calls, when this returns.
@@ -44,10 +48,31 @@ impl Acts {
         let acts = self.clone();
         match effect {
             Effect::Quit | Effect::Redraw => {}
-            Effect::Send { message_id, text } => self.send(message_id, text).await,
+            Effect::Send { message_id, body } => self.send(message_id, body).await,
+            Effect::Signal(signal) => self.spawn_maybe(async move {
+                // Of this moment: what is not sent now is not worth a word.
+                let _ = acts.client.signal(acts.chat, signal).await;
+                None
+            }),
+            Effect::Read(seq) => {
+                if let Some(to) = self.receipts_to {
+                    self.spawn_maybe(async move {
+                        if let Err(error) = acts.client.mark_read(acts.chat, seq, to).await {
+                            tracing::debug!(%error, "read mark is not kept");
+                        }
+                        None
+                    });
+                }
+            }
+            Effect::Blocked => self.spawn_maybe(async move { Some(Ok(Input::Blocked(acts.blocked().await?))) }),
             Effect::Act(action) => self.spawn(async move {
                 let done = perform(&acts.client, acts.chat, &action).await;
                 let lines = done.map(|reports| reports.into_iter().map(|report| report.plain).collect());
+                if let Action::Block { .. } | Action::Unblock { .. } = action
+                    && let Some(users) = acts.blocked().await
+                {
+                    let _ = acts.tell.send(Ok(Input::Blocked(users))).await;
+                }
                 Ok(Input::Done(lines.map_err(|error| error.line())))
             }),
             Effect::Older(before) => self.spawn(async move {
@@ -85,9 +110,14 @@ impl Acts {
         });
     }
 
-    async fn send(&self, message_id: MessageId, text: String) {
+    async fn blocked(&self) -> Option<Vec<UserId>> {
+        let settings = self.client.settings().await.ok()?;
+        Some(settings.blocked.into_iter().map(|user| user.user_id).collect())
+    }
+
+    async fn send(&self, message_id: MessageId, body: Body) {
         let (client, chat) = (self.client.clone(), self.chat);
-        let mut sending = Box::pin(async move { client.send_body(chat, message_id, &Body::text(text)).await });
+        let mut sending = Box::pin(async move { client.send_body(chat, message_id, &body).await });
         // The first poll puts it in the outbox: two tasks of their own could come in either order.
         let first = std::future::poll_fn(|context| Poll::Ready(sending.as_mut().poll(context))).await;
         self.spawn_maybe(async move {
@@ -108,7 +138,24 @@ impl Acts {
         let mut history = self.history.lock().await;
         let history = self.open(&mut history).await?;
         let newest = || self.client.head(self.chat).map(|head| head.seq).unwrap_or_default().next();
-        Ok(history.before(before.unwrap_or_else(newest), PAGE_ENTRIES).await?)
+        let before = before.unwrap_or_else(newest);
+        let page = history.before(before, PAGE_ENTRIES).await?;
+        if page.changed_later.is_empty() {
+            return Ok(page);
+        }
+        // Messages of the page were changed after this reader began: one that comes from the newest knows to what.
+        let (mut fresh, mut at) = (self.client.history(self.chat).await?, newest());
+        while at > before {
+            let entries = u32::try_from(at.get() - before.get()).unwrap_or(PAGE_ENTRIES);
+            let between = fresh.before(at, entries.min(PAGE_ENTRIES)).await?;
+            if between.after.next() >= at {
+                break;
+            }
+            at = between.after.next();
+        }
+        let page = fresh.before(before, PAGE_ENTRIES).await?;
+        *history = fresh;
+        Ok(page)
     }
 
     async fn newer(&self, after: Seq) -> Result<HistoryPage, CliError> {
@@ -154,6 +201,47 @@ pub(super) async fn perform(client: &Client, chat: ChatId, action: &Action) -> R
         Action::Leave => {
             client.leave_chat(chat).await?;
             Ok(vec![done("you have left this chat".to_owned(), json!({ "chat_id": chat, "left": true }))])
+        }
+        Action::Rights { username, can_write, can_manage } => {
+            let seq = client.set_rights(chat, username, *can_write, *can_manage).await?;
+            Ok(vec![done(format!("{username} has other rights, from entry {seq} on"), json!({ "seq": seq }))])
+        }
+        Action::Transfer { username } => {
+            let seq = client.transfer(chat, username).await?;
+            Ok(vec![done(format!("{username} is the owner, from entry {seq} on"), json!({ "seq": seq }))])
+        }
+        Action::Rekey => {
+            let seq = client.rekey(chat).await?;
+            Ok(vec![done(format!("all keys are new, from entry {seq} on"), json!({ "seq": seq }))])
+        }
+        Action::History(policy) => {
+            let seq = client.set_history(chat, *policy).await?;
+            let plain = match policy {
+                HistoryPolicy::FromJoin => format!("from entry {seq} on newcomers read what comes after their joining"),
+                HistoryPolicy::Shared => format!("newcomers may read everything from entry {seq} on"),
+            };
+            Ok(vec![done(plain, json!({ "seq": seq }))])
+        }
+        Action::Block { username } => Ok(vec![account::block(client, username).await?]),
+        Action::Unblock { username } => Ok(vec![account::unblock(client, username).await?]),
+        Action::Blocks => {
+            let blocked = client.settings().await?.blocked;
+            if blocked.is_empty() {
+                return Ok(vec![done("nobody is blocked".to_owned(), json!({ "blocked": [] }))]);
+            }
+            let report = |user: crate::protocol::frame::MemberName| {
+                let object = json!({ "user_id": user.user_id, "username": user.username });
+                done(user.username.to_string(), object)
+            };
+            Ok(blocked.into_iter().map(report).collect())
+        }
+        Action::Edit { message_id, text } => {
+            client.edit(chat, *message_id, text).await?;
+            Ok(Vec::new())
+        }
+        Action::Delete { message_id } => {
+            client.delete_message(chat, *message_id).await?;
+            Ok(Vec::new())
         }
         Action::Safety { username } => safety::report(client, username, Paint::PLAIN).await,
     }

@@ -6,15 +6,16 @@ use std::time::Duration;
 use crossterm::event::{Event as TerminalEvent, EventStream as TerminalEvents};
 use futures_util::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 
-use super::act::Acts;
+use super::act::{Acts, Told};
 use super::model::{Effect, Input, Model};
 use super::screen::Screen;
 use super::view;
 use crate::cli::clock::Clock;
 use crate::cli::error::CliError;
-use crate::client::{Client, Event};
+use crate::client::{Client, Event, Signal};
 use crate::protocol::ids::{ChatId, Timestamp};
 
 /// Time between two pictures, at least.
@@ -22,6 +23,9 @@ const FRAME: Duration = Duration::from_millis(16);
 
 /// How often is looked why there is no connection.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long the end waits for others to be told of it.
+const AWAY_WAIT: Duration = Duration::from_millis(500);
 
 /// What woke the loop.
 enum Woken {
@@ -31,10 +35,28 @@ enum Woken {
 }
 
 /// Runs until its user ends it, or it cannot go on.
-pub(super) async fn talk(client: &Client, chat: ChatId, is_painted: bool) -> Result<(), CliError> {
+pub(super) async fn talk(
+    client: &Client,
+    chat: ChatId,
+    is_painted: bool,
+    acts: Acts,
+    told: mpsc::Receiver<Told>,
+) -> Result<(), CliError> {
+    let result = run(client, chat, is_painted, acts, told).await;
+    // Who is still here would show for a while otherwise.
+    let _ = tokio::time::timeout(AWAY_WAIT, client.signal(chat, Signal::Away)).await;
+    result
+}
+
+async fn run(
+    client: &Client,
+    chat: ChatId,
+    is_painted: bool,
+    acts: Acts,
+    mut told: mpsc::Receiver<Told>,
+) -> Result<(), CliError> {
     let mut events = client.events();
     let mut model = Model::new(chat, client.user_id(), client.username().to_string(), Clock::local());
-    let (acts, mut told) = Acts::new(client.clone(), chat);
     let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     let mut screen = Screen::take()?;
     let mut keys = TerminalEvents::new();
@@ -99,8 +121,10 @@ fn of_terminal(event: TerminalEvent) -> Option<Input> {
     match event {
         TerminalEvent::Key(key) => Some(Input::Key(key)),
         TerminalEvent::Paste(text) => Some(Input::Paste(text)),
+        TerminalEvent::FocusGained => Some(Input::Focus(true)),
+        TerminalEvent::FocusLost => Some(Input::Focus(false)),
         TerminalEvent::Resize(columns, rows) => Some(Input::Resize { columns, rows }),
-        _ => None,
+        TerminalEvent::Mouse(_) => None,
     }
 }
 

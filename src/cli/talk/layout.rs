@@ -2,14 +2,14 @@
 //!
 //! Pure. Text becomes harmless here, on its way to the rows; nothing else of others reaches the screen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::text::{clip, harmless, harmless_line, width, wrap};
 use super::transcript::{Item, Key, Standing, Transcript};
 use crate::cli::clock::Clock;
 use crate::cli::paint::hue;
 use crate::client::Body;
-use crate::protocol::ids::{MessageId, Timestamp, UserId};
+use crate::protocol::ids::{MessageId, Revision, Timestamp, UserId};
 use crate::protocol::membership::{Change, HistoryPolicy};
 
 /// Columns that a name takes at most.
@@ -29,11 +29,13 @@ const QUOTE_COLUMNS: usize = 40;
 pub(super) struct People {
     me: UserId,
     names: BTreeMap<UserId, String>,
+    /// Whom this user has blocked.
+    pub(super) blocked: BTreeSet<UserId>,
 }
 
 impl People {
     pub(super) fn new(me: UserId, name: String) -> Self {
-        Self { me, names: BTreeMap::from([(me, name)]) }
+        Self { me, names: BTreeMap::from([(me, name)]), blocked: BTreeSet::new() }
     }
 
     pub(super) fn learn(&mut self, user_id: UserId, name: String) {
@@ -112,6 +114,8 @@ pub(super) struct Layout<'a> {
     pub(super) people: &'a People,
     pub(super) clock: &'a Clock,
     pub(super) columns: usize,
+    /// Whether the places of messages are shown.
+    pub(super) is_numbered: bool,
 }
 
 impl Layout<'_> {
@@ -122,22 +126,38 @@ impl Layout<'_> {
             self.day(key, at, &mut rows);
         }
         match item {
-            Item::Message { sender, at, body } => {
-                let voice = if *sender == self.people.me { Voice::Me } else { Voice::Other(hue(*sender)) };
-                let name = (self.people.name(*sender), voice);
-                let (about, text, tone) = self.say(body);
+            Item::Message { sender, at, revision, body, .. } => {
+                let name = self.speaker(*sender);
+                let time = self.moment(key, *at);
+                if self.people.blocked.contains(sender) {
+                    let text = format!("[hidden: you have blocked them; /unblock {} shows it]", name.0);
+                    self.spoken(&time, Some(name), &text, Tone::Quiet, &mut rows);
+                    return rows;
+                }
+                let (about, mut text, tone) = self.say(body);
                 if let Some(about) = about {
                     self.spoken("", None, &about, Tone::Quiet, &mut rows);
                 }
-                self.spoken(&self.clock.time(*at), Some(name), &text, tone, &mut rows);
+                if *revision > Revision::default() {
+                    text.push_str(" (edited)");
+                }
+                self.spoken(&time, Some(name), &text, tone, &mut rows);
             }
-            Item::Own { text, standing, .. } => {
-                let name = (self.people.name(self.people.me), Voice::Me);
+            Item::Deleted { sender, at } => {
+                let time = self.moment(key, *at);
+                self.spoken(&time, Some(self.speaker(*sender)), "[deleted]", Tone::Quiet, &mut rows);
+            }
+            Item::Own { body, standing, .. } => {
                 let (time, tone) = match standing {
                     Standing::Waiting => ("waits", Tone::Waiting),
                     Standing::Failed(_) => ("fails", Tone::Bad),
                 };
-                self.spoken(time, Some(name), &harmless(text), tone, &mut rows);
+                let time = format!("{:width$}{time}", "", width = self.number_columns());
+                let (about, text, _) = self.say(body);
+                if let Some(about) = about {
+                    self.spoken("", None, &about, Tone::Quiet, &mut rows);
+                }
+                self.spoken(&time, Some(self.speaker(self.people.me)), &text, tone, &mut rows);
                 if let Standing::Failed(why) = standing {
                     let why = format!("not sent: {why}; /retry sends it again");
                     self.spoken("", None, &harmless(&why), Tone::Bad, &mut rows);
@@ -170,6 +190,26 @@ impl Layout<'_> {
             rows.push(Row { time: String::new(), name: None, text: String::new(), tone: Tone::Plain });
         }
         rows
+    }
+
+    fn speaker(&self, user_id: UserId) -> (String, Voice) {
+        let voice = if user_id == self.people.me { Voice::Me } else { Voice::Other(hue(user_id)) };
+        (self.people.name(user_id), voice)
+    }
+
+    /// Columns of the numbers of entries; none while they are not shown.
+    fn number_columns(&self) -> usize {
+        if self.is_numbered { self.transcript.newest().to_string().len() + 2 } else { 0 }
+    }
+
+    /// The number of an entry, if numbers are shown, and its time.
+    fn moment(&self, key: Key, at: Timestamp) -> String {
+        let time = self.clock.time(at);
+        if !self.is_numbered {
+            return time;
+        }
+        let number = format!("#{}", key.seq());
+        format!("{number:<width$}{time}", width = self.number_columns())
     }
 
     fn happened(&self, at: Timestamp, text: &str, rows: &mut Vec<Row>) {
@@ -216,11 +256,12 @@ impl Layout<'_> {
     /// Text beside time and name, or below them where it is narrow.
     fn spoken(&self, time: &str, name: Option<(String, Voice)>, text: &str, tone: Tone, rows: &mut Vec<Row>) {
         let names = self.people.columns();
-        let lead = TIME_COLUMNS + names + 1;
+        let times = self.number_columns() + TIME_COLUMNS;
+        let lead = times + names + 1;
         if self.columns < lead + TEXT_COLUMNS_MIN {
             if let Some((name, voice)) = name {
-                let name = clip(&name, self.columns.saturating_sub(TIME_COLUMNS));
-                let time = format!("{time:TIME_COLUMNS$}");
+                let name = clip(&name, self.columns.saturating_sub(times));
+                let time = format!("{time:times$}");
                 rows.push(Row { time, name: Some((name, voice)), text: String::new(), tone });
             }
             return self.said(" ", text, tone, rows);
@@ -234,7 +275,7 @@ impl Layout<'_> {
         for (index, text) in wrap(text, self.columns - lead).into_iter().enumerate() {
             let time = if index == 0 { time } else { "" };
             let row = match head.take() {
-                Some(head) => Row { time: format!("{time:TIME_COLUMNS$}"), name: Some(head), text, tone },
+                Some(head) => Row { time: format!("{time:times$}"), name: Some(head), text, tone },
                 None => Row { time: format!("{time:lead$}"), name: None, text, tone },
             };
             rows.push(row);
@@ -388,7 +429,13 @@ mod tests {
 
         fn with<T>(&self, columns: usize, look: impl FnOnce(&Layout<'_>) -> T) -> T {
             let clock = Clock::utc();
-            look(&Layout { transcript: &self.transcript, people: &self.people, clock: &clock, columns })
+            look(&Layout {
+                transcript: &self.transcript,
+                people: &self.people,
+                clock: &clock,
+                columns,
+                is_numbered: false,
+            })
         }
 
         fn text(&self, columns: usize, anchor: Option<Anchor>, height: usize) -> Vec<String> {

@@ -11,10 +11,11 @@ use tokio::time::{Instant, sleep_until};
 use super::act::{Acts, Told, perform};
 use super::layout::changed;
 use super::model::{Effect, Input};
-use super::slash::{self, Action, Typed};
+use super::slash::{self, About, Action, Typed, What};
 use crate::cli::error::CliError;
+use crate::cli::messages::{Found, MessageRef, find, reaction_to, reply_to};
 use crate::cli::print::{Printer, Report};
-use crate::client::{Client, ClientError, Event, EventStream, Message};
+use crate::client::{Body, Client, ClientError, Event, EventStream, Message};
 use crate::protocol::ids::{ChatId, MessageId, Seq};
 
 /// Entries of one page of history.
@@ -24,27 +25,42 @@ const PAGE_ENTRIES: u32 = 200;
 const ANSWERS_WAIT: Duration = Duration::from_secs(30);
 
 /// Runs until there is nothing more to read and everything sent has its answer.
-pub(super) async fn talk(client: &Client, chat: ChatId, last: usize, printer: &Printer) -> Result<(), CliError> {
+pub(super) async fn talk(
+    client: &Client,
+    chat: ChatId,
+    last: usize,
+    printer: &Printer,
+    acts: Acts,
+    told: mpsc::Receiver<Told>,
+) -> Result<(), CliError> {
     let events = client.events();
     client.live().await?;
     client.members(chat).await?;
-    let (acts, told) = Acts::new(client.clone(), chat);
-    let (shown, waiting) = (Seq::default(), BTreeSet::new());
     let mut lines = Lines {
         client,
         chat,
         printer,
         acts,
         told,
-        shown,
-        waiting,
+        shown: Seq::default(),
+        waiting: BTreeSet::new(),
         failed: 0,
         held: None,
         is_open: true,
         is_lost: false,
+        newest_own: None,
+        newest_other: None,
+        read: Seq::default(),
+        marked: Seq::default(),
     };
     lines.begin(last).await?;
     lines.run(events).await
+}
+
+/// What waits until everything typed before it is sent.
+enum Held {
+    Action(Action),
+    About(About),
 }
 
 struct Lines<'a> {
@@ -60,11 +76,17 @@ struct Lines<'a> {
     /// Messages that will not be sent.
     failed: usize,
     /// A command that waits until everything typed before it is sent.
-    held: Option<Action>,
+    held: Option<Held>,
     /// There may be more lines.
     is_open: bool,
     /// The connection was lost, and is not back yet.
     is_lost: bool,
+    /// The newest messages that a command can be about.
+    newest_own: Option<Found>,
+    newest_other: Option<Found>,
+    /// The newest message of others that is printed, and up to where it was said that they are read.
+    read: Seq,
+    marked: Seq,
 }
 
 impl Lines<'_> {
@@ -93,7 +115,16 @@ impl Lines<'_> {
         Ok(())
     }
 
-    fn print(&self, message: &Message) -> Result<(), CliError> {
+    fn print(&mut self, message: &Message) -> Result<(), CliError> {
+        if matches!(message.body, Body::Message { .. }) {
+            let found = Found { message_id: message.message_id, sender_id: message.sender_id };
+            let is_own = message.sender_id == self.client.user_id();
+            *(if is_own { &mut self.newest_own } else { &mut self.newest_other }) = Some(found);
+        }
+        let is_read_mark = matches!(message.body, Body::Receipt { .. } | Body::SealedReceipt { .. });
+        if !is_read_mark && message.sender_id != self.client.user_id() {
+            self.read = self.read.max(message.seq);
+        }
         Ok(self.printer.message(message, self.client)?)
     }
 
@@ -107,6 +138,15 @@ impl Lines<'_> {
         }
         self.shown = message.seq;
         self.print(message)
+    }
+
+    /// Prints a change of a message unless it has been.
+    fn changed(&mut self, seq: Seq, print: impl FnOnce(&Self) -> io::Result<()>) -> Result<(), CliError> {
+        if seq > self.shown {
+            self.shown = seq;
+            print(self)?;
+        }
+        Ok(())
     }
 
     async fn run(mut self, mut events: EventStream) -> Result<(), CliError> {
@@ -135,10 +175,16 @@ impl Lines<'_> {
                     return Err(CliError::Kept { count, failure });
                 }
             }
-            if self.waiting.is_empty()
-                && let Some(action) = self.held.take()
-            {
-                self.act(&action).await?;
+            if self.waiting.is_empty() {
+                match self.held.take() {
+                    None => {}
+                    Some(Held::Action(action)) => self.act(&action).await?,
+                    Some(Held::About(about)) => self.about(about).await?,
+                }
+            }
+            if self.read > self.marked {
+                self.marked = self.read;
+                self.acts.begin(Effect::Read(self.read)).await;
             }
             if self.is_open {
                 give_up = Instant::now() + ANSWERS_WAIT;
@@ -163,6 +209,12 @@ impl Lines<'_> {
             for message in &page.messages {
                 self.show(message).await?;
             }
+            for edit in &page.edits {
+                self.changed(edit.seq, |lines| lines.printer.edit(edit, lines.client))?;
+            }
+            for deletion in &page.deletions {
+                self.changed(deletion.seq, |lines| lines.printer.deletion(deletion, lines.client))?;
+            }
             if !page.more || page.up_to <= from {
                 return Ok(());
             }
@@ -173,6 +225,12 @@ impl Lines<'_> {
     async fn event(&mut self, event: &Event) -> Result<(), CliError> {
         match event {
             Event::Message(message) if message.chat_id == self.chat => self.show(message).await?,
+            Event::Edited { message, .. } if message.chat_id == self.chat => {
+                self.changed(message.seq, |lines| lines.printer.edit(message, lines.client))?;
+            }
+            Event::Deleted { deletion, .. } if deletion.chat_id == self.chat => {
+                self.changed(deletion.seq, |lines| lines.printer.deletion(deletion, lines.client))?;
+            }
             Event::MembershipChanged { chat_id, actor, target, change, .. } if *chat_id == self.chat => {
                 // The name of a newcomer is learnt with the members; one who is gone keeps the name that is known.
                 let _ = self.client.members(self.chat).await;
@@ -212,19 +270,49 @@ impl Lines<'_> {
     async fn line(&mut self, line: &str) -> Result<(), CliError> {
         match slash::parse(line) {
             Err(error) => self.printer.complain(&error.to_string()),
-            Ok(Typed::Blank | Typed::Alarms | Typed::Retry) => {}
+            Ok(Typed::Blank | Typed::Alarms | Typed::Retry | Typed::Numbers) => {}
             Ok(Typed::Quit) => self.is_open = false,
             Ok(Typed::Help(entry)) => {
                 for line in slash::help(entry) {
                     self.printer.line(&line, &json!({ "help": line }))?;
                 }
             }
-            Ok(Typed::Text(text)) => {
-                let message_id = MessageId::generate();
-                self.waiting.insert(message_id);
-                self.acts.begin(Effect::Send { message_id, text }).await;
+            Ok(Typed::Text(text)) => self.send(Body::text(text)).await,
+            Ok(Typed::Action(action)) => self.held = Some(Held::Action(action)),
+            Ok(Typed::About(about)) => self.held = Some(Held::About(about)),
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, body: Body) {
+        let message_id = MessageId::generate();
+        self.waiting.insert(message_id);
+        self.acts.begin(Effect::Send { message_id, body }).await;
+    }
+
+    /// Finds the message that something is about, and begins it.
+    async fn about(&mut self, about: About) -> Result<(), CliError> {
+        // What has its answer is in the log, but may not have been printed: the newest is the newest there.
+        self.catch_up().await?;
+        let newest = if about.what.is_about_own() { self.newest_own } else { self.newest_other };
+        let found = match about.number {
+            None => newest.ok_or(CliError::NoNewest),
+            Some(number) => find(self.client, self.chat, MessageRef::Seq(Seq::saturating(number))).await,
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.failed += 1;
+                self.printer.error(&error);
+                return Ok(());
             }
-            Ok(Typed::Action(action)) => self.held = Some(action),
+        };
+        let message_id = found.message_id;
+        match about.what {
+            What::Reply(text) => self.send(reply_to(found, &text)).await,
+            What::React(emoji) => self.send(reaction_to(message_id, &emoji)).await,
+            What::Edit(text) => self.act(&Action::Edit { message_id, text }).await?,
+            What::Delete => self.act(&Action::Delete { message_id }).await?,
         }
         Ok(())
     }

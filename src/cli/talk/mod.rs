@@ -9,32 +9,45 @@ mod full;
 mod layout;
 mod lines;
 mod model;
-#[cfg(test)]
-mod model_tests;
+mod presence;
 mod screen;
 mod slash;
 mod text;
 mod transcript;
 mod view;
 
+use self::act::Acts;
+use super::args::Receipts;
 use super::error::CliError;
 use super::print::Printer;
-use crate::client::Client;
+use crate::client::{Client, ReceiptsTo};
 use crate::protocol::ids::ChatId;
 
+/// How its user wants to talk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wishes {
+    /// So many messages of the past come first in the line mode; the screen loads them as they are looked at.
+    pub(super) last: usize,
+    /// Line by line on a terminal too.
+    pub(super) is_lines: bool,
+    /// Who learns how far they have read.
+    pub(super) receipts: Option<Receipts>,
+}
+
 /// Talks until its user ends it: on the screen if there is one and lines were not asked for.
-///
-/// `last` messages of the past come first in the line mode; the screen loads them as they are looked at.
-pub(super) async fn talk(
-    client: &Client,
-    chat: ChatId,
-    last: usize,
-    is_lines: bool,
-    printer: &Printer,
-) -> Result<(), CliError> {
-    if is_lines || printer.is_json() || !full::is_possible() {
-        lines::talk(client, chat, last, printer).await
+pub(super) async fn talk(client: &Client, chat: ChatId, wishes: Wishes, printer: &Printer) -> Result<(), CliError> {
+    let is_lines = wishes.is_lines || printer.is_json() || !full::is_possible();
+    let receipts_to = match wishes.receipts {
+        Some(Receipts::Everybody) => Some(ReceiptsTo::Everybody),
+        Some(Receipts::Own) => Some(ReceiptsTo::OwnDevices),
+        Some(Receipts::Nobody) => None,
+        None if is_lines => None,
+        None => Some(ReceiptsTo::OwnDevices),
+    };
+    let (acts, told) = Acts::new(client.clone(), chat, receipts_to);
+    if is_lines {
+        lines::talk(client, chat, wishes.last, printer, acts, told).await
     } else {
-        full::talk(client, chat, printer.paint.is_on()).await
+        full::talk(client, chat, printer.paint.is_on(), acts, told).await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Stdout};
 
-use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
+use crossterm::event::{DisableBracketedPaste, DisableFocusChange, EnableBracketedPaste, EnableFocusChange};
 use crossterm::execute;
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::backend::CrosstermBackend;
@@ -21,7 +21,7 @@ struct Guard;
 impl Drop for Guard {
     fn drop(&mut self) {
         // Each step is tried, whatever became of the one before; there is nobody to tell of a failure.
-        let _ = execute!(io::stdout(), DisableBracketedPaste);
+        let _ = execute!(io::stdout(), DisableFocusChange, DisableBracketedPaste);
         let _ = execute!(io::stdout(), LeaveAlternateScreen, crossterm::cursor::Show);
         let _ = disable_raw_mode();
     }
@@ -32,7 +32,7 @@ impl Screen {
     pub(super) fn take() -> io::Result<Self> {
         let guard = Guard;
         enable_raw_mode()?;
-        execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
+        execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste, EnableFocusChange)?;
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
         Ok(Self { terminal, _guard: guard })
     }

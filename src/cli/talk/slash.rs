@@ -2,6 +2,9 @@
 //!
 //! Pure. A line that begins with two slashes is text that begins with one.
 
+use crate::protocol::ids::MessageId;
+use crate::protocol::membership::HistoryPolicy;
+
 /// What a command does to the chat, through the client library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
@@ -28,6 +31,77 @@ pub(super) enum Action {
         /// Whose.
         username: String,
     },
+    /// Change what a member may do.
+    Rights {
+        /// Whose.
+        username: String,
+        /// They may write.
+        can_write: bool,
+        /// They may add and remove members.
+        can_manage: bool,
+    },
+    /// Make a member the owner.
+    Transfer {
+        /// Whom.
+        username: String,
+    },
+    /// Make all keys new.
+    Rekey,
+    /// Say what newcomers may read.
+    History(HistoryPolicy),
+    /// Block a user.
+    Block {
+        /// Whom.
+        username: String,
+    },
+    /// Block a user no longer.
+    Unblock {
+        /// Whom.
+        username: String,
+    },
+    /// Show who is blocked.
+    Blocks,
+    /// Give a message a new text.
+    Edit {
+        /// Which.
+        message_id: MessageId,
+        /// The text.
+        text: String,
+    },
+    /// Delete a message.
+    Delete {
+        /// Which.
+        message_id: MessageId,
+    },
+}
+
+/// Something about a message that was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct About {
+    /// Its place in the log; none for the newest that it can be about.
+    pub(super) number: Option<u64>,
+    /// What.
+    pub(super) what: What,
+}
+
+/// What is done about a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    /// Answer with a text.
+    Reply(String),
+    /// React.
+    React(String),
+    /// Give it another text.
+    Edit(String),
+    /// Delete it.
+    Delete,
+}
+
+impl What {
+    /// Whether the newest message that it can be about is one's own.
+    pub(super) const fn is_about_own(&self) -> bool {
+        matches!(self, Self::Edit(_) | Self::Delete)
+    }
 }
 
 /// What a line means.
@@ -39,6 +113,10 @@ pub(super) enum Typed {
     Text(String),
     /// Something that the library does.
     Action(Action),
+    /// Something about a message.
+    About(About),
+    /// Show the places of messages, or no longer.
+    Numbers,
     /// Show help: all commands, or one.
     Help(Option<&'static Entry>),
     /// Send again what was not sent.
@@ -56,8 +134,8 @@ pub(super) enum SlashError {
     Unknown(String),
     #[error("usage: {}", .0.usage)]
     Usage(&'static Entry),
-    #[error("you would not read this chat any more; type `/leave yes` to leave it")]
-    Unconfirmed,
+    #[error("{why}; type `{again} yes` if you mean it")]
+    Unconfirmed { why: &'static str, again: String },
 }
 
 /// What follows a command.
@@ -88,6 +166,35 @@ pub(super) struct Entry {
 /// Every command, in the order of the help.
 pub(super) const ENTRIES: &[Entry] = &[
     entry("help", "/help [COMMAND]", "commands and keys, or more of one command", "", Takes::Command),
+    entry(
+        "reply",
+        "/reply [#N] TEXT",
+        "answer to a message",
+        "To message N, or to the newest of somebody else; /numbers shows the numbers.",
+        Takes::Nothing,
+    ),
+    entry(
+        "react",
+        "/react [#N] EMOJI",
+        "react to a message",
+        "To message N, or to the newest of somebody else; /numbers shows the numbers.",
+        Takes::Nothing,
+    ),
+    entry(
+        "edit",
+        "/edit [#N] TEXT",
+        "give a message of yours a new text",
+        "Message N, or your newest. The old text is purged on the server; who has read it has read it.",
+        Takes::Nothing,
+    ),
+    entry(
+        "delete",
+        "/delete [#N]",
+        "delete a message for everybody",
+        "Message N, or your newest. A manager may delete what others wrote.",
+        Takes::Nothing,
+    ),
+    entry("numbers", "/numbers", "show the numbers of messages, or hide them", "", Takes::Nothing),
     entry("members", "/members", "who is in the chat, with their rights", "", Takes::Nothing),
     entry(
         "add",
@@ -104,6 +211,44 @@ pub(super) const ENTRIES: &[Entry] = &[
         "Nothing that is sent afterwards can be read by them; what they have they keep.",
         Takes::Member,
     ),
+    entry(
+        "rights",
+        "/rights USERNAME [RIGHT ...]",
+        "change what a member may do",
+        "To write and nothing else, unless RIGHT is `read-only`: they may not write; or `manager`: they may add and \
+         remove members.",
+        Takes::Member,
+    ),
+    entry(
+        "transfer",
+        "/transfer USERNAME yes",
+        "make a member the owner",
+        "You stay a member, with the rights you have; only they can give it back.",
+        Takes::Member,
+    ),
+    entry(
+        "rekey",
+        "/rekey",
+        "make all keys of this chat new",
+        "As after the loss of a device: what is sent from then on is under new keys.",
+        Takes::Nothing,
+    ),
+    entry(
+        "history",
+        "/history from-join|shared",
+        "say what newcomers may read",
+        "from-join: what comes after their joining; shared: everything from this change on.",
+        Takes::Nothing,
+    ),
+    entry(
+        "block",
+        "/block USERNAME",
+        "block somebody",
+        "They cannot add you to a chat, and are not told why; what they write here is hidden.",
+        Takes::Member,
+    ),
+    entry("unblock", "/unblock USERNAME", "block somebody no longer", "", Takes::Member),
+    entry("blocks", "/blocks", "whom you have blocked", "", Takes::Nothing),
     entry(
         "leave",
         "/leave yes",
@@ -159,19 +304,35 @@ pub(super) fn parse(line: &str) -> Result<Typed, SlashError> {
         ("help", [name]) => Typed::Help(Some(find(name.trim_start_matches('/')).ok_or_else(usage)?)),
         ("members", []) => Typed::Action(Action::Members),
         ("add", [username, rights @ ..]) => {
-            let (mut can_write, mut can_manage) = (true, false);
-            for right in rights {
-                match *right {
-                    "read-only" => can_write = false,
-                    "manager" => can_manage = true,
-                    _ => return Err(usage()),
-                }
-            }
+            let (can_write, can_manage) = read_rights(rights).ok_or_else(usage)?;
             Typed::Action(Action::Add { username: (*username).to_owned(), can_write, can_manage })
+        }
+        ("rights", [username, rights @ ..]) => {
+            let (can_write, can_manage) = read_rights(rights).ok_or_else(usage)?;
+            Typed::Action(Action::Rights { username: (*username).to_owned(), can_write, can_manage })
+        }
+        ("transfer", [username, "yes"]) => Typed::Action(Action::Transfer { username: (*username).to_owned() }),
+        ("transfer", [username]) => {
+            let why = "only the new owner could give it back";
+            return Err(SlashError::Unconfirmed { why, again: format!("/transfer {username}") });
+        }
+        ("rekey", []) => Typed::Action(Action::Rekey),
+        ("history", ["from-join"]) => Typed::Action(Action::History(HistoryPolicy::FromJoin)),
+        ("history", ["shared"]) => Typed::Action(Action::History(HistoryPolicy::Shared)),
+        ("block", [username]) => Typed::Action(Action::Block { username: (*username).to_owned() }),
+        ("unblock", [username]) => Typed::Action(Action::Unblock { username: (*username).to_owned() }),
+        ("blocks", []) => Typed::Action(Action::Blocks),
+        ("numbers", []) => Typed::Numbers,
+        ("reply" | "react" | "edit" | "delete", _) => {
+            let rest = command.get(entry.name.len()..).unwrap_or_default();
+            Typed::About(read_about(entry.name, rest).ok_or_else(usage)?)
         }
         ("remove", [username]) => Typed::Action(Action::Remove { username: (*username).to_owned() }),
         ("leave", ["yes"]) => Typed::Action(Action::Leave),
-        ("leave", _) => return Err(SlashError::Unconfirmed),
+        ("leave", _) => {
+            let why = "you would not read this chat any more";
+            return Err(SlashError::Unconfirmed { why, again: "/leave".to_owned() });
+        }
         ("safety", [username]) => Typed::Action(Action::Safety { username: (*username).to_owned() }),
         ("retry", []) => Typed::Retry,
         ("alarms", []) => Typed::Alarms,
@@ -179,6 +340,41 @@ pub(super) fn parse(line: &str) -> Result<Typed, SlashError> {
         _ => return Err(usage()),
     };
     Ok(typed)
+}
+
+/// Whether they may write, and manage; none for a word that is no right.
+fn read_rights(words: &[&str]) -> Option<(bool, bool)> {
+    let (mut can_write, mut can_manage) = (true, false);
+    for word in words {
+        match *word {
+            "read-only" => can_write = false,
+            "manager" => can_manage = true,
+            _ => return None,
+        }
+    }
+    Some((can_write, can_manage))
+}
+
+/// What follows a command about a message: its number, if any, and the text as it was typed.
+fn read_about(name: &str, rest: &str) -> Option<About> {
+    let rest = rest.trim();
+    let (number, text) = match rest.strip_prefix('#') {
+        None => (None, rest),
+        Some(numbered) => {
+            let (number, text) = numbered.split_once(char::is_whitespace).unwrap_or((numbered, ""));
+            (Some(number.parse().ok()?), text.trim_start())
+        }
+    };
+    let text = text.to_owned();
+    let what = match name {
+        "delete" if text.is_empty() => What::Delete,
+        "delete" => return None,
+        _ if text.is_empty() => return None,
+        "reply" => What::Reply(text),
+        "react" => What::React(text),
+        _ => What::Edit(text),
+    };
+    Some(About { number, what })
 }
 
 /// The lines of the help.
@@ -251,7 +447,24 @@ mod tests {
         assert_eq!(parse("/add bob"), add(true, false));
         assert_eq!(parse("/add  bob  read-only manager"), add(false, true));
         assert_eq!(parse("/remove bob"), Ok(Typed::Action(Action::Remove { username: "bob".into() })));
-        assert_eq!(parse("/leave"), Err(SlashError::Unconfirmed));
+        assert!(matches!(parse("/leave"), Err(SlashError::Unconfirmed { .. })));
+        let unsure = parse("/transfer bob").unwrap_err().to_string();
+        assert_eq!(unsure, "only the new owner could give it back; type `/transfer bob yes` if you mean it");
+        assert_eq!(parse("/transfer bob yes"), Ok(Typed::Action(Action::Transfer { username: "bob".into() })));
+        let rights = Action::Rights { username: "bob".into(), can_write: false, can_manage: true };
+        assert_eq!(parse("/rights bob manager read-only"), Ok(Typed::Action(rights)));
+        assert_eq!(parse("/history shared"), Ok(Typed::Action(Action::History(HistoryPolicy::Shared))));
+        assert!(matches!(parse("/history all"), Err(SlashError::Usage(_))));
+        let about = |number, what| Ok(Typed::About(About { number, what }));
+        assert_eq!(parse("/reply yes  I do\nof course"), about(None, What::Reply("yes  I do\nof course".into())));
+        assert_eq!(parse("/reply #12  yes #1"), about(Some(12), What::Reply("yes #1".into())));
+        assert_eq!(parse("/react #3 👍"), about(Some(3), What::React("👍".into())));
+        assert_eq!(parse("/edit better"), about(None, What::Edit("better".into())));
+        assert_eq!(parse("/delete"), about(None, What::Delete));
+        assert_eq!(parse("/delete #7"), about(Some(7), What::Delete));
+        for unclear in ["/reply", "/reply #12", "/reply #x yes", "/delete 7", "/edit #1", "/react"] {
+            assert!(matches!(parse(unclear), Err(SlashError::Usage(_))), "{unclear}");
+        }
         assert_eq!(parse("/leave yes"), Ok(Typed::Action(Action::Leave)));
         assert!(matches!(parse("/add"), Err(SlashError::Usage(_))));
         assert!(matches!(parse("/add bob boss"), Err(SlashError::Usage(_))));
@@ -278,7 +491,13 @@ mod tests {
     fn tab_completes_commands_and_names() {
         let members = ["ada".to_owned(), "adam".to_owned(), "bob".to_owned()];
         assert_eq!(complete("/q", &members), Completion::Line("/quit ".into()));
-        assert_eq!(complete("/re", &members), Completion::Several("/re".into(), vec!["remove".into(), "retry".into()]));
+        assert_eq!(
+            complete("/re", &members),
+            Completion::Several(
+                "/re".into(),
+                ["react", "rekey", "remove", "reply", "retry"].map(String::from).to_vec()
+            )
+        );
         assert_eq!(complete("/remove b", &members), Completion::Line("/remove bob ".into()));
         assert_eq!(
             complete("/safety a", &members),

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::client::{Body, Message};
-use crate::protocol::ids::{MessageId, Seq, Timestamp, UserId};
+use crate::client::{Body, Deletion, Message};
+use crate::protocol::ids::{MessageId, Revision, Seq, Timestamp, UserId};
 use crate::protocol::membership::Change;
 
 /// A place in the pane.
@@ -14,6 +14,13 @@ use crate::protocol::membership::Change;
 pub(super) struct Key {
     seq: u64,
     after: u32,
+}
+
+impl Key {
+    /// The entry at which, or behind which, it stands.
+    pub(super) const fn seq(self) -> u64 {
+        self.seq
+    }
 }
 
 /// What waits stands below everything that is in the log.
@@ -35,9 +42,11 @@ pub(super) enum Standing {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Item {
     /// A message that is in the log.
-    Message { sender: UserId, at: Timestamp, body: Body },
+    Message { message_id: MessageId, sender: UserId, at: Timestamp, revision: Revision, body: Body },
+    /// A message that was deleted.
+    Deleted { sender: UserId, at: Timestamp },
     /// An own message that is not in the log.
-    Own { message_id: MessageId, text: String, standing: Standing },
+    Own { message_id: MessageId, body: Body, standing: Standing },
     /// The members changed.
     Change { at: Timestamp, actor: UserId, target: UserId, change: Change },
     /// A device of a member reads along from here on, or no longer.
@@ -59,6 +68,7 @@ impl std::fmt::Debug for Item {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Message { .. } => "message",
+            Self::Deleted { .. } => "deleted message",
             Self::Own { .. } => "own message",
             Self::Change { .. } => "change",
             Self::Device { .. } => "device",
@@ -75,12 +85,21 @@ impl Item {
     /// When it was, if it has a time.
     pub(super) const fn at(&self) -> Option<Timestamp> {
         match self {
-            Self::Message { at, .. } | Self::Change { at, .. } | Self::Device { at, .. } | Self::Notice { at, .. } => {
-                Some(*at)
-            }
+            Self::Message { at, .. }
+            | Self::Deleted { at, .. }
+            | Self::Change { at, .. }
+            | Self::Device { at, .. }
+            | Self::Notice { at, .. } => Some(*at),
             Self::Own { .. } | Self::Command(_) | Self::Answer(_) | Self::Failure(_) | Self::Alarm(_) => None,
         }
     }
+}
+
+/// What became of a message after it was sent.
+#[derive(Debug)]
+enum Later {
+    Edit { revision: Revision, sender: UserId, body: Body },
+    Delete { user_id: UserId, by_manager: bool },
 }
 
 /// What is shown of a chat.
@@ -88,6 +107,10 @@ impl Item {
 pub(super) struct Transcript {
     items: BTreeMap<Key, Item>,
     messages: HashMap<MessageId, Key>,
+    /// What became of messages that are not here yet.
+    later: HashMap<MessageId, Vec<Later>>,
+    /// How far others say that they have read.
+    read: BTreeMap<UserId, Seq>,
     newest: u64,
     count: u32,
 }
@@ -98,29 +121,116 @@ impl Transcript {
         Key { seq, after: self.count }
     }
 
-    /// Takes a message of the log.
+    /// Takes a message of the log, at the place of its first revision. A read mark is none: see [`Self::reads`].
     pub(super) fn message(&mut self, message: &Message) {
-        let Message { seq, created_at, message_id, sender_id, body, .. } = message;
+        let Message { seq, created_at, message_id, revision, sender_id, body, .. } = message;
+        let (message_id, sender) = (*message_id, *sender_id);
+        self.newest = self.newest.max(seq.get());
+        if let Body::Receipt { read_seq } = body {
+            return self.reads(sender, *read_seq);
+        }
+        if matches!(body, Body::SealedReceipt { .. }) {
+            return;
+        }
         let key = Key { seq: seq.get(), after: 0 };
-        if let Some(before) = self.messages.insert(*message_id, key) {
+        if let Some(before) = self.messages.insert(message_id, key) {
+            // What is here may be newer than what a page of history says.
+            let is_newer = |item: &Item| match item {
+                Item::Deleted { .. } => true,
+                Item::Message { revision: shown, .. } => shown > revision,
+                _ => false,
+            };
+            if before == key && self.items.get(&key).is_some_and(is_newer) {
+                return;
+            }
             self.items.remove(&before);
         }
-        self.newest = self.newest.max(key.seq);
-        self.items.insert(key, Item::Message { sender: *sender_id, at: *created_at, body: body.clone() });
+        let body = body.clone();
+        self.items.insert(key, Item::Message { message_id, sender, at: *created_at, revision: *revision, body });
+        for later in self.later.remove(&message_id).unwrap_or_default() {
+            self.change(message_id, later);
+        }
+    }
+
+    /// Takes an edit of a message; of one that is not here yet it is remembered.
+    pub(super) fn edit(&mut self, edit: &Message) {
+        self.newest = self.newest.max(edit.seq.get());
+        let Message { message_id, revision, sender_id, body, .. } = edit;
+        self.change(*message_id, Later::Edit { revision: *revision, sender: *sender_id, body: body.clone() });
+    }
+
+    /// Takes a deletion of a message; of one that is not here yet it is remembered.
+    pub(super) fn delete(&mut self, deletion: &Deletion) {
+        self.newest = self.newest.max(deletion.seq.get());
+        let Deletion { message_id, user_id, by_manager, .. } = deletion;
+        self.change(*message_id, Later::Delete { user_id: *user_id, by_manager: *by_manager });
+    }
+
+    /// Changes a message. Who may not have done it by the sender that is shown here is not believed.
+    fn change(&mut self, message_id: MessageId, later: Later) {
+        let item = self.messages.get(&message_id).and_then(|key| self.items.get_mut(key));
+        match (item, &later) {
+            (
+                Some(Item::Message { sender, revision, body, .. }),
+                Later::Edit { revision: next, sender: by, body: new },
+            ) if *sender == *by && *next > *revision => {
+                *revision = *next;
+                *body = new.clone();
+            }
+            (Some(item @ Item::Message { .. }), Later::Delete { user_id, by_manager }) => {
+                if let Item::Message { sender, at, .. } = item
+                    && (*by_manager || *sender == *user_id)
+                {
+                    *item = Item::Deleted { sender: *sender, at: *at };
+                }
+            }
+            // All of them: which one counts shows only when it is known who sent the message.
+            (None, _) if self.later.len() < ITEMS_MAX => self.later.entry(message_id).or_default().push(later),
+            _ => {}
+        }
+    }
+
+    /// Takes note of how far somebody has read.
+    pub(super) fn reads(&mut self, user_id: UserId, read_seq: Seq) {
+        let read = self.read.entry(user_id).or_default();
+        *read = (*read).max(read_seq);
+    }
+
+    /// Who has read an entry, as far as they let it be known.
+    pub(super) fn readers(&self, seq: Seq) -> impl Iterator<Item = UserId> {
+        self.read.iter().filter(move |(_, read)| **read >= seq).map(|(user_id, _)| *user_id)
+    }
+
+    /// The message at an entry, and who sent it.
+    pub(super) fn at(&self, seq: Seq) -> Option<(MessageId, UserId)> {
+        match self.items.get(&Key { seq: seq.get(), after: 0 })? {
+            Item::Message { message_id, sender, .. } => Some((*message_id, *sender)),
+            _ => None,
+        }
+    }
+
+    /// The newest message that somebody sent whom this accepts, with its place. Reactions are none.
+    pub(super) fn newest_of(&self, accepts: impl Fn(UserId) -> bool) -> Option<(Seq, MessageId, UserId)> {
+        self.items.iter().rev().find_map(|(key, item)| match item {
+            Item::Message { message_id, sender, body: Body::Message { .. }, .. } if accepts(*sender) => {
+                Some((Seq::saturating(key.seq), *message_id, *sender))
+            }
+            _ => None,
+        })
     }
 
     /// Shows an own message that waits.
-    pub(super) fn waits(&mut self, message_id: MessageId, text: String) {
+    pub(super) fn waits(&mut self, message_id: MessageId, body: Body) {
         let key = self.place(WAITING);
         self.messages.insert(message_id, key);
-        self.items.insert(key, Item::Own { message_id, text, standing: Standing::Waiting });
+        self.items.insert(key, Item::Own { message_id, body, standing: Standing::Waiting });
     }
 
     /// An own message is in the log: it goes to its place, unless the log has brought it there already.
     pub(super) fn sent(&mut self, me: UserId, message_id: MessageId, seq: Seq, at: Timestamp) {
         let Some(key) = self.messages.get(&message_id).copied() else { return };
-        let Some(Item::Own { text, .. }) = self.items.get(&key) else { return };
-        let item = Item::Message { sender: me, at, body: Body::text(text.clone()) };
+        let Some(Item::Own { body, .. }) = self.items.get(&key) else { return };
+        let item = Item::Message { message_id, sender: me, at, revision: Revision::default(), body: body.clone() };
         self.items.remove(&key);
         let key = Key { seq: seq.get(), after: 0 };
         self.newest = self.newest.max(key.seq);
@@ -138,18 +248,18 @@ impl Transcript {
         }
     }
 
-    /// Takes out the messages that failed; gives their texts, oldest first.
-    pub(super) fn take_failed(&mut self) -> Vec<String> {
+    /// Takes out the messages that failed; gives what they say, oldest first.
+    pub(super) fn take_failed(&mut self) -> Vec<Body> {
         let failed = |item: &Item| matches!(item, Item::Own { standing: Standing::Failed(_), .. });
         let keys: Vec<Key> = self.items.iter().filter(|(_, item)| failed(item)).map(|(key, _)| *key).collect();
-        let mut texts = Vec::new();
+        let mut bodies = Vec::new();
         for key in keys {
-            if let Some(Item::Own { message_id, text, .. }) = self.items.remove(&key) {
+            if let Some(Item::Own { message_id, body, .. }) = self.items.remove(&key) {
                 self.messages.remove(&message_id);
-                texts.push(text);
+                bodies.push(body);
             }
         }
-        texts
+        bodies
     }
 
     /// Messages that wait.
@@ -235,8 +345,11 @@ mod tests {
             .back_from(None)
             .map(|(_, item)| match item {
                 Item::Message { body: Body::Message { text, .. }, .. } => text.clone(),
-                Item::Own { text, standing: Standing::Waiting, .. } => format!("~{text}"),
-                Item::Own { text, .. } => format!("!{text}"),
+                Item::Own { body: Body::Message { text, .. }, standing, .. } => match standing {
+                    Standing::Waiting => format!("~{text}"),
+                    Standing::Failed(_) => format!("!{text}"),
+                },
+                Item::Deleted { .. } => "gone".to_owned(),
                 Item::Notice { text, .. } => text.clone(),
                 other => format!("{other:?}"),
             })
@@ -263,8 +376,8 @@ mod tests {
     fn own_messages_wait_below_and_move_to_their_place() {
         let mut transcript = Transcript::default();
         let (me, one, two) = (UserId::generate(), MessageId::generate(), MessageId::generate());
-        transcript.waits(one, "one".into());
-        transcript.waits(two, "two".into());
+        transcript.waits(one, Body::text("one"));
+        transcript.waits(two, Body::text("two"));
         transcript.message(&message(4, MessageId::generate(), "hers"));
         assert_eq!(shown(&transcript), ["hers", "~one", "~two"]);
         assert_eq!(transcript.waiting(), 2);
@@ -282,14 +395,78 @@ mod tests {
     fn what_failed_is_taken_out_to_be_sent_again() {
         let mut transcript = Transcript::default();
         let (one, two) = (MessageId::generate(), MessageId::generate());
-        transcript.waits(one, "one".into());
-        transcript.waits(two, "two".into());
+        transcript.waits(one, Body::text("one"));
+        transcript.waits(two, Body::text("two"));
         transcript.failed(one, "refused".into());
         assert_eq!(shown(&transcript), ["!one", "~two"]);
-        assert_eq!(transcript.take_failed(), ["one"]);
+        assert_eq!(transcript.take_failed(), [Body::text("one")]);
         assert_eq!(shown(&transcript), ["~two"]);
         transcript.failed(one, "unknown by now".into());
         assert_eq!(shown(&transcript), ["failure", "~two"]);
+    }
+
+    #[test]
+    fn edits_and_deletions_reach_messages_that_come_before_or_after_them() {
+        let mut transcript = Transcript::default();
+        let (early, late) = (MessageId::generate(), MessageId::generate());
+        let here = message(5, early, "first");
+        let there = message(2, late, "unseen");
+        let revised = |of: &Message, seq, revision, text: &str| Message {
+            seq: Seq::saturating(seq),
+            revision: Revision::saturating(revision),
+            body: Body::text(text),
+            ..of.clone()
+        };
+        transcript.message(&here);
+        transcript.edit(&revised(&here, 6, 2, "second"));
+        transcript.edit(&revised(&here, 7, 1, "stale"));
+        transcript.edit(&Message { sender_id: UserId::generate(), ..revised(&here, 8, 3, "forged") });
+        transcript.message(&here);
+        transcript.edit(&revised(&there, 9, 2, "newest"));
+        transcript.edit(&revised(&there, 10, 1, "stale"));
+        transcript.edit(&Message { sender_id: UserId::generate(), ..revised(&there, 10, 9, "forged") });
+        assert_eq!(shown(&transcript), ["second"]);
+        transcript.message(&there);
+        assert_eq!(shown(&transcript), ["newest", "second"]);
+        let deletion = |of: &Message, user_id, by_manager| Deletion {
+            chat_id: of.chat_id,
+            seq: Seq::saturating(11),
+            created_at: of.created_at,
+            message_id: of.message_id,
+            revision: Revision::saturating(10),
+            user_id,
+            session_id: of.sender_session_id,
+            by_manager,
+        };
+        transcript.delete(&deletion(&here, UserId::generate(), false));
+        assert_eq!(shown(&transcript), ["newest", "second"], "a stranger deletes nothing");
+        transcript.delete(&deletion(&here, UserId::generate(), true));
+        transcript.delete(&deletion(&there, there.sender_id, false));
+        transcript.message(&here);
+        assert_eq!(shown(&transcript), ["gone", "gone"], "a page of history brings nothing back");
+        let unseen = message(1, MessageId::generate(), "never shown");
+        transcript.delete(&deletion(&unseen, unseen.sender_id, false));
+        transcript.message(&unseen);
+        assert_eq!(shown(&transcript), ["gone", "gone", "gone"]);
+        assert_eq!(transcript.newest().get(), 11);
+    }
+
+    #[test]
+    fn messages_are_found_by_place_and_by_sender() {
+        let mut transcript = Transcript::default();
+        let (one, two) = (message(3, MessageId::generate(), "one"), message(4, MessageId::generate(), "two"));
+        transcript.message(&one);
+        transcript.message(&two);
+        let reaction = Body::Reaction { message_id: one.message_id, emoji: "x".into() };
+        transcript.message(&Message { body: reaction, ..message(5, MessageId::generate(), "") });
+        let mark = Body::Receipt { read_seq: Seq::saturating(3) };
+        transcript.message(&Message { body: mark, sender_id: one.sender_id, ..message(6, MessageId::generate(), "") });
+        assert_eq!(transcript.at(Seq::saturating(3)), Some((one.message_id, one.sender_id)));
+        assert_eq!(transcript.at(Seq::saturating(6)), None, "a read mark is no message");
+        assert_eq!(transcript.newest_of(|_| true), Some((two.seq, two.message_id, two.sender_id)));
+        assert_eq!(transcript.newest_of(|user| user == one.sender_id).map(|(seq, ..)| seq), Some(one.seq));
+        assert_eq!(transcript.readers(Seq::saturating(3)).collect::<Vec<_>>(), [one.sender_id]);
+        assert_eq!(transcript.readers(Seq::saturating(4)).count(), 0);
     }
 
     #[test]

@@ -183,6 +183,19 @@ fn standing(model: &Model) -> String {
         1 => parts.push("1 new message in another chat".to_owned()),
         count => parts.push(format!("{count} new messages in other chats")),
     }
+    let (here, typing) = model.present();
+    match typing.as_slice() {
+        [] => {}
+        [one] => parts.push(format!("{one} is typing …")),
+        several => parts.push(format!("{} are typing …", several.join(", "))),
+    }
+    if !here.is_empty() {
+        parts.push(format!("here: {}", here.join(", ")));
+    }
+    let readers = model.readers();
+    if !readers.is_empty() {
+        parts.push(format!("read by {}", readers.join(", ")));
+    }
     if parts.is_empty() {
         parts.push("/help shows what can be typed".to_owned());
     }

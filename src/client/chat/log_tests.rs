@@ -11,7 +11,7 @@ use crate::protocol::envelope::{Envelope, MessageKind, Seen};
 use crate::protocol::fold::FoldError;
 use crate::protocol::ids::{Counter, Epoch, Revision, Seq, Timestamp};
 use crate::protocol::log::{EntryBody, LogEntry, SessionOut, log_hash};
-use crate::protocol::membership::Change;
+use crate::protocol::membership::{Change, MembershipChange, SignedChange, Target};
 
 type Tamper = fn(&mut Envelope);
 
@@ -148,7 +148,42 @@ fn p7_a_session_whose_seen_goes_back_is_a_fork() {
     log.commit(&send);
     assert!(first.seen.seq > send.envelope.seen.seq);
     let fork = Err(VerificationFailure::Fork { seq: Seq::saturating(4) });
-    assert_eq!(contents(log.feed(&mut bobs, &bob)), [text("one"), text("two"), fork]);
+    assert_eq!(contents(log.feed(&mut bobs, &bob)), [text("one"), text("two"), fork.clone()]);
+    // The step back has made no room for another one.
+    log.feed(&mut anns, &ann);
+    push_text(&mut anns, "four");
+    let mut send = expect_send(next_step(&mut anns, &ann));
+    send.envelope.seen = Seen { seq: Seq::saturating(4), log_hash: log.entries[3].log_hash };
+    send.envelope.signature = ann.me.secrets.sign(&send.envelope.signed_bytes(log.chat_id));
+    log.commit(&send);
+    assert_eq!(contents(log.feed(&mut bobs, &bob)), [fork]);
+}
+
+#[test]
+fn p7_a_change_of_members_whose_seen_goes_back_is_a_fork_and_counts_all_the_same() {
+    let (mut log, ann, _, bob, mut bobs) = two();
+    log.change(&ann, Change::Rekey, &ann);
+    let membership = log.fold().membership();
+    let change = MembershipChange {
+        n: membership.head.next(),
+        previous: membership.hash,
+        seen: Seen { seq: Seq::saturating(3), log_hash: log.entries[2].log_hash },
+        actor: ann.me.actor(),
+        change: Change::Rekey,
+        target: Target { user_id: ann.me.user_id, identity_key: ann.me.identity_key },
+    };
+    let signature = ann.me.secrets.sign(&change.signed_bytes(log.chat_id));
+    log.push(EntryBody::Membership(SignedChange { change, signature }));
+    let forks: Vec<Option<VerificationFailure>> = log
+        .feed(&mut bobs, &bob)
+        .into_iter()
+        .filter_map(|taken| match taken {
+            Taken::Member { fork, .. } => Some(fork),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(forks, [None, Some(VerificationFailure::Fork { seq: Seq::saturating(3) })]);
+    assert_eq!(bobs.log.fold().epoch(), log.fold().epoch());
 }
 
 #[test]

@@ -7,11 +7,13 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
 
-use super::model::{Effect, Input, Link, Model};
-use super::slash::Action;
-use super::view;
+use super::{Effect, Input, Link, Model};
 use crate::cli::clock::Clock;
-use crate::client::{Alarm, Body, ChatMember, Event, HistoryPage, Message, SendError, Sent, VerificationFailure};
+use crate::cli::talk::slash::Action;
+use crate::cli::talk::view;
+use crate::client::{
+    Alarm, Body, ChatMember, Deletion, Event, HistoryPage, Message, Reply, SendError, Sent, Signal, VerificationFailure,
+};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::ids::{ChatId, MessageId, Revision, Seq, SessionId, Timestamp, UserId};
 
@@ -22,22 +24,41 @@ struct Stage {
     chat: ChatId,
     me: UserId,
     bob: UserId,
+    now: Timestamp,
+    /// Signals and read marks that were asked for since this was emptied.
+    told: Vec<Effect>,
 }
 
 impl Stage {
     /// A chat of ada and bob, caught up, on a terminal of 60 by 12.
     fn new() -> Self {
         let (chat, me, bob) = (ChatId::generate(), UserId::generate(), UserId::generate());
-        let mut stage = Self { model: Model::new(chat, me, "ada".into(), Clock::utc()), chat, me, bob };
+        let model = Model::new(chat, me, "ada".into(), Clock::utc());
+        let mut stage = Self { model, chat, me, bob, now: NOW, told: Vec::new() };
         stage.put(Input::Resize { columns: 60, rows: 12 });
-        assert_eq!(stage.model.begin(true), [Effect::Older(None), Effect::Members]);
+        assert_eq!(stage.model.begin(true), [Effect::Older(None), Effect::Members, Effect::Blocked]);
         stage.put(Input::Title(Some("Tea at five".into())));
         stage.put(Input::Members(vec![member(me, "ada"), member(bob, "bob")]));
         stage
     }
 
     fn put(&mut self, input: Input) -> Vec<Effect> {
-        self.model.update(NOW, input)
+        let effects = self.model.update(self.now, input);
+        let is_told = |effect: &Effect| matches!(effect, Effect::Signal(_) | Effect::Read(_));
+        let (told, asked) = effects.into_iter().partition(is_told);
+        self.told.extend::<Vec<Effect>>(told);
+        asked
+    }
+
+    /// Time goes by.
+    fn pass(&mut self, seconds: u64) -> Vec<Effect> {
+        self.now = self.now.plus_micros(seconds * 1_000_000);
+        self.put(Input::Tick(None))
+    }
+
+    /// What was told since the last look.
+    fn told(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.told)
     }
 
     fn key(&mut self, code: KeyCode, modifiers: KeyModifiers) -> Vec<Effect> {
@@ -120,7 +141,7 @@ fn member(user_id: UserId, name: &str) -> ChatMember {
 
 fn sent(effects: &[Effect]) -> (MessageId, String) {
     match effects {
-        [Effect::Send { message_id, text }] => (*message_id, text.clone()),
+        [Effect::Send { message_id, body: Body::Message { text, .. } }] => (*message_id, text.clone()),
         other => panic!("one message, not {other:?}"),
     }
 }
@@ -332,4 +353,143 @@ fn without_colours_there_are_none() {
         cells.iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset)
     };
     assert!(colours(true) && !colours(false));
+}
+
+#[test]
+fn commands_about_messages_find_them_by_number_or_as_the_newest() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.enter("/reply yes"), []);
+    assert!(stage.shows("no message of somebody else is here"));
+    stage.key(KeyCode::Char('u'), KeyModifiers::CONTROL);
+    let page = stage.page(1, 3, false);
+    let (second, third) = (page.messages[1].message_id, page.messages[2].message_id);
+    stage.put(Input::Older(page));
+    let own = Message { sender_id: stage.me, ..stage.message(4, "mine") };
+    let mine = own.message_id;
+    stage.event(Event::Message(own));
+
+    let bob = stage.bob;
+    let reply_to = |message_id| Some(Reply { message_id, sender_id: bob });
+    let said = |effects: Vec<Effect>| match effects.as_slice() {
+        [Effect::Send { body, .. }] => body.clone(),
+        other => panic!("one message, not {other:?}"),
+    };
+    assert_eq!(said(stage.enter("/reply yes")), Body::Message { text: "yes".into(), reply: reply_to(third) });
+    assert!(stage.shows("↪ bob: “text 3”") && stage.shows("waits ada yes"), "{:#?}", stage.screen());
+    assert_eq!(said(stage.enter("/reply #2 no")), Body::Message { text: "no".into(), reply: reply_to(second) });
+    assert_eq!(said(stage.enter("/react #2 👍")), Body::Reaction { message_id: second, emoji: "👍".into() });
+    assert!(stage.shows("to “text 2”"), "{:#?}", stage.screen());
+    let edit = Effect::Act(Action::Edit { message_id: mine, text: "better".into() });
+    assert_eq!(stage.enter("/edit better"), [edit]);
+    assert_eq!(stage.enter("/delete"), [Effect::Act(Action::Delete { message_id: mine })]);
+    assert_eq!(stage.enter("/delete #3"), [Effect::Act(Action::Delete { message_id: third })], "a manager may");
+    assert_eq!(stage.enter("/edit #3 x"), []);
+    assert!(stage.shows("only your own messages can be edited"));
+    stage.key(KeyCode::Char('u'), KeyModifiers::CONTROL);
+    assert_eq!(stage.enter("/delete #77"), []);
+    assert!(stage.shows("no message #77 is here"));
+}
+
+#[test]
+fn edits_and_deletions_are_shown_at_their_messages() {
+    let mut stage = Stage::new();
+    let page = stage.page(1, 2, false);
+    let (one, two) = (page.messages[0].clone(), page.messages[1].clone());
+    stage.put(Input::Older(page));
+    let edited = Message { revision: Revision::saturating(1), body: Body::text("changed"), ..one };
+    stage.event(Event::Edited { message: Message { seq: Seq::saturating(3), ..edited }, first: None });
+    assert!(stage.shows("bob changed (edited)") && !stage.shows("text 1"));
+    let deletion = Deletion {
+        chat_id: stage.chat,
+        seq: Seq::saturating(4),
+        created_at: NOW,
+        message_id: two.message_id,
+        revision: Revision::saturating(1),
+        user_id: stage.bob,
+        session_id: two.sender_session_id,
+        by_manager: false,
+    };
+    stage.event(Event::Deleted { deletion, first: None });
+    assert!(stage.shows("bob [deleted]") && !stage.shows("text 2"));
+    stage.enter("/numbers");
+    assert!(stage.shows("#1 00:37 bob changed"), "{:#?}", stage.screen());
+    stage.enter("/numbers");
+    assert!(!stage.shows("#1 "));
+}
+
+#[test]
+fn who_is_here_and_types_is_told_both_ways() {
+    let mut stage = Stage::new();
+    let (chat_id, user_id, session_id) = (stage.chat, stage.bob, SessionId::generate());
+    let signal = |signal| Event::Signal { chat_id, user_id, session_id, signal };
+    stage.pass(1);
+    assert_eq!(stage.told(), [Effect::Signal(Signal::Here)]);
+    stage.event(signal(Signal::Here));
+    assert!(stage.shows("here: bob"));
+    assert_eq!(stage.told(), [Effect::Signal(Signal::Here)], "who has just come is answered");
+    stage.event(signal(Signal::Typing));
+    assert!(stage.shows("bob is typing …"));
+    assert_eq!(stage.told(), []);
+    stage.pass(10);
+    assert!(!stage.shows("typing") && stage.shows("here: bob"));
+    stage.event(signal(Signal::Away));
+    assert!(!stage.shows("here: bob"));
+    stage.told();
+
+    stage.press(KeyCode::Char('h'));
+    assert_eq!(stage.told(), [Effect::Signal(Signal::Typing)]);
+    stage.press(KeyCode::Char('i'));
+    assert_eq!(stage.told(), [], "not with every key");
+    stage.press(KeyCode::Backspace);
+    stage.press(KeyCode::Backspace);
+    assert_eq!(stage.told(), [Effect::Signal(Signal::StoppedTyping)]);
+    stage.enter("/members");
+    assert_eq!(stage.told(), [], "a command is nobody's business");
+    stage.put(Input::Focus(false));
+    assert_eq!(stage.told(), [Effect::Signal(Signal::Away)]);
+    stage.pass(60);
+    assert_eq!(stage.told(), [], "nobody looks");
+    stage.put(Input::Focus(true));
+    assert_eq!(stage.told(), [Effect::Signal(Signal::Here)]);
+}
+
+#[test]
+fn what_is_looked_at_is_marked_as_read_and_no_more_than_that() {
+    let mut stage = Stage::new();
+    stage.put(Input::Older(stage.page(1, 60, false)));
+    stage.pass(1);
+    let read = |told: Vec<Effect>| -> Vec<Effect> {
+        told.into_iter().filter(|effect| matches!(effect, Effect::Read(_))).collect()
+    };
+    assert_eq!(read(stage.told()), [Effect::Read(Seq::saturating(60))]);
+    let own = Message { sender_id: stage.me, ..stage.message(61, "mine") };
+    stage.event(Event::Message(own));
+    stage.pass(1);
+    assert_eq!(read(stage.told()), [], "one's own are read");
+    stage.press(KeyCode::PageUp);
+    let unseen = stage.message(62, "unseen");
+    stage.event(Event::Message(unseen));
+    stage.pass(1);
+    assert_eq!(read(stage.told()), [], "the pane is further up");
+    stage.press(KeyCode::End);
+    stage.put(Input::Focus(false));
+    stage.pass(1);
+    assert_eq!(read(stage.told()), [], "another window is looked at");
+    stage.put(Input::Focus(true));
+    assert_eq!(read(stage.told()), [Effect::Read(Seq::saturating(62))]);
+    let (chat_id, user_id, read_seq) = (stage.chat, stage.bob, Seq::saturating(61));
+    stage.event(Event::Read { chat_id, seq: None, message_id: None, user_id, read_seq });
+    assert!(stage.shows("read by bob"));
+}
+
+#[test]
+fn what_the_blocked_write_is_hidden() {
+    let mut stage = Stage::new();
+    stage.put(Input::Older(stage.page(1, 2, false)));
+    assert_eq!(stage.enter("/block bob"), [Effect::Act(Action::Block { username: "bob".into() })]);
+    let bob = stage.bob;
+    stage.put(Input::Blocked(vec![bob]));
+    assert!(!stage.shows("text 2") && stage.shows("[hidden"));
+    stage.put(Input::Blocked(Vec::new()));
+    assert!(stage.shows("text 2"));
 }
