@@ -24,6 +24,7 @@ mod attacks;
 #[cfg(feature = "client")]
 mod chains;
 mod client_members;
+mod client_races;
 mod codes;
 #[cfg(feature = "client")]
 mod commands;
