@@ -30,9 +30,6 @@ async fn a_client_adds_many_members_at_the_same_time() {
     }
     assert_eq!(ada.members(chat_id).await.unwrap().len(), NEWCOMERS + 1);
     assert_eq!(ada.stats().alarms, 0);
-    drop(ada);
-    broker.stop().await;
-    database.drop().await;
 }
 
 #[tokio::test]
@@ -64,9 +61,6 @@ async fn every_entry_has_its_event_with_the_name_of_its_message() {
     let (seq, receipt, revision) = named[3];
     assert_eq!((seq, revision), (deletion.seq.next(), 0), "the receipt that bob cannot read");
     assert_ne!(receipt, id);
-    drop((ada, bob));
-    broker.stop().await;
-    database.drop().await;
 }
 
 /// Place and name of the entry that an event is about.
