@@ -18,6 +18,9 @@ use crate::rng::Rng;
 /// How often members change.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Changes of rules begun each time.
+const RULES_EACH: usize = 3;
+
 /// Members that a chat keeps.
 const MEMBERS_KEPT: usize = 3;
 
@@ -117,7 +120,9 @@ impl Churn {
             self.add(&mut rng, &mut tasks);
             gone += 1;
             self.take_out(&mut rng, gone % LEAVE_EVERY == 0, &mut tasks);
-            self.rule(&load, &mut rng, &mut tasks);
+            for _ in 0..RULES_EACH {
+                self.rule(&load, &mut rng, &mut tasks);
+            }
             self.cut(&mut rng);
         }
         let finish = async { while tasks.join_next().await.is_some() {} };

@@ -94,7 +94,7 @@ impl Churn {
             member_name: member.username.clone(),
             user,
         };
-        if matches!(rule, Rule::Transfer) && !roster.kept.is_empty() {
+        if matches!(rule, Rule::Transfer | Rule::Policy) && !roster.kept.is_empty() {
             *rule = Rule::Moderate;
         }
         if matches!(rule, Rule::Rekey) && roster.rekeys == REKEYS_MAX
@@ -125,9 +125,10 @@ impl Churn {
         Ok(())
     }
 
-    /// Gives a member rights, takes all away, and gives back what they had.
+    /// Takes all rights from a member, gives them all, and ends with those of the beginning. Who owned the chat for a
+    /// while manages it still, so that each of these is a change for them too.
     async fn rights(&self, parties: &Parties) -> Result<(), ClientError> {
-        for (can_write, can_manage) in [(true, true), (false, false), (true, false)] {
+        for (can_write, can_manage) in [(false, false), (true, true), (true, false)] {
             let owner = &parties.owner.client;
             owner.set_rights(parties.chat_id, &parties.member_name, can_write, can_manage).await?;
             self.change(|changes| changes.rights += 1);

@@ -25,6 +25,7 @@ mod attacks_whole;
 #[cfg(feature = "client")]
 mod chains;
 mod client_members;
+mod client_races;
 mod codes;
 #[cfg(feature = "client")]
 mod commands;
