@@ -2,13 +2,13 @@
 //!
 //! Pure: it sees records and nothing else, and their order matters only where it says so (the entries given to
 //! one session in one chat are in the order given). A session is a recipient of an entry when `member` is below
-//! and `removed`, if there is one, not below its seq.
+//! and `removed`, if there is one, not below its seq. An edit or deletion is a message of its own here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use sealcast::protocol::ids::{ChatId, MessageId, SessionId};
+use sealcast::protocol::ids::{ChatId, SessionId};
 
-use crate::history::Record;
+use crate::history::{Name, Record};
 
 /// Findings kept in words, at most.
 const EXAMPLES_MAX: usize = 20;
@@ -74,7 +74,7 @@ impl Verdict {
 #[derive(Debug, Clone, Copy)]
 struct Given {
     seq: u64,
-    message: Option<MessageId>,
+    message: Option<Name>,
     is_open: bool,
 }
 
@@ -111,7 +111,7 @@ struct Fate {
 #[derive(Debug, Default)]
 struct Chat {
     views: BTreeMap<SessionId, View>,
-    fates: HashMap<MessageId, Fate>,
+    fates: HashMap<Name, Fate>,
 }
 
 /// Checks a history.
@@ -131,7 +131,7 @@ pub(crate) fn check<'a>(records: impl IntoIterator<Item = &'a Record>) -> Verdic
 }
 
 fn gather(chats: &mut BTreeMap<ChatId, Chat>, record: &Record, verdict: &mut Verdict) {
-    let fate = |chats: &mut BTreeMap<ChatId, Chat>, c: ChatId, m: MessageId, change: &mut dyn FnMut(&mut Fate)| {
+    let fate = |chats: &mut BTreeMap<ChatId, Chat>, c: ChatId, m: Name, change: &mut dyn FnMut(&mut Fate)| {
         change(chats.entry(c).or_default().fates.entry(m).or_default());
     };
     match record {
@@ -246,7 +246,7 @@ fn obliged_to(view: &View, head: Option<u64>) -> u64 {
 
 /// Two sessions must be given the same message at the same seq.
 fn check_agreement(chat_id: ChatId, chat: &Chat, verdict: &mut Verdict) {
-    let mut log: HashMap<u64, Option<MessageId>> = HashMap::new();
+    let mut log: HashMap<u64, Option<Name>> = HashMap::new();
     for (session_id, view) in &chat.views {
         for given in view.given.iter().filter(|given| given.is_open) {
             let first = *log.entry(given.seq).or_insert(given.message);
@@ -264,30 +264,29 @@ fn check_fates(chat_id: ChatId, chat: &Chat, verdict: &mut Verdict) {
     let head = head(chat);
     let logs: Vec<(&View, HashMap<u64, Given>)> =
         chat.views.values().map(|view| (view, view.given.iter().map(|given| (given.seq, *given)).collect())).collect();
-    for (message_id, fate) in &chat.fates {
+    for (name, fate) in &chat.fates {
         let repeats = u64::try_from(fate.places.len().saturating_sub(1)).unwrap_or(u64::MAX);
         if repeats > 0 {
             verdict.duplicated += repeats;
-            verdict.note(|| format!("chat {chat_id}: message {message_id} at {:?}", fate.places));
+            verdict.note(|| format!("chat {chat_id}: message {name} at {:?}", fate.places));
         }
         if fate.is_refused && !fate.places.is_empty() {
             verdict.refused_yet_stored += 1;
-            verdict.note(|| format!("chat {chat_id}: message {message_id} was refused and is in the log"));
+            verdict.note(|| format!("chat {chat_id}: message {name} was refused and is in the log"));
         }
         let Some((_, seq)) = fate.acked else { continue };
         verdict.acked += 1;
         let lacks = |(view, log): &&(&View, HashMap<u64, Given>)| {
             let is_due = view.is_recipient(seq) && seq <= obliged_to(view, head);
             // An entry that came and did not open is counted as that, not as lost.
-            let is_there = log.get(&seq).is_some_and(|given| !given.is_open || given.message == Some(*message_id));
+            let is_there = log.get(&seq).is_some_and(|given| !given.is_open || given.message == Some(*name));
             is_due && !is_there
         };
         let lacking = logs.iter().filter(lacks).count();
         let is_nowhere = head.is_some() && !logs.iter().any(|(_, log)| log.contains_key(&seq));
         if lacking > 0 || is_nowhere {
             verdict.lost += 1;
-            verdict
-                .note(|| format!("chat {chat_id}, seq {seq}: message {message_id} is missing at {lacking} recipients"));
+            verdict.note(|| format!("chat {chat_id}, seq {seq}: message {name} is missing at {lacking} recipients"));
         }
     }
 }
@@ -295,22 +294,19 @@ fn check_fates(chat_id: ChatId, chat: &Chat, verdict: &mut Verdict) {
 /// A message that was acknowledged before another was sent stands before it.
 fn check_real_time(chat_id: ChatId, chat: &Chat, verdict: &mut Verdict) {
     let mut acked: Vec<(f64, u64)> = chat.fates.values().filter_map(|fate| fate.acked).collect();
-    let mut sent: Vec<(f64, u64, MessageId)> = chat
-        .fates
-        .iter()
-        .filter_map(|(message_id, fate)| Some((fate.sent?, *fate.places.first()?, *message_id)))
-        .collect();
+    let mut sent: Vec<(f64, u64, Name)> =
+        chat.fates.iter().filter_map(|(name, fate)| Some((fate.sent?, *fate.places.first()?, *name))).collect();
     acked.sort_by(|one, other| one.0.total_cmp(&other.0));
     sent.sort_by(|one, other| one.0.total_cmp(&other.0));
     let (mut acked, mut highest) = (acked.into_iter().peekable(), 0);
-    for (at, seq, message_id) in sent {
+    for (at, seq, name) in sent {
         while let Some((_, before)) = acked.next_if(|(t, _)| *t < at) {
             highest = highest.max(before);
         }
         if seq < highest {
             verdict.out_of_order += 1;
             verdict.note(|| {
-                format!("chat {chat_id}: message {message_id} at {seq} was sent after seq {highest} was acknowledged")
+                format!("chat {chat_id}: message {name} at {seq} was sent after seq {highest} was acknowledged")
             });
         }
     }
@@ -318,14 +314,24 @@ fn check_real_time(chat_id: ChatId, chat: &Chat, verdict: &mut Verdict) {
 
 #[cfg(test)]
 mod tests {
+    use sealcast::protocol::ids::MessageId;
+
     use super::*;
 
     /// A chat of three sessions and the history of a good run of it.
     struct Run {
         c: ChatId,
         s: [SessionId; 3],
-        m: Vec<MessageId>,
+        m: Vec<Name>,
         records: Vec<Record>,
+    }
+
+    /// Seven messages, of which the third is an edit of the first and the sixth a deletion of the second.
+    fn run_of_names() -> Vec<Name> {
+        let mut names: Vec<Name> = (0..7).map(|_| Name::first(MessageId::generate())).collect();
+        names[2] = Name { revision: 1, ..names[0] };
+        names[5] = Name { revision: 1, ..names[1] };
+        names
     }
 
     impl Run {
@@ -333,12 +339,7 @@ mod tests {
         /// 11 and 12 are messages that it must not read.
         fn good() -> Self {
             let s = [SessionId::generate(), SessionId::generate(), SessionId::generate()];
-            let mut run = Self {
-                c: ChatId::generate(),
-                s,
-                m: (0..7).map(|_| MessageId::generate()).collect(),
-                records: Vec::new(),
-            };
+            let mut run = Self { c: ChatId::generate(), s, m: run_of_names(), records: Vec::new() };
             let c = run.c;
             for (index, s) in s.into_iter().enumerate() {
                 run.records.push(Record::Member { s, c, seq: 2 + index as u64 });
@@ -367,7 +368,7 @@ mod tests {
             run
         }
 
-        fn message_at(&self, seq: u64) -> Option<MessageId> {
+        fn message_at(&self, seq: u64) -> Option<Name> {
             match seq {
                 5..=9 => Some(self.m[usize::try_from(seq).unwrap() - 5]),
                 11 | 12 => Some(self.m[usize::try_from(seq).unwrap() - 6]),
@@ -439,7 +440,7 @@ mod tests {
     #[test]
     fn an_acknowledged_message_whose_place_another_took_is_lost() {
         let mut run = Run::good();
-        let other = MessageId::generate();
+        let other = Name::first(MessageId::generate());
         for record in &mut run.records {
             if let Record::Recv { seq: 7, m, .. } = record {
                 *m = Some(other);
@@ -538,7 +539,7 @@ mod tests {
         let at = run.position(1, 10);
         let mut other = run.recv(1, 10);
         if let Record::Recv { m, .. } = &mut other {
-            *m = Some(MessageId::generate());
+            *m = Some(Name::first(MessageId::generate()));
         }
         run.records[at] = other;
         assert_eq!(run.findings(), [("disagreements", 1)]);
@@ -569,8 +570,74 @@ mod tests {
         let m = run.m[3];
         run.records.retain(|record| !matches!(record, Record::Ok { m: acked, .. } if *acked == m));
         let (s, c) = (run.s[0], run.c);
-        run.records.push(Record::Send { t: 900.0, s, c, m: MessageId::generate() });
+        run.records.push(Record::Send { t: 900.0, s, c, m: Name::first(MessageId::generate()) });
         assert_eq!(run.findings(), []);
         assert_eq!(run.verdict().acked, 6);
+    }
+
+    #[test]
+    fn an_acknowledged_edit_that_a_recipient_lacks_is_lost_and_a_gap() {
+        let mut run = Run::good();
+        assert_eq!(run.message_at(7).unwrap().revision, 1);
+        let at = run.position(0, 7);
+        run.records.remove(at);
+        assert_eq!(run.findings(), [("lost", 1), ("gaps", 1)]);
+    }
+
+    #[test]
+    fn an_acknowledged_deletion_whose_place_another_revision_took_is_lost() {
+        let mut run = Run::good();
+        let deletion = run.message_at(11).unwrap();
+        for record in &mut run.records {
+            if let Record::Recv { seq: 11, m, .. } = record {
+                *m = Some(Name { revision: 2, ..deletion });
+            }
+        }
+        assert_eq!(run.findings(), [("lost", 1)]);
+    }
+
+    #[test]
+    fn one_edit_at_two_places_is_duplicated_and_its_message_is_not() {
+        let mut run = Run::good();
+        let (s, c, m) = (run.s[0], run.c, run.message_at(7).unwrap());
+        run.records.push(Record::Ok { t: 900.0, s, c, m, seq: 8 });
+        assert_eq!(run.findings(), [("duplicated", 1)]);
+    }
+
+    #[test]
+    fn a_deletion_before_a_message_that_was_acknowledged_earlier_is_out_of_order() {
+        let mut run = Run::good();
+        let deletion = run.message_at(11);
+        for record in &mut run.records {
+            match record {
+                Record::Send { t, m, .. } if Some(*m) == deletion => *t = 900.0,
+                Record::Ok { t, m, .. } if Some(*m) == deletion => *t = 901.0,
+                _ => {}
+            }
+        }
+        assert_eq!(run.findings(), [("out_of_order", 1)]);
+    }
+
+    #[test]
+    fn an_edit_that_was_refused_and_stored_is_found() {
+        let mut run = Run::good();
+        let (s, c, m) = (run.s[0], run.c, run.message_at(7).unwrap());
+        run.records.push(Record::Err {
+            t: 900.0,
+            s,
+            c,
+            m: Name { revision: 2, ..m },
+            code: "unknown_message".to_owned(),
+        });
+        assert_eq!(run.findings(), []);
+        run.records.push(Record::Err { t: 900.0, s, c, m, code: "unknown_message".to_owned() });
+        assert_eq!(run.findings(), [("refused_yet_stored", 1)]);
+    }
+
+    #[test]
+    fn an_edit_that_a_removed_session_opens_is_read_after_removal() {
+        let mut run = Run::good();
+        run.records.push(run.recv(2, 11));
+        assert_eq!(run.findings(), [("read_after_removal", 1)]);
     }
 }

@@ -1,5 +1,7 @@
 //! Changes members and cuts connections while messages flow.
 //!
+//! Lives here: who is meant to be where, additions and removals; `rule` changes the rest.
+//!
 //! Invariant: who was removed from a chat, or left it, never comes back to it in the same run.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +17,9 @@ use crate::rng::Rng;
 
 /// How often members change.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Changes of rules begun each time.
+const RULES_EACH: usize = 3;
 
 /// Members that a chat keeps.
 const MEMBERS_KEPT: usize = 3;
@@ -48,6 +53,14 @@ pub(crate) struct Roster {
     pub(crate) members: BTreeSet<usize>,
     /// Everybody who ever was one.
     pub(crate) ever: BTreeSet<usize>,
+    /// Members with whom something is being done, and who stay until it is over.
+    pub(crate) kept: BTreeSet<usize>,
+    /// Rekeys begun.
+    pub(crate) rekeys: u32,
+    /// Changes of the history policy begun.
+    pub(crate) policies: u32,
+    /// Whether newcomers may read what was before.
+    pub(crate) is_shared: bool,
 }
 
 /// What was changed.
@@ -59,6 +72,16 @@ pub(crate) struct Changes {
     pub(crate) removed: u64,
     /// Users who left.
     pub(crate) left: u64,
+    /// Users added while the history was shared, and where.
+    pub(crate) newcomers: Vec<(ChatId, usize)>,
+    /// Changes of rights.
+    pub(crate) rights: u64,
+    /// Times that a chat passed to another owner, and back.
+    pub(crate) transfers: u64,
+    /// Rekeys.
+    pub(crate) rekeys: u64,
+    /// Changes of a chat's history policy.
+    pub(crate) policies: u64,
     /// Connections dropped.
     pub(crate) reconnects: u64,
     /// Changes that failed, by their error.
@@ -66,11 +89,11 @@ pub(crate) struct Changes {
 }
 
 /// The churn of a run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Churn {
-    users: Arc<Vec<User>>,
-    rosters: Arc<Mutex<Vec<Roster>>>,
-    changes: Arc<Mutex<Changes>>,
+    pub(crate) users: Arc<Vec<User>>,
+    pub(crate) rosters: Arc<Mutex<Vec<Roster>>>,
+    pub(crate) changes: Arc<Mutex<Changes>>,
 }
 
 enum Change {
@@ -97,6 +120,9 @@ impl Churn {
             self.add(&mut rng, &mut tasks);
             gone += 1;
             self.take_out(&mut rng, gone % LEAVE_EVERY == 0, &mut tasks);
+            for _ in 0..RULES_EACH {
+                self.rule(&load, &mut rng, &mut tasks);
+            }
             self.cut(&mut rng);
         }
         let finish = async { while tasks.join_next().await.is_some() {} };
@@ -137,7 +163,7 @@ impl Churn {
                 .collect();
             let Some(index) = rng.pick(&large).copied() else { return };
             let Some(roster) = rosters.get_mut(index) else { return };
-            let members: Vec<usize> = roster.members.iter().copied().collect();
+            let members: Vec<usize> = roster.members.difference(&roster.kept).copied().collect();
             let Some(user) = rng.pick(&members).copied() else { return };
             roster.members.remove(&user);
             (index, roster.chat_id, roster.owner, user)
@@ -157,6 +183,8 @@ impl Churn {
         let (Some(actor), Some(target)) = (self.client(actor, rng), self.users.get(user)) else { return };
         let username = target.username.clone();
         let (rosters, changes) = (Arc::clone(&self.rosters), Arc::clone(&self.changes));
+        let was_shared =
+            rosters.lock().unwrap_or_else(PoisonError::into_inner).get(index).is_some_and(|roster| roster.is_shared);
         tasks.spawn(async move {
             let done: Result<(), ClientError> = match change {
                 Change::Add => actor.add_member(chat_id, &username, true, false).await.map(|_| ()),
@@ -170,6 +198,9 @@ impl Churn {
                 (Ok(()), Change::Leave) => changes.left += 1,
                 (Ok(()), Change::Add) => {
                     changes.added += 1;
+                    if was_shared {
+                        changes.newcomers.push((chat_id, user));
+                    }
                     let mut rosters = rosters.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Some(roster) = rosters.get_mut(index) {
                         roster.members.insert(user);

@@ -1,17 +1,19 @@
-//! One session of one user: its client, a task that records its events, and a task for each chat that it sends to.
+//! One session of one user: its client, a task that records its events, and a task for each chat that it talks in.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sealcast::client::{Body, Client, Event, EventStream, SendError};
+use sealcast::client::{Client, Event, EventStream, SendError};
 use sealcast::protocol::error::ErrorCode;
-use sealcast::protocol::ids::{ChatId, MessageId, SessionId};
+use sealcast::protocol::ids::{ChatId, SessionId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::hoard::Hoard;
 use crate::recorder::Recorder;
+use crate::rng::Rng;
+use crate::talk::{Deed, Talker, Topics};
 
 /// How far the run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,10 @@ pub(crate) enum Phase {
 pub(crate) struct Load {
     /// What happens.
     pub(crate) recorder: Recorder,
+    /// What there is to talk about.
+    pub(crate) topics: Topics,
+    seed: u64,
+    begun_senders: AtomicU64,
     phase: watch::Sender<Phase>,
     text: String,
     pace: Option<Pace>,
@@ -45,14 +51,23 @@ struct Pace {
 
 impl Load {
     /// `size`: bytes of each message's text. `rate`: messages in a second in all; 0 is as fast as it goes.
-    pub(crate) fn new(recorder: Recorder, size: usize, rate: u32) -> Self {
+    pub(crate) fn new(recorder: Recorder, size: usize, rate: u32, seed: u64) -> Self {
         let pace = (rate > 0).then(|| Pace {
             interval: Duration::from_secs(1) / rate,
             began: Mutex::new(None),
             next: AtomicU64::new(0),
         });
         let (phase, _) = watch::channel(Phase::SetUp);
-        Self { recorder, phase, text: "x".repeat(size), pace, senders: Mutex::default() }
+        Self {
+            recorder,
+            topics: Topics::default(),
+            seed,
+            begun_senders: AtomicU64::new(1),
+            phase,
+            text: "x".repeat(size),
+            pace,
+            senders: Mutex::default(),
+        }
     }
 
     /// Goes on to the next phase.
@@ -87,6 +102,12 @@ impl Load {
         senders.len()
     }
 
+    /// A draw of one sender.
+    fn draw(&self) -> Rng {
+        let number = self.begun_senders.fetch_add(1, Ordering::Relaxed);
+        Rng::new(self.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9)))
+    }
+
     /// When the next message is due; at once without a rate.
     async fn due(&self) -> Instant {
         let Some(pace) = &self.pace else { return Instant::now() };
@@ -99,7 +120,7 @@ impl Load {
 }
 
 /// One session of one user.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Device {
     /// Its client.
     pub(crate) client: Client,
@@ -108,7 +129,7 @@ pub(crate) struct Device {
     /// What its keyring ever held.
     pub(crate) hoard: Arc<Hoard>,
     /// Listens until the client closes.
-    pub(crate) listener: tokio::task::JoinHandle<()>,
+    pub(crate) listener: Arc<tokio::task::JoinHandle<()>>,
 }
 
 impl Device {
@@ -117,7 +138,7 @@ impl Device {
         let session_id = client.session_id();
         load.recorder.introduce(client.user_id(), session_id);
         let listener = tokio::spawn(listen(client.events(), client.clone(), session_id, Arc::clone(load)));
-        Self { client, session_id, hoard, listener }
+        Self { client, session_id, hoard, listener: Arc::new(listener) }
     }
 }
 
@@ -133,6 +154,7 @@ async fn listen(mut events: EventStream, client: Client, session_id: SessionId, 
         };
         load.recorder.event(session_id, &event);
         match &*event {
+            Event::Message(message) => load.topics.heard(message),
             Event::SessionChanged { chat_id, session_id: whose, is_in: true, .. } if *whose == session_id => {
                 let sender = send(client.clone(), session_id, *chat_id, Arc::clone(&load));
                 load.senders.lock().unwrap_or_else(PoisonError::into_inner).spawn(sender);
@@ -143,31 +165,32 @@ async fn listen(mut events: EventStream, client: Client, session_id: SessionId, 
     }
 }
 
-/// Sends to one chat, one message after the other, until the run is over or the session is gone from the chat.
+/// How long a sender rests that was refused: one who may not write just now is refused at once each time.
+const REFUSED_REST: Duration = Duration::from_millis(50);
+
+/// Talks in one chat, one thing after the other, until the run is over or the session is gone from the chat.
 async fn send(client: Client, session_id: SessionId, chat_id: ChatId, load: Arc<Load>) {
     load.begun().await;
+    let mut rng = load.draw();
+    let user_id = client.user_id();
+    let talker =
+        Talker { client: &client, session_id, user_id, chat_id, recorder: &load.recorder, topics: &load.topics };
     while load.is_running() {
         let due = tokio::select! {
             due = load.due() => due,
             () = load.over() => return,
         };
-        let message_id = MessageId::generate();
-        load.recorder.send(session_id, chat_id, message_id, due);
-        match client.send_body(chat_id, message_id, &Body::text(load.text.as_str())).await {
-            Ok(sent) => load.recorder.ok(session_id, chat_id, message_id, sent.seq),
-            Err(error) => {
-                load.recorder.refused(session_id, chat_id, message_id, &error);
-                let is_gone = matches!(
-                    error,
-                    SendError::NotMember
-                        | SendError::NotRecipient
-                        | SendError::Closed(_)
-                        | SendError::Refused { code: ErrorCode::UnknownChat }
-                );
-                if is_gone {
-                    return;
-                }
-            }
+        let deed = Deed::draw(&mut rng);
+        match talker.act(deed, &load.text, due, &mut rng).await {
+            Ok(()) => {}
+            Err(
+                SendError::NotMember
+                | SendError::NotRecipient
+                | SendError::OutcomeUnknown
+                | SendError::Closed(_)
+                | SendError::Refused { code: ErrorCode::UnknownChat },
+            ) => return,
+            Err(_) => tokio::time::sleep(REFUSED_REST).await,
         }
     }
 }

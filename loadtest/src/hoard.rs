@@ -68,8 +68,13 @@ struct KeptMe {
 
 #[derive(Deserialize)]
 struct KeptChat {
-    keys: BTreeMap<KeyId, KeptKey>,
+    keys: KeptKeys,
     outbox: KeptOutbox,
+}
+
+#[derive(Deserialize)]
+struct KeptKeys {
+    keys: BTreeMap<KeyId, KeptKey>,
 }
 
 #[derive(Deserialize)]
@@ -107,7 +112,7 @@ impl Hoard {
         let Some(record) = self.record(&format!("chat-{chat_id}")) else { return Ok(Vec::new()) };
         let chat: KeptChat = rmp_serde::from_slice(&record).context("reading a keyring's chat")?;
         let mut held: Vec<Secret> = chat.outbox.key.map(|key| key.secret).into_iter().collect();
-        for (key_id, key) in chat.keys {
+        for (key_id, key) in chat.keys.keys {
             let (sender, copy) = match key {
                 KeptKey::Accepted { secret: Some(secret), .. } => {
                     held.push(secret);

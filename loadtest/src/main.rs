@@ -1,7 +1,7 @@
 //! Loads a broker of Sealcast with real clients and real cryptography, and checks every promise on what they saw.
 //!
-//! Lives here: the command line and the exit code. `mixed` is the scenario, on `setup`, `device`, `churn`, `broker`
-//! and `trial`; `recorder` makes the history, `check` judges it, `probe` and `hoard` are what a removed device would
+//! Lives here: the command line and the exit code. `mixed` is the scenario, on `setup`, `device`, `talk`, `churn`,
+//! `rule`, `older`, `broker` and `trial`; `recorder` makes the history, `check` judges it, `probe` and `hoard` are what a removed device would
 //! try, `report` tells the result. Imports the client library and the protocol of `sealcast`, and its server only to
 //! be the broker in a process of its own.
 
@@ -13,11 +13,14 @@ mod device;
 mod history;
 mod hoard;
 mod mixed;
+mod older;
 mod probe;
 mod recorder;
 mod report;
 mod rng;
+mod rule;
 mod setup;
+mod talk;
 mod trial;
 
 use std::fs::File;

@@ -41,7 +41,7 @@ pub(crate) struct Run {
 pub(crate) async fn run(args: MixedArgs) -> anyhow::Result<Report> {
     let seed = args.seed.unwrap_or_else(draw_seed);
     let recorder = Recorder::new(args.history.as_deref())?;
-    let load = Arc::new(Load::new(recorder, usize::try_from(args.size)?, args.rate));
+    let load = Arc::new(Load::new(recorder, usize::try_from(args.size)?, args.rate, seed));
     let broker = match &args.server {
         Some(_) => None,
         None => Some(Arc::new(Mutex::new(Broker::start(limits(&args)?, args.broker_log.clone()).await?))),
@@ -92,7 +92,7 @@ fn limits(args: &MixedArgs) -> anyhow::Result<Vec<(&'static str, u64)>> {
     let defaults = sealcast::config::Settings::load(None)?;
     let sessions = u64::from(args.sessions_per_user);
     let chats_of_owner = u64::from(args.chats.div_ceil(args.users));
-    let changes = chats_of_owner * (CHAT_USERS.end().saturating_add(1) as u64 + 2 * args.seconds.min(60));
+    let changes = chats_of_owner * (CHAT_USERS.end().saturating_add(1) as u64 + 5 * args.seconds.min(60));
     let needs = [
         ("session.certificates_per_hour_max", sessions, defaults.session.certificates_per_hour_max),
         ("session.live_max", sessions, defaults.session.live_max),
@@ -127,6 +127,7 @@ impl Run {
         let behind = self.heal(&users, &owners).await?;
         let healed_s = healing.elapsed().as_secs_f64();
         let heads_differ = self.compare_heads(&users, &owners);
+        let older = self.read_older(&users, &changes.newcomers).await.context("reading what newcomers may read")?;
         let (connections, resends) = stats(&users);
         self.close(&users).await;
         let control = self.probe(&users, &owners).await.context("trying the keys of removed sessions")?;
@@ -140,6 +141,7 @@ impl Run {
         report.behind = behind;
         report.heads_differ = heads_differ;
         report.control = control;
+        report.older = older;
         report.connections = connections;
         report.resends = resends;
         Ok(report)
@@ -164,6 +166,7 @@ impl Run {
             latency: recorder.latency(),
             verdict: recorder.finish()?,
             troubles: recorder.troubles(),
+            deeds: recorder.deeds(),
             changes,
             kills,
             cpu,

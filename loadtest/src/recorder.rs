@@ -15,10 +15,10 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use sealcast::client::{Alarm, Event, SendError};
 use sealcast::protocol::error::ErrorCode;
-use sealcast::protocol::ids::{ChatId, MessageId, Seq, SessionId, UserId};
+use sealcast::protocol::ids::{ChatId, MessageId, Revision, Seq, SessionId, UserId};
 use sealcast::protocol::membership::Change;
 
-use crate::history::Record;
+use crate::history::{Name, Record};
 
 /// The longest latency that is told apart.
 const LATENCY_US_MAX: u64 = 600_000_000;
@@ -32,6 +32,31 @@ pub(crate) struct Counts {
     pub(crate) acked: u64,
     /// Messages given to sessions.
     pub(crate) delivered: u64,
+}
+
+/// What was done besides new messages, and came of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Deeds {
+    /// Edits acknowledged.
+    pub(crate) edits: u64,
+    /// Deletions acknowledged.
+    pub(crate) deletions: u64,
+    /// Replies acknowledged.
+    pub(crate) replies: u64,
+    /// Reactions acknowledged.
+    pub(crate) reactions: u64,
+    /// Read marks moved.
+    pub(crate) receipts: u64,
+    /// Receipts given to sessions, with those that only their sender's devices can read.
+    pub(crate) receipts_delivered: u64,
+    /// Signals that the server took.
+    pub(crate) signals: u64,
+    /// Signals given to sessions.
+    pub(crate) signals_delivered: u64,
+    /// Times that a session was told how far another has come.
+    pub(crate) deliveries_told: u64,
+    /// Entries whose data was gone when they came, and receipts for others.
+    pub(crate) silent: u64,
 }
 
 /// Submit to the recipients' events, in milliseconds.
@@ -63,6 +88,8 @@ pub(crate) struct Troubles {
     pub(crate) alarms: BTreeMap<String, u64>,
     /// Alarms that are no entry of the history.
     pub(crate) loose_alarms: u64,
+    /// Copies of keys that their recipients said are bad, and messages that were unreadable for somebody.
+    pub(crate) bad_copies: u64,
     /// Refusals of messages by code.
     pub(crate) refusals: BTreeMap<String, u64>,
     /// Clients that closed, and why.
@@ -76,10 +103,11 @@ pub(crate) struct Troubles {
 struct Inner {
     records: Vec<Record>,
     file: Option<BufWriter<File>>,
-    submitted: HashMap<MessageId, Submitted>,
+    submitted: HashMap<Name, Submitted>,
     standings: HashMap<(ChatId, SessionId), Standing>,
     latency: Histogram<u64>,
     counts: Counts,
+    deeds: Deeds,
     troubles: Troubles,
 }
 
@@ -121,6 +149,7 @@ impl Recorder {
                 standings: HashMap::new(),
                 latency: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?,
                 counts: Counts::default(),
+                deeds: Deeds::default(),
                 troubles: Troubles::default(),
             }),
         })
@@ -131,7 +160,7 @@ impl Recorder {
     }
 
     /// Seconds since 1970 that never go back within this process.
-    fn now(&self) -> f64 {
+    pub(crate) fn now(&self) -> f64 {
         self.began_s + self.began.elapsed().as_secs_f64()
     }
 
@@ -142,7 +171,7 @@ impl Recorder {
     }
 
     /// A message that is given to the client library next; its latency counts from `at`.
-    pub(crate) fn send(&self, s: SessionId, c: ChatId, m: MessageId, at: Instant) {
+    pub(crate) fn send(&self, s: SessionId, c: ChatId, m: Name, at: Instant) {
         let mut inner = self.lock();
         let t = self.now();
         inner.submitted.insert(m, Submitted { at, by: s });
@@ -151,21 +180,45 @@ impl Recorder {
     }
 
     /// An acknowledgement.
-    pub(crate) fn ok(&self, s: SessionId, c: ChatId, m: MessageId, seq: Seq) {
+    pub(crate) fn ok(&self, s: SessionId, c: ChatId, m: Name, seq: Seq) {
         let mut inner = self.lock();
         let t = self.now();
         inner.counts.acked += 1;
         inner.push(Record::Ok { t, s, c, m, seq: seq.get() });
     }
 
-    /// A send that failed. One that failed because its sender is gone from the chat may be in the log all the same,
+    /// An edit or deletion that was acknowledged; its number was not known when it was sent, at `at`.
+    pub(crate) fn revised(&self, s: SessionId, c: ChatId, m: Name, at: f64, seq: Seq) {
+        let mut inner = self.lock();
+        let t = self.now();
+        inner.counts.sent += 1;
+        inner.counts.acked += 1;
+        inner.push(Record::Send { t: at, s, c, m });
+        inner.push(Record::Ok { t, s, c, m, seq: seq.get() });
+    }
+
+    /// Counts something that was done.
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Deeds)) {
+        change(&mut self.lock().deeds);
+    }
+
+    /// What was done besides new messages.
+    pub(crate) fn deeds(&self) -> Deeds {
+        self.lock().deeds
+    }
+
+    /// A send that failed; without a name nothing is claimed of it. One that failed because its sender is gone from the chat may be in the log all the same,
     /// and one that waited in a client that closed too: only other failures are definite refusals.
-    pub(crate) fn refused(&self, s: SessionId, c: ChatId, m: MessageId, error: &SendError) {
+    pub(crate) fn refused(&self, s: SessionId, c: ChatId, m: Option<Name>, error: &SendError) {
         let mut inner = self.lock();
         let t = self.now();
         let (code, is_definite) = match error {
             SendError::Refused { code } => (code.as_str(), *code != ErrorCode::UnknownChat),
             SendError::GaveUp { code } => (code.as_str(), true),
+            SendError::UnknownMessage => ("unknown_message", true),
+            // Another session was first with that number, so it is in the log.
+            SendError::EditConflict { .. } => ("edit_conflict", false),
+            SendError::OutcomeUnknown => ("outcome_unknown", false),
             SendError::NotMember => ("not_member", false),
             SendError::NotRecipient => ("not_recipient", false),
             SendError::TooLarge { .. } => ("too_large", true),
@@ -176,7 +229,7 @@ impl Recorder {
             _ => ("unknown", false),
         };
         *inner.troubles.refusals.entry(code.to_owned()).or_default() += 1;
-        if is_definite {
+        if let Some(m) = m.filter(|_| is_definite) {
             inner.push(Record::Err { t, s, c, m, code: code.to_owned() });
         }
     }
@@ -185,15 +238,35 @@ impl Recorder {
     pub(crate) fn event(&self, s: SessionId, event: &Event) {
         match event {
             Event::Message(message) => {
-                self.given(s, message.chat_id, message.seq, Some(message.message_id), true);
+                self.given(s, message.chat_id, message.seq, Some(name(message.message_id, message.revision)), true);
             }
+            Event::Edited { message, .. } => {
+                self.given(s, message.chat_id, message.seq, Some(name(message.message_id, message.revision)), true);
+            }
+            Event::Deleted { deletion, .. } => {
+                let m = name(deletion.message_id, deletion.revision);
+                self.given(s, deletion.chat_id, deletion.seq, Some(m), true);
+            }
+            Event::Read { chat_id, seq: Some(seq), message_id: Some(message_id), .. } => {
+                self.count(|deeds| deeds.receipts_delivered += 1);
+                self.given(s, *chat_id, *seq, Some(Name::first(*message_id)), true);
+            }
+            Event::Silent { chat_id, seq, message_id, revision } => {
+                self.count(|deeds| deeds.silent += 1);
+                self.given(s, *chat_id, *seq, Some(name(*message_id, *revision)), true);
+            }
+            Event::AccountDeleted { chat_id, seq, user_id, .. } => {
+                self.given(s, *chat_id, *seq, None, true);
+                self.all_removed(*user_id, *chat_id, *seq);
+            }
+            Event::Signal { .. } => self.count(|deeds| deeds.signals_delivered += 1),
+            Event::Delivered { .. } => self.count(|deeds| deeds.deliveries_told += 1),
+            Event::CopyRefused { .. } | Event::Unreadable { .. } => self.lock().troubles.bad_copies += 1,
+            Event::SendFailed { chat_id, error, .. } => self.refused(s, *chat_id, None, error),
             Event::MembershipChanged { chat_id, seq, target, change, .. } => {
                 self.given(s, *chat_id, *seq, None, true);
                 if matches!(change, Change::Remove | Change::Leave) {
-                    let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-                    for gone in users.get(target).into_iter().flatten() {
-                        self.removed(*gone, *chat_id, *seq);
-                    }
+                    self.all_removed(*target, *chat_id, *seq);
                 }
             }
             Event::SessionChanged { chat_id, seq, session_id, is_in, .. } => {
@@ -204,13 +277,20 @@ impl Recorder {
                     self.removed(*session_id, *chat_id, *seq);
                 }
             }
-            Event::Alarm(alarm) => self.alarm(s, alarm),
+            Event::Alarm(alarm) => self.alarm(Some(s), alarm),
             Event::Closed(reason) => self.lock().troubles.closed.push(reason.to_string()),
             _ => {}
         }
     }
 
-    fn given(&self, s: SessionId, c: ChatId, seq: Seq, m: Option<MessageId>, open: bool) {
+    fn all_removed(&self, user_id: UserId, c: ChatId, seq: Seq) {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in users.get(&user_id).into_iter().flatten() {
+            self.removed(*gone, c, seq);
+        }
+    }
+
+    fn given(&self, s: SessionId, c: ChatId, seq: Seq, m: Option<Name>, open: bool) {
         let now = Instant::now();
         let mut inner = self.lock();
         let t = self.now();
@@ -247,10 +327,15 @@ impl Recorder {
         }
     }
 
-    fn alarm(&self, s: SessionId, alarm: &Alarm) {
+    /// An alarm of a page of older entries, which are no part of the history.
+    pub(crate) fn alarm_of_page(&self, alarm: &Alarm) {
+        self.alarm(None, alarm);
+    }
+
+    fn alarm(&self, s: Option<SessionId>, alarm: &Alarm) {
         let text = format!("{:?}", alarm.failure);
         let kind = text.split([' ', '(', '{']).next().unwrap_or("").to_owned();
-        if let (Some(c), Some(seq), Some(_)) = (alarm.chat_id, alarm.seq, alarm.session_id) {
+        if let (Some(s), Some(c), Some(seq), Some(_)) = (s, alarm.chat_id, alarm.seq, alarm.session_id) {
             self.given(s, c, seq, None, false);
         } else {
             self.lock().troubles.loose_alarms += 1;
@@ -332,6 +417,10 @@ impl Recorder {
         }
         Ok(crate::check::check(&inner.records))
     }
+}
+
+fn name(message_id: MessageId, revision: Revision) -> Name {
+    Name { message_id, revision: revision.get() }
 }
 
 /// A session's removal from a chat.

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::args::MixedArgs;
 use crate::check::Verdict;
 use crate::churn::Changes;
-use crate::recorder::{Latency, Troubles};
+use crate::older::Older;
+use crate::recorder::{Deeds, Latency, Troubles};
 use crate::trial::Control;
 
 /// Columns before the values of the table.
@@ -62,6 +63,8 @@ pub(crate) struct Report {
     pub(crate) latency: Latency,
     pub(crate) verdict: Verdict,
     pub(crate) troubles: Troubles,
+    pub(crate) deeds: Deeds,
+    pub(crate) older: Older,
     pub(crate) changes: Changes,
     pub(crate) kills: Kills,
     pub(crate) cpu: Cpu,
@@ -116,6 +119,8 @@ impl Report {
             (self.unanswered as u64, "sends without an answer after the end"),
             (self.alarms(), "alarms of the client library"),
             (self.idle_trials(), "removed sessions, and the kept keys of none open even what it had received"),
+            (self.older.locked, "older messages that newcomers may read and got no key for"),
+            (self.troubles.bad_copies, "copies of keys that were refused"),
             (self.troubles.dropped_events, "events that were not recorded"),
             (self.troubles.unwritten, "lines of the history that were not written"),
         ];
@@ -167,7 +172,19 @@ impl Report {
             format!("{:.1} s, {:.1} s, {:.1} s", self.set_up_s, self.elapsed_s, self.healed_s),
         );
         table.row("members", format!("{} added, {} removed, {} left", changes.added, changes.removed, changes.left));
+        table.row(
+            "rules",
+            format!(
+                "{} rekeys, {} transfers, {} changes of rights, {} of the history policy",
+                changes.rekeys, changes.transfers, changes.rights, changes.policies
+            ),
+        );
         table.named("  failed changes", &changes.failed);
+        let older = &self.older;
+        table.row(
+            "newcomers",
+            format!("{} sessions read back: {} opened, {} locked", older.readers, older.opened, older.locked),
+        );
         table.row(
             "connections",
             format!(
@@ -178,6 +195,28 @@ impl Report {
         table.row("kills", format!("broker {}, postgres {}", self.kills.broker, self.kills.postgres));
         table.row("acked", format!("{} of {} sent, {:.1}/s", self.verdict.acked, self.sent, self.acked_per_s));
         table.named("  not sent", &self.troubles.refusals);
+        let deeds = &self.deeds;
+        table.row(
+            "  among them",
+            format!(
+                "{} edits, {} deletions, {} replies, {} reactions",
+                deeds.edits, deeds.deletions, deeds.replies, deeds.reactions
+            ),
+        );
+        table.row(
+            "receipts",
+            format!(
+                "{} read marks, {} given; {} silent entries",
+                deeds.receipts, deeds.receipts_delivered, deeds.silent
+            ),
+        );
+        table.row(
+            "signals",
+            format!(
+                "{} taken, {} delivered; {} acknowledgements of delivery told",
+                deeds.signals, deeds.signals_delivered, deeds.deliveries_told
+            ),
+        );
         table.row("delivered", format!("{}, {:.1}/s", self.verdict.delivered, self.delivered_per_s));
         let latency = &self.latency;
         table.row(
@@ -265,6 +304,23 @@ impl Report {
             "members_removed": self.changes.removed,
             "members_left": self.changes.left,
             "changes_failed": self.changes.failed,
+            "edits": self.deeds.edits,
+            "deletions": self.deeds.deletions,
+            "replies": self.deeds.replies,
+            "reactions": self.deeds.reactions,
+            "receipts": self.deeds.receipts,
+            "receipts_delivered": self.deeds.receipts_delivered,
+            "silent_entries": self.deeds.silent,
+            "signals": self.deeds.signals,
+            "signals_delivered": self.deeds.signals_delivered,
+            "deliveries_told": self.deeds.deliveries_told,
+            "rekeys": self.changes.rekeys,
+            "transfers": self.changes.transfers,
+            "rights_changed": self.changes.rights,
+            "history_policies": self.changes.policies,
+            "newcomers_read": self.older.readers,
+            "newcomers_opened": self.older.opened,
+            "newcomers_locked": self.older.locked,
             "reconnects": self.changes.reconnects,
             "connections": self.connections,
             "resends": self.resends,

@@ -102,7 +102,8 @@ impl Run {
                     client.add_member(chat_id, &user.username, true, false).await?;
                 }
                 let ever = members.iter().copied().chain([owner]).collect();
-                anyhow::Ok((index, Roster { chat_id, owner, members, ever }))
+                let (kept, rekeys, policies, is_shared) = (BTreeSet::new(), 0, 0, false);
+                anyhow::Ok((index, Roster { chat_id, owner, members, ever, kept, rekeys, policies, is_shared }))
             });
         }
         let mut rosters = BTreeMap::new();

@@ -113,6 +113,7 @@ fn fresh(new: &NewAccount, username: Username, info: ServerInfo) -> Account {
         pins: std::collections::BTreeMap::new(),
         chain_heads: std::collections::BTreeMap::new(),
         anchors: Vec::new(),
+        left: std::collections::BTreeMap::new(),
     }
 }
 

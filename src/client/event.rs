@@ -40,6 +40,8 @@ pub struct Deletion {
     pub created_at: Timestamp,
     /// The message.
     pub message_id: MessageId,
+    /// Which revision of it the deletion is; none follows.
+    pub revision: Revision,
     /// Who deleted it.
     pub user_id: UserId,
     /// With which session.
@@ -89,10 +91,25 @@ pub enum Event {
         chat_id: ChatId,
         /// The place of the receipt in the log; none for what was read on this device.
         seq: Option<Seq>,
+        /// The receipt; none for what was read on this device.
+        message_id: Option<MessageId>,
         /// Who.
         user_id: UserId,
         /// The newest entry that was read.
         read_seq: Seq,
+    },
+    /// A message that verified and says nothing to this user: its data is gone since, and a later entry says why; or
+    /// it is what another user keeps for their own devices. With it, every entry since this
+    /// session is a recipient has an event.
+    Silent {
+        /// The chat.
+        chat_id: ChatId,
+        /// Its place in the log.
+        seq: Seq,
+        /// The message.
+        message_id: MessageId,
+        /// Which revision of it: 0 unless it was edited.
+        revision: Revision,
     },
     /// This user became a member of a chat.
     Joined {

@@ -25,7 +25,7 @@ use crate::crypto::link_code::LinkCode;
 use crate::crypto::safety_number::safety_number;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::UserInfo;
-use crate::protocol::ids::{ChatId, MessageId, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::ids::{ChatId, MessageId, Revision, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::username::Username;
 
 /// How long closing waits for cursors to be told.
@@ -36,6 +36,8 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 pub struct Sent {
     /// The message.
     pub message_id: MessageId,
+    /// Which revision of it: 0 unless it is an edit or a deletion.
+    pub revision: Revision,
     /// Its place in the log.
     pub seq: Seq,
     /// When the server took it, by the database's clock.

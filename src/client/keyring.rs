@@ -10,7 +10,7 @@ use crate::crypto::{IdentitySecret, Secret, SessionSecrets, self_key};
 use crate::protocol::binary::{Hash, IdentityKey};
 use crate::protocol::certificate::SignedCertificate;
 use crate::protocol::envelope::Seen;
-use crate::protocol::ids::{ChatId, Epoch, InfoKeyId, Place, SessionId, UserId};
+use crate::protocol::ids::{ChangeNo, ChatId, Epoch, InfoKeyId, Place, SessionId, UserId};
 use crate::protocol::membership::Actor;
 use crate::protocol::username::Username;
 
@@ -100,9 +100,36 @@ pub(crate) struct Account {
     pub(crate) chain_heads: BTreeMap<UserId, (Place, Hash)>,
     /// Chats that were handed over and are not folded yet.
     pub(crate) anchors: Vec<Anchor>,
+    /// How far the logs of chats that are gone had come. A chat that returns goes on from there.
+    #[serde(default)]
+    pub(crate) left: BTreeMap<ChatId, Left>,
 }
 
+/// How far a log had come when its chat was forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Left {
+    pub(crate) place: Seen,
+    pub(crate) epoch: Epoch,
+    /// The newest change of members, and its hash.
+    pub(crate) change_no: ChangeNo,
+    pub(crate) change_hash: Hash,
+}
+
+/// Chats that are gone of which this is kept, at most; the oldest go first.
+const LEFT_MAX: usize = 10_000;
+
 impl Account {
+    /// Notes how far a chat's log had come.
+    pub(crate) fn leave(&mut self, chat_id: ChatId, left: Left) {
+        if self.left.get(&chat_id).is_some_and(|known| known.place.seq >= left.place.seq) {
+            return;
+        }
+        self.left.insert(chat_id, left);
+        if self.left.len() > LEFT_MAX {
+            self.left.pop_first();
+        }
+    }
+
     /// Sees to it that an account that is ready has a self key: the one that was handed over, else the one that
     /// every session with the identity key comes to.
     pub(crate) fn complete(&mut self) {
@@ -156,6 +183,7 @@ impl Account {
         self.pins.clear();
         self.chain_heads.clear();
         self.anchors.clear();
+        self.left.clear();
     }
 
     /// The newest entry that was seen of a user's chain.

@@ -88,6 +88,7 @@ impl PendingLink {
             pins: BTreeMap::new(),
             chain_heads: BTreeMap::new(),
             anchors: Vec::new(),
+            left: BTreeMap::new(),
         };
         let _: Linked = insist(&config, &endpoint, LINKS_PATH, &request).await?;
         save(&storage, &account).await?;

@@ -121,7 +121,7 @@ impl Client {
                 let draft = Draft::message(MessageId::generate(), body.to_bytes());
                 chat.outbox.push(Draft { is_receipt: true, ..draft })?;
             }
-            Event::Read { chat_id, seq: None, user_id: me.user_id, read_seq }
+            Event::Read { chat_id, seq: None, message_id: None, user_id: me.user_id, read_seq }
         };
         shared.publish(vec![event]);
         pump::start(shared, chat_id);

@@ -81,7 +81,7 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             spawn(responder, async move { broker.store.lookup_user(&lookup.username).await.map(Reply::User) });
         }
         Request::ListSessions(_) => {
-            spawn(responder, async move { broker.store.list_sessions(who.user_id).await.map(Reply::Sessions) });
+            bulky(caller, responder, async move { broker.store.list_sessions(who.user_id).await.map(Reply::Sessions) });
         }
         Request::ApproveSession(approve) => spawn(responder, async move {
             let limits = &broker.options.sessions;
@@ -103,12 +103,11 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             spawn(responder, async move { broker.store.handover(who.session_id).await.map(Reply::Handover) });
         }
         Request::ListChats(_) => {
-            spawn(
-                responder,
-                async move { broker.store.list_chats(who).await.map(|chats| Reply::Chats(Chats { chats })) },
-            )
+            bulky(caller, responder, async move {
+                broker.store.list_chats(who).await.map(|chats| Reply::Chats(Chats { chats }))
+            });
         }
-        Request::ListMembers(list) => spawn(responder, async move {
+        Request::ListMembers(list) => bulky(caller, responder, async move {
             let members = broker.store.member_names(who, list.chat_id).await?;
             Ok(Reply::Members(MemberNames { members }))
         }),
@@ -161,7 +160,7 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             done
         }),
         Request::FetchSettings(_) => {
-            spawn(responder, async move { broker.store.settings(who.user_id).await.map(Reply::Settings) });
+            bulky(caller, responder, async move { broker.store.settings(who.user_id).await.map(Reply::Settings) });
         }
         Request::SetAddPolicy(set) => spawn(responder, async move {
             broker.store.set_add_policy(who, set.policy).await?;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Store;
 use super::error::Failure;
 use super::head::ChatHead;
-use super::members::{Requester, unknown_chat};
+use super::members::{Requester, turn_away, unknown_chat};
 use super::rows::{bigint, get, id, number, number_of, unpack};
 use super::sessions::require_live;
 use super::statements::COVER_KEYS;
@@ -89,6 +89,7 @@ impl Store {
         }
         let chat_id = request.chat_id;
         self.write("upload_copies", async |tx| {
+            turn_away(tx, who, chat_id).await?;
             let Some(head) = ChatHead::lock(tx, chat_id).await? else { return Err(unknown_chat().into()) };
             member(tx, who, chat_id).await?;
             let key_ids: BTreeSet<KeyId> = request.copies.iter().map(|copy| copy.key_id).collect();
@@ -139,6 +140,7 @@ impl Store {
         }
         let chat_id = request.chat_id;
         self.write("request_keys", async |tx| {
+            turn_away(tx, who, chat_id).await?;
             // Whoever uploads copies holds this lock, so a copy that comes meanwhile ends the request it answers.
             let Some(_) = ChatHead::lock(tx, chat_id).await? else { return Err(unknown_chat().into()) };
             let (_, readable_from) = member(tx, who, chat_id).await?;

@@ -58,7 +58,7 @@ impl Store {
                 return Err(identity_changed().into());
             }
             if let Some(head) = ChatHead::lock(tx, chat_id).await? {
-                return repeat_of(tx, &head, first)
+                return repeat_of(tx, head.chat_id, first)
                     .await?
                     .ok_or_else(|| Refusal::new(ErrorCode::IdReused, "the chat id is taken").into());
             }
@@ -107,9 +107,14 @@ impl Store {
             return Err(refusal_of(MembershipError::Malformed, None).into());
         }
         self.write("change_membership", async |tx| {
+            if !is_member(tx, who, chat_id).await? {
+                // Who has left may have asked to, and lost the answer.
+                let repeat = repeat_of(tx, chat_id, signed).await?.filter(|_| change.actor.user_id == who.user_id);
+                return repeat.ok_or_else(|| unknown_chat().into());
+            }
             let target = lock_user(tx, change.target.user_id).await?;
             let Some(mut head) = ChatHead::lock(tx, chat_id).await? else { return Err(unknown_chat().into()) };
-            if let Some(repeat) = repeat_of(tx, &head, signed).await?
+            if let Some(repeat) = repeat_of(tx, chat_id, signed).await?
                 && change.actor.user_id == who.user_id
             {
                 return Ok(repeat);
@@ -178,6 +183,7 @@ impl Store {
             return Err(refusal_of(MembershipError::Malformed, None).into());
         }
         self.write_slowly("delete_chat", async |tx| {
+            turn_away(tx, who, chat_id).await?;
             let Some(head) = ChatHead::lock(tx, chat_id).await? else { return Err(unknown_chat().into()) };
             let membership = membership(tx, &head).await?;
             if !membership.members.contains_key(&who.user_id) {
@@ -278,17 +284,27 @@ async fn check_chat_count(tx: &Transaction<'_>, user_id: UserId, limits: &Sessio
 }
 
 /// The answer to a change that is in the log already, byte for byte.
-async fn repeat_of(tx: &Transaction<'_>, head: &ChatHead, signed: &SignedChange) -> Result<Option<Changed>, Failure> {
-    if signed.change.n > head.change_no {
-        return Ok(None);
-    }
+async fn repeat_of(tx: &Transaction<'_>, chat_id: ChatId, signed: &SignedChange) -> Result<Option<Changed>, Failure> {
     let statement = "SELECT seq, body FROM chat_events WHERE chat_id = $1 AND change_no = $2";
-    let Some(row) = tx.query_opt(statement, &[&head.chat_id.0, &bigint(signed.change.n)]).await? else {
+    let Some(row) = tx.query_opt(statement, &[&chat_id.0, &bigint(signed.change.n)]).await? else {
         return Ok(None);
     };
     let stored: EntryBody = unpack(get(&row, "body")?, "chat_events.body")?;
     let is_same = matches!(&stored, EntryBody::Membership(stored) if stored == signed);
     Ok(is_same.then_some(Changed { seq: number(&row, "seq")?, duplicate: true }))
+}
+
+/// Turns strangers away before anything is locked: they hold up nobody. Under the lock it is asked again.
+///
+/// # Errors
+/// `unknown_chat`, or [`Failure::Store`].
+pub(super) async fn turn_away(tx: &Transaction<'_>, who: Requester, chat_id: ChatId) -> Result<(), Failure> {
+    if is_member(tx, who, chat_id).await? { Ok(()) } else { Err(unknown_chat().into()) }
+}
+
+async fn is_member(tx: &Transaction<'_>, who: Requester, chat_id: ChatId) -> Result<bool, Failure> {
+    let statement = "SELECT 1 FROM user_in_chat WHERE chat_id = $1 AND user_id = $2";
+    Ok(tx.query_opt(statement, &[&chat_id.0, &who.user_id.0]).await?.is_some())
 }
 
 /// The members of a chat as the state machine sees them.

@@ -11,7 +11,7 @@ use super::Store;
 use super::copies::member;
 use super::error::Failure;
 use super::head::ChatHead;
-use super::members::{Requester, unknown_chat};
+use super::members::{Requester, turn_away, unknown_chat};
 use super::rows::{bigint, get, id};
 use crate::protocol::error::{ErrorCode, Refusal};
 use crate::protocol::frame::RefuseCopy;
@@ -55,6 +55,7 @@ impl Store {
         let (chat_id, signed) = (request.chat_id, &request.refusal);
         let refusal = &signed.refusal;
         self.write("refuse_copy", async |tx| {
+            turn_away(tx, who, chat_id).await?;
             let Some(head) = ChatHead::lock(tx, chat_id).await? else { return Err(unknown_chat().into()) };
             let (signing_key, _) = member(tx, who, chat_id).await?;
             let is_own = refusal.session_id == who.session_id;

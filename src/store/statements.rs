@@ -63,6 +63,9 @@ const USE_KEYS: &str = "UPDATE sender_keys k SET last_counter = n.counter, \
 
 /// Takes the data of all revisions before these, counts it off their keys, and takes the copies of keys that
 /// are stale and have no data left (P13).
+///
+/// Copies that somebody else is just deleting are left to them, or every chat of the lane would wait for the end of an
+/// account; what stays, should they give up, the sweep over all keys takes.
 const PURGE: &str = "WITH gone AS (UPDATE chat_messages m SET data = NULL \
          FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS n (chat_id, id, revision) \
          WHERE m.chat_id = n.chat_id AND m.id = n.id AND m.revision < n.revision AND m.data IS NOT NULL \
@@ -70,9 +73,12 @@ const PURGE: &str = "WITH gone AS (UPDATE chat_messages m SET data = NULL \
      counted AS (SELECT chat_id, key_id, count(*) AS messages FROM gone GROUP BY chat_id, key_id), \
      left_over AS (UPDATE sender_keys k SET messages_with_data = k.messages_with_data - counted.messages \
          FROM counted WHERE k.chat_id = counted.chat_id AND k.key_id = counted.key_id \
-         RETURNING k.chat_id, k.key_id, k.epoch, k.messages_with_data) \
-     DELETE FROM vault_chat_sender_keys v USING left_over k JOIN chats c ON c.id = k.chat_id \
-     WHERE k.messages_with_data = 0 AND k.epoch < c.epoch AND v.chat_id = k.chat_id AND v.sender_key_id = k.key_id";
+         RETURNING k.chat_id, k.key_id, k.epoch, k.messages_with_data), \
+     over AS (SELECT v.chat_id, v.sender_key_id, v.session_id FROM left_over k JOIN chats c ON c.id = k.chat_id \
+         JOIN vault_chat_sender_keys v ON v.chat_id = k.chat_id AND v.sender_key_id = k.key_id \
+         WHERE k.messages_with_data = 0 AND k.epoch < c.epoch FOR UPDATE OF v SKIP LOCKED) \
+     DELETE FROM vault_chat_sender_keys v USING over \
+     WHERE v.chat_id = over.chat_id AND v.sender_key_id = over.sender_key_id AND v.session_id = over.session_id";
 
 const MOVE_HEADS: &str = "UPDATE chats c SET last_seq = n.last_seq, log_hash = n.log_hash \
      FROM unnest($1::uuid[], $2::bigint[], $3::bytea[]) AS n (id, last_seq, log_hash) WHERE c.id = n.id";

@@ -21,9 +21,11 @@
 
 mod accounts;
 mod attacks;
+mod attacks_whole;
 #[cfg(feature = "client")]
 mod chains;
 mod client_members;
+mod client_races;
 mod codes;
 #[cfg(feature = "client")]
 mod commands;

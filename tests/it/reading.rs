@@ -88,7 +88,8 @@ async fn what_is_read_on_one_device_is_read_on_the_others_and_nobody_else_learns
         seqs.push(readers.ann.send(chat_id, &format!("message {n}")).await.unwrap().seq);
     }
     let own = readers.bob.send(chat_id, "mine").await.unwrap();
-    readers.ann.react(chat_id, own.message_id, "👍").await.unwrap();
+    let reaction = readers.ann.react(chat_id, own.message_id, "👍").await.unwrap();
+    caught_up(&readers.ann, chat_id, reaction.seq).await;
     unread(&readers.bob, chat_id, 5).await;
     unread(&readers.phone, chat_id, 5).await;
     assert_eq!(readers.ann.unread(chat_id).unwrap(), 1, "Bob's message");

@@ -441,6 +441,7 @@ mod tests {
             seq: Seq::saturating(11),
             created_at: of.created_at,
             message_id: of.message_id,
+            revision: Revision::saturating(10),
             user_id,
             session_id: of.sender_session_id,
             by_manager,

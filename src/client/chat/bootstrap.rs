@@ -1,9 +1,10 @@
 //! Folds the entries before the place at which a session's own log begins.
 
 use crate::client::failure::VerificationFailure;
+use crate::protocol::binary::Hash;
 use crate::protocol::fold::ChatFold;
 use crate::protocol::frame::{Events, Page};
-use crate::protocol::ids::{ChatId, Seq};
+use crate::protocol::ids::{ChangeNo, ChatId, Seq};
 use crate::protocol::log::EntryBody;
 
 /// The fold of a log's entries that are not messages, page by page.
@@ -17,13 +18,20 @@ pub(crate) struct Bootstrap {
     after: Seq,
     before: Seq,
     is_done: bool,
+    /// A membership change that was known before and is not met yet.
+    known: Option<(ChangeNo, Hash)>,
 }
 
 impl Bootstrap {
     /// Folds the entries below `before`.
     pub(crate) fn new(chat_id: ChatId, before: Seq) -> Self {
         let is_done = before.get() <= 1;
-        Self { chat_id, fold: None, after: Seq::default(), before, is_done }
+        Self { chat_id, fold: None, after: Seq::default(), before, is_done, known: None }
+    }
+
+    /// The same of a chat that was known before: the fold must come by the newest membership change of that time.
+    pub(crate) fn returning(chat_id: ChatId, before: Seq, change_no: ChangeNo, hash: Hash) -> Self {
+        Self { known: Some((change_no, hash)), ..Self::new(chat_id, before) }
     }
 
     /// The next page to ask for; none when all are folded.
@@ -34,7 +42,7 @@ impl Bootstrap {
     /// Takes a page. An entry that does not verify changes nothing, as for everybody in the chat.
     ///
     /// # Errors
-    /// The log does not begin with a creation, or the page is not what was asked for.
+    /// The log does not begin with a creation, is another than was known before, or the page is not what was asked for.
     pub(crate) fn take(&mut self, page: &Page) -> Result<(), VerificationFailure> {
         for entry in &page.entries {
             if entry.seq <= self.after || entry.seq >= self.before || matches!(entry.body, EntryBody::Message(_)) {
@@ -52,6 +60,15 @@ impl Bootstrap {
                     self.fold = Some(fold);
                 }
             }
+            let membership = self.fold.as_ref().map(ChatFold::membership);
+            if let (Some((change_no, hash)), Some(membership)) = (self.known, membership)
+                && membership.head == change_no
+            {
+                if membership.hash != hash {
+                    return Err(VerificationFailure::Fork { seq: entry.seq });
+                }
+                self.known = None;
+            }
         }
         let has_moved = page.up_to > self.after;
         if has_moved {
@@ -62,7 +79,13 @@ impl Bootstrap {
     }
 
     /// The fold of all pages.
+    ///
+    /// # Errors
+    /// There was nothing to fold, or less than was known before.
     pub(crate) fn finish(self) -> Result<ChatFold, VerificationFailure> {
+        if self.known.is_some() {
+            return Err(VerificationFailure::Rollback { seq: self.after });
+        }
         self.fold.ok_or(VerificationFailure::NotJoined)
     }
 }

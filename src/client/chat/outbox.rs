@@ -227,6 +227,11 @@ impl Outbox {
         waiting.chain(self.answered.get(&message_id).copied()).max().map(Revision::next)
     }
 
+    /// Seals nothing until the log has come to a place.
+    pub(crate) fn hold_until(&mut self, seq: Seq, epoch: Epoch) {
+        self.until = Until { seq: self.until.seq.max(seq), epoch: self.until.epoch.max(epoch) };
+    }
+
     /// Takes out everything that waits, for good; says of each message whether it left and no answer came.
     pub(crate) fn drain(&mut self) -> Vec<(Name, bool)> {
         self.items.drain(..).map(|item| (item.name(), item.is_open && item.has_left)).collect()

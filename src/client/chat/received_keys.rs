@@ -93,7 +93,9 @@ impl ReceivedKeys {
     /// Takes a key as the server shows it; the first announcement of an id stays.
     pub(crate) fn offer(&mut self, key: &OwnKey) {
         let announcement = &key.announcement.announcement;
-        let offered = self.keys.len();
+        if !self.keys.contains_key(&announcement.key_id) && self.is_full_of_offers() {
+            return;
+        }
         let is_good = |copy: &WrappedKey| !self.bad.contains(&(announcement.key_id, sha256(copy.as_ref())));
         let copy = key.key.filter(is_good);
         self.has_news |= copy.is_some();
@@ -103,12 +105,18 @@ impl ReceivedKeys {
             }
             Some(ReceivedKey::Accepted(known)) if known.secret.is_none() => known.copy = copy.or(known.copy),
             Some(_) => {}
-            None if offered >= OFFERED_MAX => {}
             None => {
                 let offered = Offered { announcement: key.announcement.clone(), copy };
                 self.keys.insert(announcement.key_id, ReceivedKey::Offered(Box::new(offered)));
             }
         }
+    }
+
+    /// Whether no more keys are taken until some of those that were offered are used. Keys that were used do not count:
+    /// a chat may have any number of them in its life.
+    fn is_full_of_offers(&self) -> bool {
+        let is_offered = |key: &&ReceivedKey| matches!(key, ReceivedKey::Offered(_));
+        self.keys.len() >= OFFERED_MAX && self.keys.values().filter(is_offered).count() >= OFFERED_MAX
     }
 
     /// Whether a message under this key could be opened, as far as can be told before.
@@ -280,4 +288,51 @@ fn open_copy(copy: &WrappedKey, commits_to: &Hash, used: &Use, me: &Me) -> Resul
     let secret = wrap::open_sender_key(copy, used.chat_id, used.key_id, used.sender, recipient)
         .map_err(|_| VerificationFailure::BadCopy)?;
     if commitment(secret.expose()) == *commits_to { Ok(secret) } else { Err(VerificationFailure::BadCopy) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::binary::Signature;
+    use crate::protocol::keys::Announcement;
+
+    fn key() -> OwnKey {
+        let announcement = Announcement {
+            key_id: KeyId::generate(),
+            session_id: SessionId::generate(),
+            epoch: Epoch::saturating(1),
+            commitment: Hash([0; 32]),
+            previous: None,
+        };
+        let announcement = SignedAnnouncement { announcement, signature: Signature([0; 64]) };
+        OwnKey { announcement, key: Some(WrappedKey([0; 80])) }
+    }
+
+    #[test]
+    fn keys_that_were_used_leave_room_for_others_and_offers_are_bounded() {
+        let mut keys = ReceivedKeys::default();
+        for _ in 0..OFFERED_MAX {
+            let used = Accepted {
+                session_id: SessionId::generate(),
+                epoch: Epoch::saturating(1),
+                commitment: Hash([0; 32]),
+                next: Counter::saturating(1),
+                first_seq: None,
+                copy: None,
+                secret: None,
+            };
+            keys.keys.insert(KeyId::generate(), ReceivedKey::Accepted(used));
+        }
+        let new = key();
+        keys.offer(&new);
+        assert!(keys.has_copy(new.announcement.announcement.key_id), "a chat of many years goes on");
+
+        let mut keys = ReceivedKeys::default();
+        for _ in 0..OFFERED_MAX {
+            keys.offer(&key());
+        }
+        let beyond = key();
+        keys.offer(&beyond);
+        assert!(!keys.has_copy(beyond.announcement.announcement.key_id));
+    }
 }

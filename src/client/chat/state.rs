@@ -10,10 +10,10 @@ use super::reading::Reading;
 use super::received_keys::ReceivedKeys;
 use super::signals::Heard;
 use crate::client::failure::VerificationFailure;
-use crate::client::keyring::{Anchor, Me};
+use crate::client::keyring::{Anchor, Left, Me};
 use crate::crypto::{Secret, name, wrap};
 use crate::protocol::binary::{Blob, Hash};
-use crate::protocol::envelope::{Envelope, MessageKind};
+use crate::protocol::envelope::{Envelope, MessageKind, Seen};
 use crate::protocol::frame::{ChatInfo, SendOk};
 use crate::protocol::ids::{InfoKeyId, KeyId, MessageId, Seq, SessionId, Timestamp};
 use crate::protocol::log::{EntryBody, LogEntry};
@@ -209,16 +209,42 @@ impl Chat {
 
     /// Compares the result of a send with the log, now or when its entry comes.
     pub(crate) fn promise(&mut self, sent: &SendOk) -> Result<(), VerificationFailure> {
-        match self.log.hash_at(sent.seq) {
-            Some(hash) if hash != sent.log_hash => Err(VerificationFailure::Fork { seq: sent.seq }),
+        self.expect(Seen { seq: sent.seq, log_hash: sent.log_hash })
+    }
+
+    fn expect(&mut self, place: Seen) -> Result<(), VerificationFailure> {
+        let Seen { seq, log_hash } = place;
+        match self.log.hash_at(seq) {
+            Some(hash) if hash != log_hash => Err(VerificationFailure::Fork { seq }),
             Some(_) => Ok(()),
             None => {
-                if sent.seq > self.log.head().seq && self.promised.len() < PROMISED_MAX {
-                    self.promised.insert(sent.seq, sent.log_hash);
+                if seq > self.log.head().seq && self.promised.len() < PROMISED_MAX {
+                    self.promised.insert(seq, log_hash);
                 }
                 Ok(())
             }
         }
+    }
+
+    /// How far the log has come, for the day that the chat is shown again; none while its hash is not known.
+    pub(crate) fn left(&self) -> Option<Left> {
+        let membership = self.log.fold().membership();
+        let left = Left {
+            place: self.log.head(),
+            epoch: self.log.fold().epoch(),
+            change_no: membership.head,
+            change_hash: membership.hash,
+        };
+        (!self.log.is_adrift()).then_some(left)
+    }
+
+    /// The chat was known before: nothing is sent until its log has come to where it was, and it must be the same log.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub(crate) fn go_on_from(&mut self, left: &Left) -> Result<(), VerificationFailure> {
+        self.outbox.hold_until(left.place.seq, left.epoch);
+        self.expect(left.place)
     }
 
     /// Opens the chat's title with a key that is known or comes along. Returns whether something new was learnt.

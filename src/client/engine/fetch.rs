@@ -35,7 +35,11 @@ pub(crate) async fn fold_before(
     chat_id: ChatId,
     before: Seq,
 ) -> Result<ChatFold, FoldError> {
-    let mut bootstrap = Bootstrap::new(chat_id, before);
+    let left = shared.lock().account.left.get(&chat_id).copied().filter(|left| left.place.seq < before);
+    let mut bootstrap = match left {
+        Some(left) => Bootstrap::returning(chat_id, before, left.change_no, left.change_hash),
+        None => Bootstrap::new(chat_id, before),
+    };
     while let Some(events) = bootstrap.next() {
         let reply = wire.request(Request::Events(events), shared.config.request_timeout).await;
         let page = expect_reply!(reply.map_err(FoldError::Call)?, Page).map_err(|_: ClientError| FoldError::Answer)?;

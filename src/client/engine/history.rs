@@ -356,6 +356,7 @@ impl History {
                 seq,
                 created_at: entry.created_at,
                 message_id: taken.message_id,
+                revision: taken.revision,
                 user_id: taken.sender_id,
                 session_id: taken.sender_session_id,
                 by_manager: taken.by_manager,

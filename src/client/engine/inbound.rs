@@ -244,6 +244,10 @@ impl State {
             return;
         };
         inbox.complete_at = None;
+        // A chat that was forgotten by the server's word and is shown again ends where it did, or later.
+        if self.account.left.get(&chat_id).is_some_and(|left| left.place.seq > chat.log.head().seq) {
+            events.push(alarm(chat_id, None, VerificationFailure::Rollback { seq: chat.log.head().seq }));
+        }
         for seq in chat.log.withheld(complete_at) {
             self.dirty_chats.insert(chat_id);
             events.push(alarm(chat_id, Some(seq), VerificationFailure::Withheld));
@@ -325,6 +329,11 @@ impl State {
             }
         }
         let mut chat = Chat::new(log);
+        if let Some(left) = self.account.left.get(&chat_id)
+            && let Err(failure) = chat.go_on_from(left)
+        {
+            events.push(alarm(chat_id, Some(left.place.seq), failure));
+        }
         if let Some(inbox) = self.inboxes.get_mut(&chat_id) {
             for key in std::mem::take(&mut inbox.keys) {
                 chat.keys.offer(&key);
@@ -388,8 +397,8 @@ impl State {
                     && let Some(chat) = self.chats.get_mut(&chat_id)
                     && chat.outbox.seen_in_log(envelope)
                 {
-                    let sent = Sent { message_id: message.message_id, seq, created_at: entry.created_at };
                     let name = (message.message_id, message.revision);
+                    let sent = Sent { message_id: name.0, revision: name.1, seq, created_at: entry.created_at };
                     events.extend(self.settle(chat_id, name, Ok(sent)));
                 }
                 self.report_message(chat_id, seq, entry.created_at, message, events);
@@ -433,21 +442,27 @@ impl State {
         let is_own = taken.sender_id == self.account.me.user_id;
         let self_key = self.account.self_key.as_ref();
         let Some(chat) = self.chats.get_mut(&chat_id) else { return };
+        let (message_id, revision, user_id) = (taken.message_id, taken.revision, taken.sender_id);
+        let read = |read_seq| Event::Read { chat_id, seq: Some(seq), message_id: Some(message_id), user_id, read_seq };
+        let silent = Event::Silent { chat_id, seq, message_id, revision };
         match &taken.content {
             Ok(Content::Body(Body::Receipt { read_seq })) => {
                 let read_seq = (*read_seq).min(seq);
                 if is_own {
                     chat.reading.read(read_seq);
                 }
-                events.push(Event::Read { chat_id, seq: Some(seq), user_id: taken.sender_id, read_seq });
+                events.push(read(read_seq));
             }
             Ok(Content::Body(Body::SealedReceipt { sealed })) => {
                 let opened =
                     self_key.filter(|_| is_own).and_then(|key| receipt::open(key, chat_id, taken.sender_id, sealed));
-                if let Some(read_seq) = opened.map(|read_seq| read_seq.min(seq)) {
-                    chat.reading.read(read_seq);
-                    events.push(Event::Read { chat_id, seq: Some(seq), user_id: taken.sender_id, read_seq });
-                }
+                events.push(match opened.map(|read_seq| read_seq.min(seq)) {
+                    Some(read_seq) => {
+                        chat.reading.read(read_seq);
+                        read(read_seq)
+                    }
+                    None => silent,
+                });
             }
             Ok(Content::Body(body)) => {
                 if !is_own && taken.kind == MessageKind::Message && matches!(body, Body::Message { .. }) {
@@ -477,13 +492,15 @@ impl State {
                     seq,
                     created_at,
                     message_id: taken.message_id,
+                    revision: taken.revision,
                     user_id: taken.sender_id,
                     session_id: taken.sender_session_id,
                     by_manager: taken.by_manager,
                 };
                 events.push(Event::Deleted { deletion, first: taken.first });
             }
-            Ok(Content::NotForUs | Content::Purged) => {}
+            Ok(Content::Purged) => events.push(silent),
+            Ok(Content::NotForUs) => {}
             Err(failure) => events.push(Event::Alarm(Alarm {
                 chat_id: Some(chat_id),
                 seq: Some(seq),

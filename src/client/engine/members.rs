@@ -289,6 +289,9 @@ async fn change(
     make: impl Fn(&mut Chat) -> Change,
     info_keys: impl Fn(&State) -> Result<Vec<InfoKeyWrap>, ClientError>,
 ) -> Result<Seq, ClientError> {
+    // This client's own changes never race one another: each would lose to the one before, and be made again.
+    let turn = shared.turn_to_change(chat_id);
+    let _turn = turn.lock().await;
     for _ in 0..TRIES_MAX {
         shared.known(chat_id).await?;
         let request = {

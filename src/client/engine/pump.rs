@@ -134,7 +134,8 @@ fn commit(shared: &Shared, chat_id: ChatId, name: Name, sent: &SendOk) {
                 events.push(Event::Alarm(Alarm { chat_id: Some(chat_id), seq, session_id: None, failure }));
             }
             if chat.outbox.committed(name) {
-                let result = Sent { message_id: name.0, seq: sent.seq, created_at: sent.created_at };
+                let (message_id, revision) = name;
+                let result = Sent { message_id, revision, seq: sent.seq, created_at: sent.created_at };
                 events.extend(state.settle(chat_id, name, Ok(result)));
             }
         }
@@ -162,7 +163,8 @@ async fn refuse(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, refused: &Re
         Verdict::Again => {}
         Verdict::Later(retry_after_ms) => shared.rest(wire, backoff, retry_after_ms).await,
         Verdict::Done(stored) => {
-            let sent = Sent { message_id: head.0, seq: stored.seq, created_at: stored.created_at };
+            let (message_id, revision) = head;
+            let sent = Sent { message_id, revision, seq: stored.seq, created_at: stored.created_at };
             let event = shared.lock().settle(chat_id, head, Ok(sent));
             shared.publish(event.into_iter().collect());
         }

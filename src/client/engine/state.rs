@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, broadcast, oneshot, watch};
@@ -156,6 +156,10 @@ impl State {
     fn forget_with(&mut self, chat_id: ChatId, of_open: SendError) -> Vec<Event> {
         let mut events = Vec::new();
         let Some(mut chat) = self.chats.remove(&chat_id) else { return events };
+        if let Some(left) = chat.left() {
+            self.account.leave(chat_id, left);
+            self.is_account_dirty = true;
+        }
         self.dirty_chats.insert(chat_id);
         for (name, is_open) in chat.outbox.drain() {
             let never_left = SendError::Refused { code: ErrorCode::UnknownChat };
@@ -211,6 +215,8 @@ pub(crate) struct Shared {
     pub(crate) storage: Arc<dyn Storage>,
     /// Held while records are made and written, so that an older one never replaces a newer one.
     pub(crate) writing: tokio::sync::Mutex<()>,
+    /// Held by whoever changes a chat's members, one for each chat in which somebody does.
+    turns: Mutex<HashMap<ChatId, Weak<tokio::sync::Mutex<()>>>>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) status: watch::Sender<Status>,
     /// Grows whenever something was taken, for those who wait for it.
@@ -231,6 +237,7 @@ impl Shared {
             state: Mutex::new(state),
             storage,
             writing: tokio::sync::Mutex::new(()),
+            turns: Mutex::default(),
             events,
             status,
             moved,
@@ -243,6 +250,18 @@ impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while it was held is a bug elsewhere; each step leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a change of a chat's members is made under.
+    pub(crate) fn turn_to_change(&self, chat_id: ChatId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = turns.get(&chat_id).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        turns.insert(chat_id, Arc::downgrade(&turn));
+        turn
     }
 
     pub(crate) fn publish(&self, events: Vec<Event>) {

@@ -2,6 +2,11 @@
 
 use uuid::Uuid;
 
+/// One of `from`, by a choice.
+pub(crate) fn pick<T, const N: usize>(choice: u8, from: [T; N]) -> T {
+    from.into_iter().nth(usize::from(choice) % N).expect("one of them")
+}
+
 /// What is left of an input.
 pub(crate) struct Input<'a>(&'a [u8]);
 

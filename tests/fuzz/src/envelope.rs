@@ -11,7 +11,7 @@ use sealcast::protocol::ids::{
 use sealcast::protocol::log::{EntryBody, LogEntry, log_hash, next_entry};
 use sealcast::protocol::verify::Verifier;
 
-use crate::bytes_of::Input;
+use crate::bytes_of::{Input, pick};
 use crate::canonical_reader::Fields;
 use crate::certificate::session;
 
@@ -22,7 +22,7 @@ pub fn check(data: &[u8]) {
     let touched = input.byte();
     let chat_id = ChatId(input.id());
     let mut envelope = Envelope {
-        kind: [MessageKind::Message, MessageKind::Edit, MessageKind::Delete][usize::from(flags & 3) % 3],
+        kind: pick(flags & 3, [MessageKind::Message, MessageKind::Edit, MessageKind::Delete]),
         message_id: MessageId(input.id()),
         revision: Revision::saturating(input.u64()),
         sender_id: UserId(input.id()),

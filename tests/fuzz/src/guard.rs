@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use sealcast::gateway::transport::TransportLimits;
 
-use crate::bytes_of::Input;
+use crate::bytes_of::{Input, pick};
 use crate::socket::{Pace, Run, Told, play};
 use crate::wire_reference::{Ending, read};
 
@@ -15,8 +15,8 @@ pub fn check(data: &[u8]) {
     let choices = input.byte();
     let seed = input.byte();
     let wire = input.rest();
-    let message_bytes_max = [64, 5_000, 20_000, 1 << 20][usize::from(choices & 3)];
-    let (bytes, messages) = [(1, 1), (100, 2), (6_000, 64), (1 << 20, 3)][usize::from(choices >> 2 & 3)];
+    let message_bytes_max = pick(choices & 3, [64, 5_000, 20_000, 1 << 20]);
+    let (bytes, messages) = pick(choices >> 2 & 3, [(1, 1), (100, 2), (6_000, 64), (1 << 20, 3)]);
     let limits =
         TransportLimits { message_bytes_max, outstanding_bytes_max: bytes, outstanding_messages_max: messages };
     let expected = read(wire, message_bytes_max);
@@ -38,7 +38,7 @@ pub fn check(data: &[u8]) {
 
 /// Cuts bytes into chunks of many sizes, with pauses between; some cut every byte.
 fn cut(mut wire: &[u8], choices: u8, seed: u8) -> Vec<Bytes> {
-    let most = [1, 3, 40, 5_000][usize::from(choices >> 4 & 3)];
+    let most = pick(choices >> 4 & 3, [1, 3, 40, 5_000]);
     let has_pauses = choices & 0x40 != 0;
     let mut state = u32::from(seed);
     let mut chunks = Vec::new();

@@ -4,7 +4,12 @@
 //! `public/`, on any toolchain. A check asserts what must be true, not merely that nothing panics; it keeps no state
 //! from one input to the next, so that an input that fails once fails for ever.
 
-#![expect(clippy::panic, clippy::expect_used, reason = "a property that does not hold is told by a panic")]
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a property that does not hold is told by a panic"
+)]
 
 mod bytes_of;
 mod canonical_reader;

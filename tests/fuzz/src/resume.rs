@@ -6,6 +6,8 @@
 //! end the readers run until nothing lags, and the session must have everything.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use actix_web::body::MessageBody;
@@ -28,6 +30,9 @@ use uuid::Uuid;
 
 use crate::bytes_of::Input;
 use crate::socket::{Driven, Silence, kill_switch};
+
+/// The body of the connection, from which the session reads.
+type Socket = Driven<Pin<Box<dyn MessageBody<Error = Infallible>>>>;
 
 const CHATS: usize = 2;
 
@@ -75,7 +80,7 @@ struct World {
     metrics: Metrics,
     chats: Vec<Chat>,
     connection: Arc<Connection>,
-    socket: Driven<std::pin::Pin<Box<dyn MessageBody<Error = std::convert::Infallible>>>>,
+    socket: Socket,
     unread: Vec<u8>,
     reading: Option<Reading>,
     resuming: Option<Resuming>,
@@ -368,14 +373,12 @@ impl World {
 }
 
 /// A connection that has logged in, and the socket that takes from it. Its outbox is small: it soon lags.
-fn connected(
-    who: Requester,
-) -> (Arc<Connection>, Driven<std::pin::Pin<Box<dyn MessageBody<Error = std::convert::Infallible>>>>) {
+fn connected(who: Requester) -> (Arc<Connection>, Socket) {
     let outbox = Outbox::new(OutboxLimits { frames_max: 3, bytes_max: 4_096, reserve_bytes: 1 << 24 });
     let connection = Connection::new(Encoding::MessagePack, Arc::clone(&outbox));
     connection.log_in(who);
     let handles = transport::Connection { outbox, kill: kill_switch(), subprotocol: None };
-    let body: std::pin::Pin<Box<dyn MessageBody<Error = std::convert::Infallible>>> =
+    let body: Pin<Box<dyn MessageBody<Error = Infallible>>> =
         Box::pin(transport::connect(Silence, TransportLimits::default(), handles, Box::new(Nobody)));
     (connection, Driven::new(body))
 }

@@ -3,6 +3,8 @@
 //! `corpus/` holds an input or a seed in each file, in a folder for each target; `public/` holds published corpora. An
 //! input that was ever found to break a property stays in `corpus/` under a name that says what it broke.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it does not expect fails")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

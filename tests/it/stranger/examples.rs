@@ -58,6 +58,56 @@ fn format_of(it: &Value) -> Option<(&'static str, Value)> {
     }
 }
 
+/// Signs the examples anew with the secrets of tests/vectors/people.json, after an example was changed.
+#[test]
+#[ignore = "writes into the document"]
+fn sign_the_examples() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md");
+    let mut document = std::fs::read_to_string(path).unwrap();
+    let people = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/people.json")).unwrap();
+    let people: Value = serde_json::from_str(&people).unwrap();
+    let mut secrets: HashMap<Value, [u8; 32]> = HashMap::new();
+    for person in people["vectors"].as_array().unwrap() {
+        for (name, secret) in [("user_id", "identity_secret"), ("session_id", "signing_secret")] {
+            secrets.insert(person[name].clone(), hexed(&person[secret]));
+        }
+    }
+    let chat_id = blocks(&document).iter().find_map(|block| {
+        let mut all = Vec::new();
+        objects(block, &mut all);
+        all.iter().map(|it| it["chat_id"].clone()).find(Value::is_string)
+    });
+    let chat_id = chat_id.unwrap();
+    let page = document.find(BEGIN).unwrap()..document.find(END).unwrap();
+    let mut signed = String::new();
+    let mut at = 0;
+    while let Some(begin) = document[at..].find("```json\n").map(|begin| at + begin + 8) {
+        let end = begin + document[begin..].find("```").unwrap();
+        let mut block = document[begin..end].to_owned();
+        if !page.contains(&begin) {
+            let value: Value = serde_json::from_str(&block).unwrap();
+            let mut all = Vec::new();
+            objects(&value, &mut all);
+            for it in all {
+                let Some((format, signer)) = format_of(it) else { continue };
+                let signature = crypto::sign(&secrets[&signer], &formats::signed(format, &chat_id, it));
+                block = block.replace(it["signature"].as_str().unwrap(), signature.as_str().unwrap());
+            }
+        }
+        signed.push_str(&document[at..begin]);
+        signed.push_str(&block);
+        at = end;
+    }
+    signed.push_str(&document[at..]);
+    document = signed;
+    std::fs::write(path, document).unwrap();
+}
+
+fn hexed(text: &Value) -> [u8; 32] {
+    let text = text.as_str().unwrap();
+    std::array::from_fn(|index| u8::from_str_radix(&text[2 * index..2 * index + 2], 16).unwrap())
+}
+
 #[test]
 fn the_signatures_in_the_examples_are_real() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md");

@@ -179,7 +179,11 @@ impl ChatActor {
                 Phase::Stale => return,
                 Phase::Ready(_) => {}
             }
-            if self.refresh_wanted && self.in_flight.is_empty() {
+            if self.refresh_wanted {
+                // What is believed is not so any more: by it a session that has just come in would be a stranger.
+                if !self.in_flight.is_empty() {
+                    return;
+                }
                 self.phase = Phase::Stale;
                 continue;
             }

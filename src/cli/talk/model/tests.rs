@@ -155,7 +155,7 @@ fn a_message_waits_below_until_it_is_in_the_log() {
     assert!(stage.shows("1 message waits"));
     let message = stage.message(4, "first");
     stage.event(Event::Message(message));
-    let sent = Sent { message_id, seq: Seq::saturating(5), created_at: NOW };
+    let sent = Sent { message_id, revision: Revision::default(), seq: Seq::saturating(5), created_at: NOW };
     stage.put(Input::Sent { message_id, result: Ok(sent) });
     let own = Message { message_id, sender_id: stage.me, ..stage.message(5, "hello bob") };
     stage.event(Event::Message(own));
@@ -407,6 +407,7 @@ fn edits_and_deletions_are_shown_at_their_messages() {
         seq: Seq::saturating(4),
         created_at: NOW,
         message_id: two.message_id,
+        revision: Revision::saturating(1),
         user_id: stage.bob,
         session_id: two.sender_session_id,
         by_manager: false,
@@ -480,7 +481,7 @@ fn what_is_looked_at_is_marked_as_read_and_no_more_than_that() {
     stage.put(Input::Focus(true));
     assert_eq!(read(stage.told()), [Effect::Read(Seq::saturating(62))]);
     let (chat_id, user_id, read_seq) = (stage.chat, stage.bob, Seq::saturating(61));
-    stage.event(Event::Read { chat_id, seq: None, user_id, read_seq });
+    stage.event(Event::Read { chat_id, seq: None, message_id: None, user_id, read_seq });
     assert!(stage.shows("read by bob"));
 }
 

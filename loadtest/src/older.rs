@@ -1,0 +1,66 @@
+//! Reads, after all faults healed, what newcomers may read of the time before they joined.
+//!
+//! Invariant: who was added under a shared history comes to read everything back to where it began: the keys are asked
+//! for, and some member who has them is connected.
+
+use std::time::Instant;
+
+use sealcast::client::{Client, ClientError};
+use sealcast::protocol::ids::ChatId;
+use sealcast::protocol::limits::PAGE_ENTRIES_MAX;
+
+use crate::churn::User;
+use crate::mixed::{HEAL_TIMEOUT, LOOK_INTERVAL, Run};
+
+/// How newcomers fared.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Older {
+    /// Sessions that read.
+    pub(crate) readers: u64,
+    /// Messages from before their joining that they opened.
+    pub(crate) opened: u64,
+    /// Messages for which no key came in time.
+    pub(crate) locked: u64,
+}
+
+impl Run {
+    /// Every session of those who were added under a shared history, and are members still, reads back.
+    pub(crate) async fn read_older(&self, users: &[User], newcomers: &[(ChatId, usize)]) -> Result<Older, ClientError> {
+        let mut older = Older::default();
+        let deadline = Instant::now() + HEAL_TIMEOUT;
+        for (chat_id, user) in newcomers {
+            let members = self.load.recorder.members(*chat_id);
+            let devices = users.get(*user).into_iter().flat_map(|user| &user.devices);
+            for device in devices.filter(|device| members.contains_key(&device.session_id)) {
+                older.readers += 1;
+                let (opened, locked) = loop {
+                    let (opened, locked) = self.read_back(&device.client, *chat_id).await?;
+                    if locked == 0 || Instant::now() >= deadline {
+                        break (opened, locked);
+                    }
+                    tokio::time::sleep(LOOK_INTERVAL).await;
+                };
+                older.opened += opened;
+                older.locked += locked;
+            }
+        }
+        Ok(older)
+    }
+
+    async fn read_back(&self, client: &Client, chat_id: ChatId) -> Result<(u64, u64), ClientError> {
+        let mut history = client.history(chat_id).await?;
+        let (mut before, mut opened, mut locked) = (history.start(), 0, 0);
+        loop {
+            let page = history.before(before, PAGE_ENTRIES_MAX).await?;
+            opened += (page.messages.len() + page.edits.len()) as u64;
+            locked += page.locked;
+            for alarm in &page.alarms {
+                self.load.recorder.alarm_of_page(alarm);
+            }
+            if !page.more {
+                return Ok((opened, locked));
+            }
+            before = page.after.next();
+        }
+    }
+}
