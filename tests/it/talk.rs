@@ -234,6 +234,11 @@ impl Screen {
         let mut on_terminal = pty::Command::new(command.get_program()).args(command.get_args());
         on_terminal = on_terminal.env("TERM", "xterm-256color").env("TZ", "UTC").env_remove("NO_COLOR");
         on_terminal = on_terminal.env_remove("SEALCAST_PASSPHRASE");
+        for (name, value) in command.get_envs() {
+            if let Some(value) = value {
+                on_terminal = on_terminal.env(name, value);
+            }
+        }
         let child = on_terminal.spawn(pts).unwrap();
         let seen =
             Arc::new(Mutex::new(Seen { parser: vt100::Parser::new(size(ROWS), size(COLUMNS), 0), has_ended: false }));
@@ -270,6 +275,15 @@ impl Screen {
         if tokio::time::timeout(DEADLINE / 2, shown).await.is_err() {
             panic!("no {text:?} on\n{}", self.rows().join("\n"));
         }
+    }
+
+    fn has_colours(&self) -> bool {
+        let seen = self.seen.lock().unwrap();
+        let (rows, columns) = seen.parser.screen().size();
+        let mut cells = (0..rows.get()).flat_map(|row| (0..columns.get()).map(move |column| (row, column)));
+        cells.any(|(row, column)| {
+            seen.parser.screen().cell(row, column).is_some_and(|cell| cell.fgcolor() != vt100::Color::Default)
+        })
     }
 
     async fn exit_code(&mut self) -> Option<i32> {
@@ -385,4 +399,30 @@ async fn the_screen_is_given_back_on_every_way_out() {
     removed.type_keys("\u{4}");
     assert_eq!(removed.exit_code().await, Some(0));
     assert!(removed.is_restored());
+}
+
+#[tokio::test]
+async fn colours_come_on_a_terminal_unless_no_color_is_set() {
+    let (database, parent) = (Database::create().await, TempDir::new().unwrap());
+    let broker = Broker::start(&database).await;
+    let (ada, bob, chat) = two(&broker, &parent).await;
+    ada.ok(&["send", &chat, "in colour"]).await;
+    for (arguments, no_color, are_expected) in [
+        (&["read", chat.as_str()][..], "", true),
+        (&["read", chat.as_str()][..], "1", false),
+        (&["--color", "never", "read", chat.as_str()][..], "", false),
+        (&["--json", "--color", "always", "read", chat.as_str()][..], "", false),
+    ] {
+        let mut command = bob.command(arguments);
+        command.env("NO_COLOR", no_color);
+        let mut shown = Screen::start(&command);
+        assert_eq!(shown.exit_code().await, Some(0));
+        assert!(shown.rows().concat().contains("in colour"), "{arguments:?}");
+        assert_eq!(shown.has_colours(), are_expected, "{arguments:?} {no_color:?}");
+    }
+    let mut command = bob.command(&["talk", &chat]);
+    command.env("NO_COLOR", "1");
+    let plain = Screen::start(&command);
+    plain.shows("ada in colour").await;
+    assert!(!plain.has_colours());
 }
