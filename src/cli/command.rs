@@ -14,7 +14,7 @@ use super::account::{account, block, blocks, unblock};
 use super::args::{ClientArgs, Command, SessionCommand};
 use super::chats::chat;
 use super::error::CliError;
-use super::messages::{Wait, find, id_of, reaction_to, reply_to};
+use super::messages::{Wait, edited, find, id_of, reaction_to, reply_to};
 use super::print::Printer;
 use super::read::{What, read};
 use super::safety;
@@ -129,8 +129,9 @@ impl Runner {
                 let client = self.open().await?;
                 let wait = self.wait(&client, *chat);
                 let result = async {
-                    let message_id = wait.first(id_of(&client, *chat, *message)).await?;
-                    wait.outcome(message_id, client.edit(*chat, message_id, text)).await
+                    let found = wait.first(find(&client, *chat, *message)).await?;
+                    let body = edited(found, text);
+                    wait.outcome(found.message_id, client.edit_body(*chat, found.message_id, &body)).await
                 };
                 let result = result.await;
                 self.end(&client).await;

@@ -54,6 +54,19 @@ impl fmt::Display for MessageRef {
 pub(super) struct Found {
     pub(super) message_id: MessageId,
     pub(super) sender_id: UserId,
+    /// What it answers to.
+    pub(super) reply: Option<Reply>,
+}
+
+impl Found {
+    /// What a message is to those who say something about it.
+    pub(super) const fn of(message: &Message) -> Self {
+        let reply = match &message.body {
+            Body::Message { reply, .. } => *reply,
+            _ => None,
+        };
+        Self { message_id: message.message_id, sender_id: message.sender_id, reply }
+    }
 }
 
 /// Looks a message up in the log.
@@ -65,7 +78,7 @@ pub(super) async fn find(client: &Client, chat: ChatId, which: MessageRef) -> Re
     };
     let page = client.history(chat).await?.before(seq.next(), 1).await?;
     if let Some(message) = page.messages.first().filter(|message| message.seq == seq) {
-        return Ok(Found { message_id: message.message_id, sender_id: message.sender_id });
+        return Ok(Found::of(message));
     }
     if page.changed_later.is_empty() {
         return Err(missing);
@@ -84,7 +97,7 @@ async fn search(client: &Client, chat: ChatId, which: MessageRef, mut before: Se
             MessageRef::Id(message_id) => message.message_id == message_id,
         };
         if let Some(message) = page.messages.iter().find(is_it) {
-            return Ok(Some(Found { message_id: message.message_id, sender_id: message.sender_id }));
+            return Ok(Some(Found::of(message)));
         }
         let is_past = matches!(which, MessageRef::Seq(seq) if page.after < seq);
         if is_past || !page.more || page.after.next() >= before {
@@ -108,6 +121,11 @@ pub(super) fn reply_to(found: Found, text: &str) -> Body {
         text: text.to_owned(),
         reply: Some(Reply { message_id: found.message_id, sender_id: found.sender_id }),
     }
+}
+
+/// A message with a new text; what it answers to it answers to still.
+pub(super) fn edited(found: Found, text: &str) -> Body {
+    Body::Message { text: text.to_owned(), reply: found.reply }
 }
 
 /// What reacts to a message.

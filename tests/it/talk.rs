@@ -132,6 +132,9 @@ async fn messages_are_answered_edited_and_deleted_line_by_line() {
     hers.type_line("/edit at five?");
     let edited: Value = serde_json::from_str(&his.line_with("at five?")).unwrap();
     assert_eq!((&edited["message_id"], &edited["revision"]), (&first["message_id"], &Value::from(1)));
+    his.type_line("/edit indeed");
+    let edited: Value = serde_json::from_str(&his.line_with("indeed")).unwrap();
+    assert_eq!(edited["body"]["reply"], reply["body"]["reply"], "it answers still");
     his.type_line("/edit");
     his.type_line("/delete");
     assert!(hers.line_with("[deletes").contains(reply["message_id"].as_str().unwrap()));
@@ -144,7 +147,7 @@ async fn messages_are_answered_edited_and_deleted_line_by_line() {
     assert_eq!((code, complaints.as_str()), (Some(0), ""));
     let read = ada.ok(&["read", &chat]).await;
     assert_eq!(read.lines().filter(|line| line.contains("at five? (edited)")).count(), 1, "{read}");
-    assert!(!read.contains("fife") && !read.contains("of course"), "{read}");
+    assert!(!read.contains("fife") && !read.contains("indeed"), "{read}");
 }
 
 #[tokio::test]

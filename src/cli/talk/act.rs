@@ -67,13 +67,16 @@ impl Acts {
             Effect::Blocked => self.spawn_maybe(async move { Some(Ok(Input::Blocked(acts.blocked().await?))) }),
             Effect::Act(action) => self.spawn(async move {
                 let done = perform(&acts.client, acts.chat, &action).await;
-                let lines = done.map(|reports| reports.into_iter().map(|report| report.plain).collect());
+                let lines = done.map(|reports| {
+                    let told = reports.into_iter().map(|report| report.plain);
+                    if action.is_told_by_log() { Vec::new() } else { told.collect() }
+                });
                 if let Action::Block { .. } | Action::Unblock { .. } = action
                     && let Some(users) = acts.blocked().await
                 {
                     let _ = acts.tell.send(Ok(Input::Blocked(users))).await;
                 }
-                Ok(Input::Done(lines.map_err(|error| error.line())))
+                Ok(Input::Done(lines.map_err(|error| in_talk(&error))))
             }),
             Effect::Older(before) => self.spawn(async move {
                 let page = acts.older(before).await;
@@ -128,7 +131,7 @@ impl Acts {
             match result {
                 // It stays in the outbox.
                 Err(SendError::Closed(_)) => None,
-                Err(error) => Some(Ok(Input::Sent { message_id, result: Err(CliError::from(error).line()) })),
+                Err(error) => Some(Ok(Input::Sent { message_id, result: Err(in_talk(&CliError::from(error))) })),
                 Ok(sent) => Some(Ok(Input::Sent { message_id, result: Ok(sent) })),
             }
         });
@@ -170,6 +173,12 @@ impl Acts {
         }
         history.as_mut().ok_or(ClientError::UnknownChat)
     }
+}
+
+/// What failed and what to do next, in the commands of `talk`.
+fn in_talk(error: &CliError) -> String {
+    let line = error.line();
+    line.replace("`chat show`", "/members").replace("`chat transfer`", "/transfer").replace("`read`", "/numbers")
 }
 
 /// A chat's title, if this session can open it.
@@ -235,8 +244,8 @@ pub(super) async fn perform(client: &Client, chat: ChatId, action: &Action) -> R
             };
             Ok(blocked.into_iter().map(report).collect())
         }
-        Action::Edit { message_id, text } => {
-            client.edit(chat, *message_id, text).await?;
+        Action::Edit { message_id, body } => {
+            client.edit_body(chat, *message_id, body).await?;
             Ok(Vec::new())
         }
         Action::Delete { message_id } => {

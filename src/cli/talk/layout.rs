@@ -247,6 +247,9 @@ impl Layout<'_> {
     }
 
     fn quote(&self, message_id: MessageId) -> String {
+        if self.transcript.sender_of(message_id).is_some_and(|sender| self.people.blocked.contains(&sender)) {
+            return "a hidden message".to_owned();
+        }
         match self.transcript.body_of(message_id) {
             Some(Body::Message { text, .. }) => format!("“{}”", clip(&harmless_line(text), QUOTE_COLUMNS)),
             _ => "a message from before".to_owned(),

@@ -13,7 +13,7 @@ use super::layout::changed;
 use super::model::{Effect, Input};
 use super::slash::{self, About, Action, Typed, What};
 use crate::cli::error::CliError;
-use crate::cli::messages::{Found, MessageRef, find, reaction_to, reply_to};
+use crate::cli::messages::{Found, MessageRef, edited, find, reaction_to, reply_to};
 use crate::cli::print::{Printer, Report};
 use crate::client::{Body, Client, ClientError, Event, EventStream, Message};
 use crate::protocol::ids::{ChatId, MessageId, Seq};
@@ -117,7 +117,7 @@ impl Lines<'_> {
 
     fn print(&mut self, message: &Message) -> Result<(), CliError> {
         if matches!(message.body, Body::Message { .. }) {
-            let found = Found { message_id: message.message_id, sender_id: message.sender_id };
+            let found = Found::of(message);
             let is_own = message.sender_id == self.client.user_id();
             *(if is_own { &mut self.newest_own } else { &mut self.newest_other }) = Some(found);
         }
@@ -311,7 +311,7 @@ impl Lines<'_> {
         match about.what {
             What::Reply(text) => self.send(reply_to(found, &text)).await,
             What::React(emoji) => self.send(reaction_to(message_id, &emoji)).await,
-            What::Edit(text) => self.act(&Action::Edit { message_id, text }).await?,
+            What::Edit(text) => self.act(&Action::Edit { message_id, body: edited(found, &text) }).await?,
             What::Delete => self.act(&Action::Delete { message_id }).await?,
         }
         Ok(())

@@ -2,6 +2,7 @@
 //!
 //! Pure. A line that begins with two slashes is text that begins with one.
 
+use crate::client::Body;
 use crate::protocol::ids::MessageId;
 use crate::protocol::membership::HistoryPolicy;
 
@@ -65,14 +66,29 @@ pub(super) enum Action {
     Edit {
         /// Which.
         message_id: MessageId,
-        /// The text.
-        text: String,
+        /// What it says from now on.
+        body: Body,
     },
     /// Delete a message.
     Delete {
         /// Which.
         message_id: MessageId,
     },
+}
+
+impl Action {
+    /// Whether the log tells everybody of it, so that no answer is needed where the log is shown.
+    pub(super) const fn is_told_by_log(&self) -> bool {
+        matches!(
+            self,
+            Self::Add { .. }
+                | Self::Remove { .. }
+                | Self::Rights { .. }
+                | Self::Transfer { .. }
+                | Self::Rekey
+                | Self::History(_)
+        )
+    }
 }
 
 /// Something about a message that was said.

@@ -289,6 +289,14 @@ impl Transcript {
         }
     }
 
+    /// Who sent a message, if it is here.
+    pub(super) fn sender_of(&self, message_id: MessageId) -> Option<UserId> {
+        match self.items.get(self.messages.get(&message_id)?)? {
+            Item::Message { sender, .. } | Item::Deleted { sender, .. } => Some(*sender),
+            _ => None,
+        }
+    }
+
     /// Forgets the oldest above the bound; gives the oldest entry that is left, if any was forgotten.
     pub(super) fn trim(&mut self) -> Option<Seq> {
         if self.items.len() <= ITEMS_MAX {

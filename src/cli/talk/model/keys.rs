@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::{Effect, Link, Model};
-use crate::cli::messages::{Found, reaction_to, reply_to};
+use crate::cli::messages::{Found, edited, reaction_to, reply_to};
 use crate::cli::talk::slash::{self, About, Action, Completion, Typed, What};
 use crate::cli::talk::transcript::Item;
 use crate::client::Body;
@@ -182,11 +182,16 @@ impl Model {
             }
         };
         let (message_id, sender_id) = found;
+        let reply = match self.transcript.body_of(message_id) {
+            Some(Body::Message { reply, .. }) => *reply,
+            _ => None,
+        };
+        let found = Found { message_id, sender_id, reply };
         Ok(match about.what {
-            What::Reply(text) => self.send(reply_to(Found { message_id, sender_id }, &text)),
+            What::Reply(text) => self.send(reply_to(found, &text)),
             What::React(emoji) => self.send(reaction_to(message_id, &emoji)),
             What::Edit(_) if sender_id != me => return Err("only your own messages can be edited".to_owned()),
-            What::Edit(text) => Effect::Act(Action::Edit { message_id, text }),
+            What::Edit(text) => Effect::Act(Action::Edit { message_id, body: edited(found, &text) }),
             What::Delete => Effect::Act(Action::Delete { message_id }),
         })
     }

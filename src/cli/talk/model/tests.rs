@@ -364,7 +364,9 @@ fn commands_about_messages_find_them_by_number_or_as_the_newest() {
     let page = stage.page(1, 3, false);
     let (second, third) = (page.messages[1].message_id, page.messages[2].message_id);
     stage.put(Input::Older(page));
-    let own = Message { sender_id: stage.me, ..stage.message(4, "mine") };
+    let answers = Some(Reply { message_id: second, sender_id: stage.bob });
+    let body = Body::Message { text: "mine".into(), reply: answers };
+    let own = Message { sender_id: stage.me, body, ..stage.message(4, "") };
     let mine = own.message_id;
     stage.event(Event::Message(own));
 
@@ -379,7 +381,8 @@ fn commands_about_messages_find_them_by_number_or_as_the_newest() {
     assert_eq!(said(stage.enter("/reply #2 no")), Body::Message { text: "no".into(), reply: reply_to(second) });
     assert_eq!(said(stage.enter("/react #2 👍")), Body::Reaction { message_id: second, emoji: "👍".into() });
     assert!(stage.shows("to “text 2”"), "{:#?}", stage.screen());
-    let edit = Effect::Act(Action::Edit { message_id: mine, text: "better".into() });
+    let edit =
+        Effect::Act(Action::Edit { message_id: mine, body: Body::Message { text: "better".into(), reply: answers } });
     assert_eq!(stage.enter("/edit better"), [edit]);
     assert_eq!(stage.enter("/delete"), [Effect::Act(Action::Delete { message_id: mine })]);
     assert_eq!(stage.enter("/delete #3"), [Effect::Act(Action::Delete { message_id: third })], "a manager may");
@@ -485,11 +488,17 @@ fn what_is_looked_at_is_marked_as_read_and_no_more_than_that() {
 #[test]
 fn what_the_blocked_write_is_hidden() {
     let mut stage = Stage::new();
-    stage.put(Input::Older(stage.page(1, 2, false)));
+    let page = stage.page(1, 2, false);
+    let quoted = page.messages[0].message_id;
+    stage.put(Input::Older(page));
     assert_eq!(stage.enter("/block bob"), [Effect::Act(Action::Block { username: "bob".into() })]);
     let bob = stage.bob;
     stage.put(Input::Blocked(vec![bob]));
     assert!(!stage.shows("text 2") && stage.shows("[hidden"));
+    let reaction = Body::Reaction { message_id: quoted, emoji: "x".into() };
+    let own = Message { sender_id: stage.me, body: reaction, ..stage.message(3, "") };
+    stage.event(Event::Message(own));
+    assert!(!stage.shows("text 1"), "a quotation shows nothing either");
     stage.put(Input::Blocked(Vec::new()));
     assert!(stage.shows("text 2"));
 }
