@@ -178,7 +178,7 @@ impl Runner {
             Command::Talk { chat, last, lines, receipts } => {
                 let client = self.open().await?;
                 let wishes = Wishes { last: *last, is_lines: *lines, receipts: *receipts };
-                let talking = talk(&client, *chat, wishes, &self.printer);
+                let talking = Box::pin(talk(&client, *chat, wishes, &self.printer));
                 let result = self.finish(&client, talking).await;
                 self.remind(&client, *chat);
                 result
