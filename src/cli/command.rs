@@ -179,7 +179,7 @@ impl Runner {
                 let client = self.open().await?;
                 let wishes = Wishes { last: *last, is_lines: *lines, receipts: *receipts };
                 let talking = talk(&client, *chat, wishes, &self.printer);
-                let result = self.finish(&client, talking).await;
+                let result = Box::pin(self.finish(&client, talking)).await;
                 self.remind(&client, *chat);
                 result
             }
