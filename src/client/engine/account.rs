@@ -35,6 +35,11 @@ pub(crate) async fn delete(shared: &Arc<Shared>) -> Result<(), ClientError> {
                 return Ok(());
             }
             Ok(Err(refused)) if refused.code == ErrorCode::EventConflict => {}
+            // It ended between this connection's login and the request: by the request before, or by another session.
+            Ok(Err(refused)) if refused.code == ErrorCode::UnknownUser => {
+                ended(shared).await;
+                return Ok(());
+            }
             Ok(Err(refused)) => {
                 shared.set_phase(Phase::Ready, false);
                 return Err(refused.into());

@@ -182,7 +182,9 @@ impl Shared {
             is_new
         });
         if is_new {
-            self.publish(vec![Event::Live]);
+            let mut events = self.lock().rolled_back();
+            events.push(Event::Live);
+            self.publish(events);
         }
     }
 }
@@ -237,6 +239,14 @@ impl State {
         }
     }
 
+    /// Chats that were forgotten by the server's word and are shown again end where they did, or later.
+    fn rolled_back(&self) -> Vec<Event> {
+        let left = |chat_id: &ChatId| self.account.left.get(chat_id).map(|left| left.place.seq);
+        let heads = self.chats.iter().map(|(chat_id, chat)| (chat_id, chat.log.head().seq));
+        let shorter = heads.filter(|(chat_id, head)| left(chat_id).is_some_and(|left| left > *head));
+        shorter.map(|(chat_id, seq)| alarm(*chat_id, None, VerificationFailure::Rollback { seq })).collect()
+    }
+
     /// Names messages whose data is withheld, once everything has been taken that could say why it is gone.
     fn judge_withheld(&mut self, chat_id: ChatId, events: &mut Vec<Event>) {
         let (Some(inbox), Some(chat)) = (self.inboxes.get_mut(&chat_id), self.chats.get_mut(&chat_id)) else { return };
@@ -244,10 +254,6 @@ impl State {
             return;
         };
         inbox.complete_at = None;
-        // A chat that was forgotten by the server's word and is shown again ends where it did, or later.
-        if self.account.left.get(&chat_id).is_some_and(|left| left.place.seq > chat.log.head().seq) {
-            events.push(alarm(chat_id, None, VerificationFailure::Rollback { seq: chat.log.head().seq }));
-        }
         for seq in chat.log.withheld(complete_at) {
             self.dirty_chats.insert(chat_id);
             events.push(alarm(chat_id, Some(seq), VerificationFailure::Withheld));
