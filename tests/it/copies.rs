@@ -7,7 +7,7 @@ use sealcast::protocol::frame::{
     self, FurtherCopy, KeyRequested, Keys, Nothing, Reply, Request, RequestKeys, SendOk, ServerFrame, UploadCopies,
 };
 use sealcast::protocol::ids::{ChatId, KeyId, SessionId};
-use sealcast::protocol::limits::{COPIES_PER_FRAME_MAX, KEYS_PER_REQUEST_MAX, REFUSALS_PER_HOUR_MAX};
+use sealcast::protocol::limits::{COPIES_PER_FRAME_MAX, KEY_REQUESTS_MAX, KEYS_PER_REQUEST_MAX, REFUSALS_PER_HOUR_MAX};
 
 use super::messages::Pair;
 use super::support::broker::Settings;
@@ -157,6 +157,38 @@ async fn who_may_not_hand_on_is_refused_and_nothing_is_stored() {
     assert_eq!(pair.database.count("SELECT count(*) FROM vault_chat_sender_keys").await, before);
     assert_eq!(pair.database.count("SELECT count(*) FROM key_requests").await, 0);
     upload(&mut pair.bob_socket, chat_id, for_tablet()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_may_lack_so_many_keys_at_once_and_no_more() {
+    let mut pair = Pair::start().await;
+    let (_, key) = said(&mut pair).await;
+    // Keys like the one that was used, which their sender alone holds: asked for by nobody who has them.
+    let client = pair.database.client().await;
+    let keys = "INSERT INTO sender_keys (chat_id, key_id, sender_session_id, epoch, commitment, announcement, \
+             last_counter, messages_with_data, first_seq, created_at) \
+         SELECT chat_id, gen_random_uuid(), sender_session_id, epoch, commitment, announcement, 1, 1, first_seq, created_at \
+         FROM sender_keys, generate_series(0, $2) WHERE key_id = $1 RETURNING key_id";
+    let many = i32::try_from(KEY_REQUESTS_MAX).unwrap();
+    let rows = client.query(keys, &[&key.id().0, &many]).await.unwrap();
+    let key_ids: Vec<KeyId> = rows.iter().map(|row| KeyId(row.get(0))).collect();
+    let copies = "INSERT INTO vault_chat_sender_keys \
+             (chat_id, sender_key_id, session_id, sender_session_id, key, uploaded_by_session_id) \
+         SELECT k.chat_id, k.key_id, k.sender_session_id, k.sender_session_id, $1, k.sender_session_id FROM sender_keys k \
+         WHERE NOT EXISTS (SELECT 1 FROM vault_chat_sender_keys v WHERE v.sender_key_id = k.key_id)";
+    client.execute(copies, &[&copy_for(pair.ada.session_id).key.as_ref()]).await.unwrap();
+
+    let (last, allowed) = key_ids.split_last().unwrap();
+    for part in allowed.chunks(KEYS_PER_REQUEST_MAX) {
+        ask(&mut pair.bob_socket, pair.chat_id, part.to_vec()).await.unwrap();
+    }
+    let refused = ask(&mut pair.bob_socket, pair.chat_id, vec![*last]).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::LimitReached);
+    assert_eq!(refused.details.unwrap().limit, Some(KEY_REQUESTS_MAX));
+    let noted = pair.database.count("SELECT count(*) FROM key_requests").await;
+    assert_eq!(noted, i64::from(many), "what was refused left nothing behind");
+    // What is asked for again counts once.
+    ask(&mut pair.bob_socket, pair.chat_id, vec![allowed[0]]).await.unwrap();
 }
 
 #[tokio::test]

@@ -24,7 +24,9 @@ mod attacks;
 mod attacks_whole;
 #[cfg(feature = "client")]
 mod chains;
+#[cfg(feature = "client")]
 mod client_members;
+#[cfg(feature = "client")]
 mod client_races;
 mod codes;
 #[cfg(feature = "client")]

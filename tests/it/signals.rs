@@ -8,7 +8,7 @@ use sealcast::protocol::ids::{ChatId, KeyId, SessionId};
 use sealcast::protocol::limits::SIGNAL_BYTES_MAX;
 
 use super::messages::Pair;
-use super::support::broker::{Broker, Settings};
+use super::support::broker::Settings;
 use super::support::chat::{SenderKey, submit, view};
 use super::support::database::Database;
 use super::support::device::{Device, Socket};
@@ -295,6 +295,7 @@ async fn p9_who_does_not_read_stops_no_signals_and_is_not_cut_over_by_them() {
 
 #[cfg(feature = "client")]
 mod with_the_library {
+    use super::super::support::broker::Broker;
     use sealcast::client::{ClientError, Event, EventStream, Signal};
     use sealcast::protocol::ids::{ChatId, SessionId, UserId};
 
