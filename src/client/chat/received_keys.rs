@@ -176,20 +176,18 @@ impl ReceivedKeys {
             let was_bad = self.bad.range((key_id, Hash([0; 32]))..=(key_id, Hash([0xff; 32]))).next().is_some();
             return Err(if was_bad { VerificationFailure::BadCopy } else { VerificationFailure::NoCopy });
         };
-        let recipient = (me.session_id, &me.secrets);
-        let opened = wrap::open_sender_key(&copy, chat_id, key_id, key.session_id, recipient);
-        let reason = match opened {
-            Ok(secret) if commitment(secret.expose()) == key.commitment => {
-                key.secret = Some(secret.clone());
-                key.copy = None;
-                return Ok(secret);
-            }
-            Ok(_) => RefusalReason::Commitment,
-            Err(_) => RefusalReason::DoesNotOpen,
-        };
+        let opened = open_copy(&copy, &key.commitment, (chat_id, key_id, key.session_id), me);
         key.copy = None;
-        self.put_down(key_id, &copy, reason);
-        Err(VerificationFailure::BadCopy)
+        match opened {
+            Ok(secret) => {
+                key.secret = Some(secret.clone());
+                Ok(secret)
+            }
+            Err(reason) => {
+                self.put_down(key_id, &copy, reason);
+                Err(VerificationFailure::BadCopy)
+            }
+        }
     }
 
     /// Whether a copy has come since the last call.
@@ -252,7 +250,8 @@ impl ReceivedKeys {
             return Ok(secret.clone());
         }
         let copy = copy.ok_or(VerificationFailure::NoCopy)?;
-        open_copy(&copy, &commits_to, used, me)
+        let key = (used.chat_id, used.key_id, used.sender);
+        open_copy(&copy, &commits_to, key, me).map_err(|_| VerificationFailure::BadCopy)
     }
 
     /// Checks an offered key's announcement at its first use, and says what it names as the key before.
@@ -283,11 +282,15 @@ impl ReceivedKeys {
 }
 
 /// Opens a copy and compares it with what was announced.
-fn open_copy(copy: &WrappedKey, commits_to: &Hash, used: &Use, me: &Me) -> Result<Secret, VerificationFailure> {
-    let recipient = (me.session_id, &me.secrets);
-    let secret = wrap::open_sender_key(copy, used.chat_id, used.key_id, used.sender, recipient)
-        .map_err(|_| VerificationFailure::BadCopy)?;
-    if commitment(secret.expose()) == *commits_to { Ok(secret) } else { Err(VerificationFailure::BadCopy) }
+fn open_copy(
+    copy: &WrappedKey,
+    commits_to: &Hash,
+    (chat_id, key_id, sender): (ChatId, KeyId, SessionId),
+    me: &Me,
+) -> Result<Secret, RefusalReason> {
+    let secret = wrap::open_sender_key(copy, chat_id, key_id, sender, (me.session_id, &me.secrets))
+        .map_err(|_| RefusalReason::DoesNotOpen)?;
+    if commitment(secret.expose()) == *commits_to { Ok(secret) } else { Err(RefusalReason::Commitment) }
 }
 
 #[cfg(test)]
