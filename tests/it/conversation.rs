@@ -10,7 +10,7 @@ use sealcast::protocol::ids::{ChatId, MessageId, Revision, Seq};
 
 use super::support::broker::{Broker, Settings};
 use super::support::database::Database;
-use super::support::library::{caught_up, config, event_that, link, register};
+use super::support::library::{ann_and_bob, caught_up, config, event_that, link};
 use super::support::within;
 
 /// Ann and Bob in one chat, with a desk and a phone each.
@@ -30,10 +30,7 @@ impl Talk {
         let database = Database::create().await;
         let broker = Broker::start_with(Settings::on(&database)).await;
         let url = format!("http://{}", broker.address());
-        let (ann, bob) = (register(&url, "ann").await, register(&url, "bob").await);
-        let chat_id = ann.create_chat("Lunch").await.unwrap();
-        let seq = ann.add_member(chat_id, "bob", true, false).await.unwrap();
-        caught_up(&bob, chat_id, seq).await;
+        let (ann, bob, chat_id) = ann_and_bob(&url).await;
         let (ann_phone, bob_phone) = (link(&ann, &url).await, link(&bob, &url).await);
         Self { ann, ann_phone, bob, bob_phone, chat_id, broker, database }
     }

@@ -11,7 +11,7 @@ use super::support::chat::{submit, view};
 use super::support::database::Database;
 use super::support::device::Socket;
 use super::support::eventually;
-use super::support::library::{caught_up, event_that, link, register};
+use super::support::library::{ann_and_bob, caught_up, event_that, link};
 
 /// How many unread messages the server counts for this session.
 async fn counted(socket: &mut Socket, chat_id: ChatId) -> u64 {
@@ -61,10 +61,7 @@ impl Readers {
         let database = Database::create().await;
         let broker = Broker::start_with(Settings::on(&database)).await;
         let url = format!("http://{}", broker.address());
-        let (ann, bob) = (register(&url, "ann").await, register(&url, "bob").await);
-        let chat_id = ann.create_chat("Lunch").await.unwrap();
-        let seq = ann.add_member(chat_id, "bob", true, false).await.unwrap();
-        caught_up(&bob, chat_id, seq).await;
+        let (ann, bob, chat_id) = ann_and_bob(&url).await;
         let phone = link(&bob, &url).await;
         eventually("the phone to know the chat", async || phone.head(chat_id).is_some()).await;
         Self { ann, bob, phone, chat_id, _broker: broker, database }

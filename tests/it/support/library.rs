@@ -28,6 +28,15 @@ pub async fn register(url: &str, name: &str) -> Client {
     client
 }
 
+/// Ann and Bob, who have just registered, in a chat that Ann made.
+pub async fn ann_and_bob(url: &str) -> (Client, Client, ChatId) {
+    let (ann, bob) = (register(url, "ann").await, register(url, "bob").await);
+    let chat_id = ann.create_chat("Lunch").await.unwrap();
+    let seq = ann.add_member(chat_id, "bob", true, false).await.unwrap();
+    caught_up(&bob, chat_id, seq).await;
+    (ann, bob, chat_id)
+}
+
 /// A further session of a client's user, approved by it.
 pub async fn link(client: &Client, url: &str) -> Client {
     let storage = Arc::new(MemoryStorage::default());
