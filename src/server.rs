@@ -341,9 +341,13 @@ fn start_public(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError> 
 fn start_operator(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError> {
     let address = door.settings.operator.listen;
     let data = web::Data::new(door.clone());
-    let server = HttpServer::new(move || App::new().app_data(data.clone()).configure(health::configure))
-        .workers(1)
-        .disable_signals();
+    let routes = |routes: &mut web::ServiceConfig| {
+        health::configure(routes);
+        #[cfg(feature = "fail-points")]
+        crate::gateway::fail_points::configure(routes);
+    };
+    let server =
+        HttpServer::new(move || App::new().app_data(data.clone()).configure(routes)).workers(1).disable_signals();
     let server = server.bind(address).map_err(|source| ServerError::Listen { address, source })?;
     let bound_to = server.addrs().first().copied().unwrap_or(address);
     Ok((run_in_background(server.run()), bound_to))

@@ -4,6 +4,8 @@
 //! imports every lower floor. Only `transport` names the WebSocket crate.
 
 pub mod accounts;
+#[cfg(feature = "fail-points")]
+pub mod fail_points;
 pub mod health;
 pub mod heartbeat;
 pub mod reaper;

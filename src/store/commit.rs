@@ -210,6 +210,7 @@ impl Connection {
 
     /// Writes and commits; says why not when the items must be judged again.
     async fn write(&self, items: &[&Item], keys: &HashMap<KeyName, StoredKey>) -> Result<Option<Retry>, StoreError> {
+        fail::fail_point!("commit::before_writing", |_| Err(StoreError::Deadline));
         self.insert_messages(items).await?;
         if let Some(retry) = self.write_keys(items, keys).await? {
             return Ok(Some(retry));
@@ -225,6 +226,7 @@ impl Connection {
             seqs.push(*seq);
             hashes.push(log_hash.as_ref());
         }
+        fail::fail_point!("commit::before", |_| Err(StoreError::Deadline));
         // One round trip. COMMIT of a transaction in which a statement failed rolls back, and the failure is
         // that statement's own error here.
         let (_, _, _, ()) = try_join4(
@@ -237,6 +239,7 @@ impl Connection {
             self.client.batch_execute("COMMIT"),
         )
         .await?;
+        fail::fail_point!("commit::after", |_| Err(StoreError::Deadline));
         Ok(None)
     }
 

@@ -22,6 +22,7 @@
 mod accounts;
 mod attacks;
 mod attacks_whole;
+mod catalogue;
 #[cfg(feature = "client")]
 mod chains;
 #[cfg(feature = "client")]

@@ -131,6 +131,14 @@ impl Broker {
         http(self.operator.strip_prefix("http://").unwrap(), "GET", path, "").await
     }
 
+    /// Arms a place at which the broker breaks: see `gateway::fail_points`.
+    #[cfg(feature = "fail-points")]
+    pub async fn break_at(&self, place: &str, actions: &str) {
+        let operator = self.operator.strip_prefix("http://").unwrap();
+        let (status, body) = http(operator, "PUT", &format!("/fail-points/{place}"), actions).await;
+        assert_eq!(status, 204, "{place}: {body}");
+    }
+
     /// Status and body of a request to the public listener.
     pub async fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         http(self.address(), method, path, body).await

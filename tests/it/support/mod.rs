@@ -1,5 +1,10 @@
 //! What the tests stand on: databases, brokers, devices that speak the bare protocol.
 
+#![cfg_attr(
+    not(all(feature = "client", feature = "fail-points")),
+    allow(dead_code, reason = "some of it serves tests of these features alone")
+)]
+
 pub mod broker;
 pub mod chat;
 #[cfg(feature = "client")]
@@ -9,7 +14,6 @@ pub mod device;
 #[cfg(feature = "client")]
 pub mod library;
 pub mod link;
-#[cfg(feature = "client")]
 pub mod proxy;
 pub mod revisions;
 pub mod rights;
@@ -19,6 +23,11 @@ use std::time::Duration;
 
 /// Every wait ends here, as a failure.
 pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often a trial is made: `few` by default, and `all` where `SEALCAST_TRIALS` is `all`.
+pub fn trials(few: usize, all: usize) -> usize {
+    if std::env::var("SEALCAST_TRIALS").is_ok_and(|trials| trials == "all") { all } else { few }
+}
 
 /// Waits for something that must happen.
 pub async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {

@@ -135,7 +135,9 @@ impl ChatActor {
             Phase::Ready(state) => state.sent(&entry),
             _ => SendOk::of(&entry),
         };
+        fail::fail_point!("chat::before_ok");
         done.submit.answer(Ok(result));
+        fail::fail_point!("chat::fan_out");
         self.fan_out.entry(entry);
     }
 

@@ -226,6 +226,7 @@ impl ChatActor {
     /// Leaves the directory. What still comes through old addresses is passed on until nothing has come for a
     /// while.
     fn leave(&mut self, ctx: &mut Context<Self>) {
+        fail::fail_point!("chat::passivation");
         let subscribers = match self.phase {
             Phase::Gone => {
                 for subscriber in self.fan_out.take_all() {
@@ -258,6 +259,7 @@ impl ChatActor {
     }
 
     fn enqueue(&mut self, work: Work, ctx: &mut Context<Self>) {
+        fail::fail_point!("chat::turn");
         self.busy_at = Instant::now();
         if self.queue.len() + self.in_flight.len() >= self.broker.options.in_flight_max {
             self.broker.metrics.queue_full.with_label_values(&["chat"]).inc();

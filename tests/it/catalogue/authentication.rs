@@ -1,0 +1,1 @@
+//! Authentication: A1 to A15.

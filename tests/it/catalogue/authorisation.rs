@@ -1,0 +1,1 @@
+//! Authorisation: Z1 to Z14.

@@ -1,0 +1,1 @@
+//! Key distribution: K1 to K16.

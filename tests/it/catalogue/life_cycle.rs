@@ -1,0 +1,1 @@
+//! Life cycle: L1 to L15.

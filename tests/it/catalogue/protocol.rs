@@ -1,0 +1,1 @@
+//! Protocol: W1 to W18.

@@ -1,0 +1,1 @@
+//! Durability where the disk fails: D8 and D9.
