@@ -6,6 +6,8 @@
 //! refusal changes nothing.
 
 mod signal;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
