@@ -122,3 +122,31 @@ pub async fn subscribe(broker: &Broker, connection: &Arc<Connection>, chat_id: C
         Some(chat) => chat.send(Subscribe { subscriber }).await.unwrap_or(Subscribed::Again),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p3_nobody_is_live_behind_the_log_nor_reads_what_was_before_they_joined() {
+        let position =
+            ChatPosition { chat_id: ChatId::generate(), joined_seq: Seq::saturating(5), last_seq: Seq::saturating(9) };
+        let at = |seq, subscribed| judge(Some((Seq::saturating(seq), subscribed)), &position, false);
+        let behind = |seq| Standing::Behind(Seq::saturating(seq));
+        use Subscribed::{Again, Behind, Live, Stranger, Waiting};
+        for subscribed in [Live, Waiting, Behind, Stranger, Again] {
+            assert_eq!(at(10, subscribed), Standing::Ahead, "{subscribed:?}");
+        }
+        // The chat is loaded and says where it stands: its word counts, down to the user's joining.
+        assert_eq!([at(9, Live), at(6, Live), at(4, Live)], [Standing::Live; 3]);
+        assert_eq!([at(3, Live), at(0, Live)], [behind(4), behind(4)]);
+        // It is not loaded: the store's word counts.
+        assert_eq!([at(9, Waiting), at(8, Waiting), at(2, Waiting)], [Standing::Live, behind(8), behind(4)]);
+        for subscribed in [Behind, Stranger, Again] {
+            assert_eq!([at(9, subscribed), at(1, subscribed)], [behind(9), behind(4)], "{subscribed:?}");
+        }
+        // Without a cursor everything since the joining is new, unless this connection is in the chat.
+        assert_eq!(judge(None, &position, false), behind(4));
+        assert_eq!(judge(None, &position, true), Standing::AsBefore);
+    }
+}
