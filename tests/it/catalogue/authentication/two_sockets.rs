@@ -28,13 +28,14 @@ struct Given {
 
 /// Logs in, resumes, and reads until a place of the log, or until the end of the connection.
 async fn read_up_to(mut socket: Socket, bob: Device, chat_id: ChatId, from: Seq, target: Seq) -> Given {
-    socket.send(bob.login(&socket.hello)).await;
-    socket.send(Request::Resume(Resume { cursors: vec![Cursor { chat_id, seq: from }] })).await;
+    let login = socket.send(bob.login(&socket.hello)).await;
+    let mut is_in = false;
     let (mut entries, mut live) = (Vec::new(), BTreeSet::new());
     while entries.last().is_none_or(|entry: &LogEntry| entry.seq < target) {
         let Some(frame) = socket.push().await else { break };
         match frame {
             ServerFrame::Entry(push) if push.chat_id == chat_id => {
+                assert!(is_in, "before its login");
                 assert!(live.insert(push.entry.seq), "{} was delivered twice", push.entry.seq);
                 if entries.last().is_none_or(|last| last.seq < push.entry.seq) {
                     entries.push(push.entry);
@@ -45,6 +46,10 @@ async fn read_up_to(mut socket: Socket, bob: Device, chat_id: ChatId, from: Seq,
                 let newest = entries.last().map_or(from, |last: &LogEntry| last.seq);
                 assert!(page.after <= newest, "a gap before a page");
                 entries.extend(page.entries.into_iter().filter(|entry| entry.seq > newest));
+            }
+            ServerFrame::Ok(ok) if ok.id == login => {
+                is_in = true;
+                socket.send(Request::Resume(Resume { cursors: vec![Cursor { chat_id, seq: from }] })).await;
             }
             ServerFrame::Error(error) => panic!("{error:?}"),
             _ => {}
