@@ -81,7 +81,7 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             spawn(responder, async move { broker.store.lookup_user(&lookup.username).await.map(Reply::User) });
         }
         Request::ListSessions(_) => {
-            bulky(caller, responder, async move { broker.store.list_sessions(who.user_id).await.map(Reply::Sessions) });
+            bulky(caller, responder, async move { broker.store.list_sessions(who).await.map(Reply::Sessions) });
         }
         Request::ApproveSession(approve) => spawn(responder, async move {
             let limits = &broker.options.sessions;
@@ -160,7 +160,7 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             done
         }),
         Request::FetchSettings(_) => {
-            bulky(caller, responder, async move { broker.store.settings(who.user_id).await.map(Reply::Settings) });
+            bulky(caller, responder, async move { broker.store.settings(who).await.map(Reply::Settings) });
         }
         Request::SetAddPolicy(set) => spawn(responder, async move {
             broker.store.set_add_policy(who, set.policy).await?;
