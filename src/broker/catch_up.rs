@@ -54,8 +54,8 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
         Subscribed::Waiting | Subscribed::Behind | Subscribed::Stranger => {}
     }
     match read_page(broker, who, chat_id, after).await {
-        // A session that has ended, of somebody who is a member still: its connection is about to be closed.
-        Ok(_) if subscribed == Subscribed::Stranger => connection.forget(chat_id),
+        // The store knows the session, and the chat's actor does not yet: it came by another broker on the same database.
+        Ok(_) if subscribed == Subscribed::Stranger => broker.refresh_chat(chat_id),
         Ok(page) if page.entries.is_empty() => connection.caught_up(lagging),
         Ok(page) => {
             connection.advance(lagging, page.up_to);

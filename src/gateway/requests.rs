@@ -287,7 +287,13 @@ async fn resume(
                 broker.directory.unsubscribe(position.chat_id, connection);
                 ahead = Some(position.last_seq);
             }
-            Standing::Live => connection.stood(position.chat_id),
+            Standing::Live => {
+                connection.stood(position.chat_id);
+                // What it lacks is on its way to it, unless another broker on the same database wrote it.
+                if asked.is_some_and(|(seq, _)| seq < position.last_seq) {
+                    broker.refresh_chat(position.chat_id);
+                }
+            }
             Standing::Behind(after) => connection.lag(position.chat_id, after),
             Standing::AsBefore => {}
         }

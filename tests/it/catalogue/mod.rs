@@ -13,3 +13,4 @@ mod keys;
 mod life_cycle;
 mod protocol;
 mod storage;
+mod two_nodes;

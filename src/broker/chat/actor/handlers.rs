@@ -125,8 +125,13 @@ impl Handler<Subscribe> for ChatActor {
 
     fn handle(&mut self, subscribe: Subscribe, ctx: &mut Self::Context) -> ResponseFuture<Subscribed> {
         let (reply, answer) = oneshot::channel();
+        // Who was handed more than this actor knows of has it from another broker on the same database.
+        let is_old = self.delivered.is_some_and(|delivered| subscribe.subscriber.position > delivered);
+        self.refresh_wanted |= is_old && self.in_flight.is_empty();
         self.asking.push((subscribe.subscriber, reply));
-        self.answer_asking();
+        if !self.refresh_wanted {
+            self.answer_asking();
+        }
         self.pump(ctx);
         // An actor that goes meanwhile answers nothing: its chat is asked for anew.
         Box::pin(async move { answer.await.unwrap_or(Subscribed::Again) })

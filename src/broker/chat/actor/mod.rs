@@ -197,7 +197,7 @@ impl ChatActor {
                 Some(Work::Submit(submit)) if self.needs_message(&submit) => return self.look_up(submit, ctx),
                 Some(Work::Submit(submit)) => self.submit(submit, None, ctx),
                 Some(Work::Revision(submit, target)) => self.submit(submit, target, ctx),
-                Some(Work::Stage(stage)) => self.stage(stage),
+                Some(Work::Stage(stage)) => self.stage(stage, ctx),
                 Some(Work::Signal(pass)) => self.pass_signal(pass),
                 Some(Work::Control(control)) if self.is_by_stranger(&control) => self.control_by_stranger(control, ctx),
                 Some(Work::Control(control)) if self.in_flight.is_empty() => return self.control(control, ctx),
