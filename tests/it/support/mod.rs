@@ -14,6 +14,7 @@ pub mod device;
 #[cfg(feature = "client")]
 pub mod library;
 pub mod link;
+pub mod mount;
 pub mod proxy;
 pub mod revisions;
 pub mod rights;
