@@ -1,5 +1,6 @@
 //! A process that runs out of what the machine gives it: L11, descriptors, and L12, memory.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -179,6 +180,7 @@ async fn l12_a_thousand_clients_that_do_not_read_fit_in_256_mib() {
     }
     within("everything to be read by who reads", read).await.unwrap();
     let peak = peak_mib(broker);
+    writeln!(std::io::stderr(), "{count} clients that do not read: {peak} MiB at most").unwrap();
     assert!(peak < MEMORY_MIB, "{peak} MiB");
     let newcomer = Device::register(broker, "newcomer").await;
     newcomer.connect_live(broker).await;
