@@ -15,6 +15,7 @@ pub mod every_request;
 #[cfg(feature = "client")]
 pub mod library;
 pub mod link;
+pub mod mount;
 pub mod proxy;
 pub mod revisions;
 pub mod rights;
