@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::super::messages::{
     Advanced, Control, CopiesChanged, Counted, Pass, Refresh, Stage, Submit, Subscribe, Subscribed, Unsubscribe,
 };
-use super::{ChatActor, Phase, Work};
+use super::{ChatActor, Phase, Work, idle_limit};
 use crate::broker::Broker;
 use crate::protocol::ids::ChatId;
 use crate::store::writer::{Appended, Outcome};
@@ -18,7 +18,7 @@ impl Actor for ChatActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.broker.metrics.chats_loaded.inc();
-        let interval = (self.broker.options.chat_idle / 2).clamp(Duration::from_millis(10), Duration::from_secs(30));
+        let interval = (idle_limit(&self.broker) / 2).clamp(Duration::from_millis(10), Duration::from_secs(30));
         ctx.run_interval(interval, |actor, ctx| {
             actor.staging.forget_old(Instant::now());
             actor.passivate_if_idle(ctx);
