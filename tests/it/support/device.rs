@@ -126,7 +126,12 @@ impl Device {
     }
 
     pub async fn connect_with(&self, broker: &Broker, encoding: Encoding) -> Socket {
-        let mut socket = Socket::open(broker, encoding).await;
+        self.connect_at(broker.address(), encoding).await
+    }
+
+    /// Logs in at an address, which need not be the broker's own.
+    pub async fn connect_at(&self, address: &str, encoding: Encoding) -> Socket {
+        let mut socket = Socket::open_at(address, encoding).await;
         let reply = socket.request(self.login(&socket.hello)).await.unwrap();
         assert!(matches!(reply, Reply::Authenticated(_)));
         socket
@@ -159,7 +164,12 @@ pub struct Socket {
 impl Socket {
     /// Opens a connection and reads `hello`.
     pub async fn open(broker: &Broker, encoding: Encoding) -> Self {
-        let stream = Self::handshake(broker.address(), encoding.subprotocol()).await.unwrap();
+        Self::open_at(broker.address(), encoding).await
+    }
+
+    /// Opens a connection to an address and reads `hello`.
+    pub async fn open_at(address: &str, encoding: Encoding) -> Self {
+        let stream = Self::handshake(address, encoding.subprotocol()).await.unwrap();
         let hello = Hello {
             nonce: sealcast::protocol::binary::Nonce([0; 32]),
             server_name: String::new(),
