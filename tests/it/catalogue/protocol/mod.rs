@@ -16,6 +16,14 @@ mod tree;
 
 use super::super::support::broker::{Broker, Settings};
 use super::super::support::database::Database;
+#[cfg(feature = "fail-points")]
+use super::super::{
+    messages::Pair,
+    support::{
+        chat::{submit, view},
+        eventually,
+    },
+};
 
 /// Settings under which no honest rate is in the way.
 fn unhurried(database: &Database) -> Settings {
@@ -31,4 +39,18 @@ fn unhurried(database: &Database) -> Settings {
 async fn unharmed(broker: &Broker) {
     let (_, metrics) = broker.operator_get("/metrics").await;
     assert!(metrics.contains("\nsealcast_panics_total 0\n"), "{metrics}");
+}
+
+#[cfg(feature = "fail-points")]
+#[tokio::test]
+async fn w3_a_panic_would_be_counted() {
+    let mut pair = Pair::start().await;
+    unharmed(&pair.broker).await;
+    let now = view(&mut pair.ada_socket, pair.chat_id).await;
+    let mut key = pair.ada.sender_key(&now, pair.chat_id);
+    let message = pair.ada.seal(&now, &mut key, b"lost in a panic, and sent again");
+    pair.broker.break_at("chat::turn", "1*panic").await;
+    let _ = submit(&mut pair.ada_socket, message.clone()).await;
+    assert_eq!(pair.broker.metric("sealcast_panics_total", "").await, 1.0);
+    eventually("the chat to go on", async || submit(&mut pair.ada_socket, message.clone()).await.is_ok()).await;
 }

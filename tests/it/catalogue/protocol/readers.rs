@@ -264,15 +264,19 @@ async fn w10_a_client_that_reads_a_kilobyte_a_second_lags_catches_up_and_misses_
 #[tokio::test]
 async fn w13_whoever_is_gone_without_a_word_is_offline_in_time_and_resumes_completely() {
     let database = Database::create().await;
-    let settings = unhurried(&database).with("server.ping_interval_s", 1);
+    let settings = unhurried(&database).with("server.ping_interval_s", 3);
     let mut pair = Pair::start_on(database, settings).await;
     let chat_id = pair.chat_id;
-    let mut gone = Vec::new();
     // Nothing passes any more; or only one way does, and he hears nothing, or says nothing.
+    let mut leaving = Vec::new();
     for (name, broken) in [("carol", Path::Hold), ("dave", Path::HoldAnswers), ("erin", Path::HoldRequests)] {
         let device = Device::register(&pair.broker, name).await;
         pair.ada.add(&mut pair.ada_socket, chat_id, &device).await.unwrap();
-        let path = Proxy::start(&pair.broker).await;
+        pair.bob_socket.pushes_so_far().await;
+        leaving.push((device, Proxy::start(&pair.broker).await, broken));
+    }
+    let mut gone = Vec::new();
+    for (device, path, broken) in leaving {
         let address = path.url.strip_prefix("http://").unwrap().to_owned();
         let mut socket = device.connect_at(&address, Encoding::Json).await;
         socket.request(Request::Resume(Resume { cursors: Vec::new() })).await.unwrap();

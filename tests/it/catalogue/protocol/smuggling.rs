@@ -48,8 +48,9 @@ async fn all(address: &str, bytes: &[u8]) -> String {
 
 /// The status of each answer, but for those that ask to go on.
 fn statuses(answer: &str) -> Vec<u16> {
-    let heads = answer.match_indices("HTTP/1.1 ").map(|(at, head)| answer[at + head.len()..][..3].parse().unwrap());
-    heads.filter(|status| *status != 100).collect()
+    let heads = answer.match_indices("HTTP/1.").map(|(at, head)| &answer[at + head.len()..]);
+    let statuses = heads.filter_map(|rest| rest.get(2..5)?.parse().ok());
+    statuses.filter(|status| *status != 100).collect()
 }
 
 /// A registration with these lines in its head, between the host and the end, and this body.
@@ -174,11 +175,14 @@ fn registrations(body: &str) -> Vec<(String, Vec<u8>, Reading)> {
         format!("{n:x}\r\n{body}0\r\n\r\n"),
         format!("{n:x}\r\n{body}XX0\r\n\r\n"),
         format!("{n:x}\r\n{body}\r\n"),
-        format!("{n:x}\r\n{body}\r\n0\r\n"),
         format!("\r\n{n:x}\r\n{body}\r\n0\r\n\r\n"),
     ] {
         cases.push((format!("chunks {chunks:?}"), post(te, &chunks), Refused));
     }
+    // What stands behind the last chunk are trailers up to an empty line, and trailers are not looked at.
+    let unended = format!("{n:x}\r\n{body}\r\n0\r\n");
+    cases.push(("chunks without an end".to_owned(), post(te, &unended), Taken));
+    cases.push(("chunks with trailers".to_owned(), post(te, &format!("{unended}X: y\r\n\r\n")), Taken));
     cases
 }
 
@@ -229,11 +233,12 @@ fn heads() -> Vec<(String, Reading)> {
 fn check(name: &str, answer: &str, reading: Reading) {
     let told = statuses(answer);
     let is_so = match reading {
-        Refused => told.iter().all(|status| (400..=505).contains(status)),
+        Refused => told.len() <= 1 && told.iter().all(|status| (400..=505).contains(status)),
         Taken => told == [200],
+        // A body that was not announced is noise behind the request, and may be called so.
+        Status(400) => told.iter().all(|status| *status == 400) && matches!(told.len(), 1 | 2),
         Status(status) => told == [status],
     };
-    assert!(told.len() <= 1, "{name}: {answer}");
     assert!(is_so, "{name}: {reading:?} and not {answer}");
     assert!(!answer.contains(UNHIDDEN), "{name}: the hidden one was answered: {answer}");
 }
