@@ -11,6 +11,7 @@ pub mod chat;
 pub mod clients;
 pub mod database;
 pub mod device;
+pub mod late_commits;
 #[cfg(feature = "client")]
 pub mod library;
 pub mod link;
