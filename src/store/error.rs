@@ -1,7 +1,8 @@
 //! What can go wrong in the store, and who is told what.
 
-use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::error::SqlState;
 
+use super::postgres_error::PostgresError;
 use crate::protocol::error::{ErrorCode, Refusal};
 
 /// The database failed, or what it holds is not what this crate wrote.
@@ -10,7 +11,7 @@ use crate::protocol::error::{ErrorCode, Refusal};
 pub enum StoreError {
     /// A statement or the connection failed.
     #[error("the database failed")]
-    Postgres(#[from] tokio_postgres::Error),
+    Postgres(#[from] PostgresError),
     /// No connection could be had from the pool.
     #[error("no database connection could be had")]
     Pool(#[from] deadpool_postgres::PoolError),
@@ -34,6 +35,12 @@ pub enum StoreError {
     Build(#[from] deadpool_postgres::BuildError),
 }
 
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error.into())
+    }
+}
+
 impl StoreError {
     /// Whether the same transaction may succeed at once: another one was in its way.
     #[must_use]
@@ -46,12 +53,13 @@ impl StoreError {
     /// Whether the database went away, or is not back yet.
     #[must_use]
     pub fn is_lost_connection(&self) -> bool {
-        let error = match self {
-            Self::Postgres(error) | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => error,
+        let code = match self {
+            Self::Postgres(error) => error.code(),
+            Self::Pool(deadpool_postgres::PoolError::Backend(error)) => error.code(),
             _ => return false,
         };
         let gone = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
-        error.code().is_none_or(|code| gone.contains(code))
+        code.is_none_or(|code| gone.contains(code))
     }
 
     /// Whether the database itself is in trouble, and not the one transaction that met it: it is away, hangs, or has
@@ -75,20 +83,18 @@ impl StoreError {
             Self::Postgres(error) => error,
             _ => return false,
         };
-        let Some(error) = error.as_db_error() else { return false };
-        let ends_the_connection = matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
         // Data exceptions, constraints, views, limits of a row, what triggers raise, broken data.
         let classes = ["22", "23", "44", "54", "P0", "XX"];
-        !ends_the_connection && classes.iter().any(|class| error.code().code().starts_with(class))
+        let is_of_the_data = |code: &SqlState| classes.iter().any(|class| code.code().starts_with(class));
+        error.is_of_a_statement() && error.code().is_some_and(is_of_the_data)
     }
 
     /// Postgres' own code of the error, if it has one.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Postgres(error) | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => {
-                error.code().map(SqlState::code)
-            }
+            Self::Postgres(error) => error.code().map(SqlState::code),
+            Self::Pool(deadpool_postgres::PoolError::Backend(error)) => error.code().map(SqlState::code),
             _ => None,
         }
     }
@@ -140,6 +146,6 @@ impl Failure {
 
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Store(StoreError::Postgres(error))
+        Self::Store(error.into())
     }
 }

@@ -29,6 +29,7 @@ pub mod messages;
 pub mod migrate;
 pub mod outage;
 pub mod pool;
+pub mod postgres_error;
 pub mod refusals;
 pub mod revisions;
 pub mod rows;

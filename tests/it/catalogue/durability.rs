@@ -114,6 +114,7 @@ async fn d7_reads_that_find_no_connection_fail_in_time_and_writes_go_on() {
     let database = Database::create().await;
     let settings = Settings::on(&database)
         .with("database.connections_max", 2)
+        .with("limits.catch_up_readers", 2)
         .with("database.deadline_s", 2)
         .with("limits.requests_per_s", 100_000)
         .with("limits.requests_burst", 100_000);

@@ -14,16 +14,23 @@ use super::support::eventually;
 
 mod authentication;
 mod authorisation;
+mod clocks;
 mod durability;
 #[cfg(feature = "fail-points")]
 mod fail_points;
 mod keys;
 mod kills;
 mod life_cycle;
+mod migration;
 #[cfg(feature = "fail-points")]
 mod panics;
+mod power;
+mod private;
 mod protocol;
+mod resources;
+mod restored;
 mod storage;
+mod two_nodes;
 mod unknown_outcomes;
 
 /// The place of a message in what was pushed, live or in a page.

@@ -11,10 +11,12 @@ pub mod chat;
 pub mod clients;
 pub mod database;
 pub mod device;
+pub mod every_request;
 pub mod late_commits;
 #[cfg(feature = "client")]
 pub mod library;
 pub mod link;
+pub mod mount;
 pub mod proxy;
 pub mod revisions;
 pub mod rights;
