@@ -15,11 +15,15 @@ use super::judgement::{
     Evidence, KeyName, Locked, MessageName, NewestRevision, StoredKey, Verdict, envelope, judge, key_name,
     message_name, revision_of,
 };
+use super::parts::{halves, put};
 use super::rows::{bigint, fixed, get, pack, system_time};
 use super::statements::Statements;
 use super::writer::Outcome;
 use crate::protocol::ids::ChatId;
 use crate::protocol::log::EntryBody;
+
+/// How often the same items are tried again because another transaction was in the way.
+const CONFLICTS_MAX: u32 = 3;
 
 /// A connection of the writer.
 #[derive(Debug)]
@@ -99,8 +103,10 @@ impl Lane {
             let chosen: Vec<Arc<Item>> = part.iter().filter_map(|index| items.get(*index)).map(Arc::clone).collect();
             match connection.commit(&chosen).await {
                 Ok(found) => put(verdicts, &part, found),
-                Err(error) if error.is_refused_write() => match halves(items, &part) {
+                Err(error) if error.is_refused_write() || error.is_conflict() => match halves(items, &part) {
                     Some((first, second)) => parts.extend([second, first]),
+                    // Somebody is in its way all the time: it waits as behind a locked row, and nobody waits for it.
+                    None if error.is_conflict() => put(verdicts, &part, vec![Verdict::Busy; part.len()]),
                     None => {
                         // The error's own words may quote the row.
                         tracing::error!(sqlstate = error.sqlstate(), "the database refuses a message");
@@ -114,29 +120,6 @@ impl Lane {
     }
 }
 
-fn put(verdicts: &mut [Verdict], part: &[usize], found: Vec<Verdict>) {
-    for (index, verdict) in part.iter().zip(found) {
-        if let Some(place) = verdicts.get_mut(*index) {
-            *place = verdict;
-        }
-    }
-}
-
-/// Two halves of a part, each in order, the items of one chat together unless there is but one; none of one item.
-fn halves(items: &[Arc<Item>], part: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
-    if part.len() < 2 {
-        return None;
-    }
-    let chat_of = |index: &usize| items.get(*index).map(|item| item.chat_id);
-    let chats: BTreeSet<Option<ChatId>> = part.iter().map(chat_of).collect();
-    if chats.len() < 2 {
-        let (first, second) = part.split_at(part.len() / 2);
-        return Some((first.to_vec(), second.to_vec()));
-    }
-    let in_first: BTreeSet<Option<ChatId>> = chats.iter().take(chats.len() / 2).copied().collect();
-    Some(part.iter().partition(|index| in_first.contains(&chat_of(index))))
-}
-
 impl Connection {
     async fn open(config: &Config) -> Result<Self, StoreError> {
         let (client, connection) = config.connect(NoTls).await?;
@@ -148,9 +131,10 @@ impl Connection {
         Ok(Self { client, statements, driver })
     }
 
-    /// Commits items, again as long as another transaction is in the way. After an error nothing is committed, unless
+    /// Commits items, a few times if another transaction is in the way. After an error nothing is committed, unless
     /// the connection is lost.
     async fn commit(&self, items: &[Arc<Item>]) -> Result<Vec<Verdict>, StoreError> {
+        let mut conflicts = 0;
         let mut look_for_ids = false;
         let mut uncovered = HashSet::new();
         loop {
@@ -158,8 +142,11 @@ impl Connection {
                 Ok(Attempt::Committed(verdicts)) => return Ok(verdicts),
                 Ok(Attempt::Again(Retry::IdTaken)) => look_for_ids = true,
                 Ok(Attempt::Again(Retry::Uncovered(chats))) => uncovered.extend(chats),
-                Err(error) if error.is_conflict() => self.client.batch_execute("ROLLBACK").await?,
-                Err(error) if error.is_refused_write() => {
+                Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => {
+                    conflicts += 1;
+                    self.client.batch_execute("ROLLBACK").await?;
+                }
+                Err(error) if error.is_refused_write() || error.is_conflict() => {
                     self.client.batch_execute("ROLLBACK").await?;
                     return Err(error);
                 }

@@ -28,6 +28,7 @@ pub mod members;
 pub mod messages;
 pub mod migrate;
 pub mod outage;
+mod parts;
 pub mod pool;
 pub mod postgres_error;
 pub mod refusals;

@@ -12,7 +12,7 @@ use super::super::support::database::Database;
 use super::super::support::late_commits::LateCommits;
 use super::super::support::proxy::{Path, Proxy};
 use super::super::support::{eventually, trials};
-use super::seq_of;
+use super::{send_until_taken, seq_of};
 
 const ROWS: &str = "SELECT count(*) FROM chat_messages";
 
@@ -104,10 +104,10 @@ async fn d2_a_commit_that_was_given_up_and_comes_through_after_all_counts_once()
     assert_eq!(pair.database.count(ROWS).await, 2);
 }
 
-/// Chats of Ada's alone, each with a key that has been used, and Bob's pair beside them.
-async fn chats_of_one_lane(count: usize) -> (Pair, Vec<(ChatId, SenderKey)>) {
+/// Chats of Ada's alone, each with a key that has been used, all in one lane.
+async fn chats_of_one_lane(count: usize, deadline_s: u64) -> (Pair, Vec<(ChatId, SenderKey)>) {
     let database = Database::create().await;
-    let settings = Settings::on(&database).with("writer.lanes", 1).with("database.deadline_s", 20);
+    let settings = Settings::on(&database).with("writer.lanes", 1).with("database.deadline_s", deadline_s);
     let mut pair = Pair::start_on(database, settings).await;
     let mut chats = Vec::new();
     for _ in 0..count {
@@ -148,7 +148,7 @@ async fn send_as_one_batch(pair: &mut Pair, messages: Vec<Send>) -> Vec<Result<R
 
 #[tokio::test]
 async fn d13_an_item_that_the_database_refuses_fails_alone_and_at_once() {
-    let (mut pair, mut chats) = chats_of_one_lane(6).await;
+    let (mut pair, mut chats) = chats_of_one_lane(6, 20).await;
     let outside = pair.database.client().await;
     let raises = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
          IF octet_length(NEW.data) = 13 THEN RAISE EXCEPTION 'planted'; END IF; RETURN NEW; END $$;";
@@ -217,7 +217,7 @@ async fn d13_an_item_that_the_database_refuses_fails_alone_and_at_once() {
 
 #[tokio::test]
 async fn d13_a_deadlock_and_a_failed_serialization_are_tried_again_inside_the_lane() {
-    let (mut pair, mut chats) = chats_of_one_lane(2).await;
+    let (mut pair, mut chats) = chats_of_one_lane(2, 20).await;
     let outside = pair.database.client().await;
     let planted = "CREATE SEQUENCE tries; \
          CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN CASE nextval('tries') % 4 \
@@ -258,6 +258,30 @@ async fn d13_a_deadlock_and_a_failed_serialization_are_tried_again_inside_the_la
     assert!(matches!(answer, Ok(Reply::Sent(ref sent)) if !sent.duplicate), "{answer:?}");
     eventually("the deadlock in the statistics", async || pair.database.count(deadlocks).await > before).await;
     assert_eq!(pair.broker.metric("sealcast_batch_failures_total", "").await, 0.0, "retried inside, not seen");
+}
+
+#[tokio::test]
+async fn d13_an_item_that_always_meets_another_transaction_waits_alone_and_no_longer_than_the_deadline() {
+    let (mut pair, mut chats) = chats_of_one_lane(4, 4).await;
+    let outside = pair.database.client().await;
+    let planted = "CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF octet_length(NEW.data) = 13 THEN RAISE EXCEPTION USING ERRCODE = '40001'; END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER planted BEFORE INSERT ON chat_messages FOR EACH ROW EXECUTE FUNCTION conflict()";
+    outside.batch_execute(planted).await.unwrap();
+    let mut messages = Vec::new();
+    for (index, (chat_id, key)) in chats.iter_mut().enumerate() {
+        let now = view(&mut pair.ada_socket, *chat_id).await;
+        messages.push(pair.ada.seal(&now, key, if index == 3 { b"thirteen long".as_slice() } else { b"good" }));
+    }
+    let met = messages[3].clone();
+    for (index, answer) in send_as_one_batch(&mut pair, messages).await.into_iter().enumerate() {
+        match index {
+            3 => assert_eq!(answer.unwrap_err(), ErrorCode::StorageUnavailable),
+            _ => assert!(matches!(answer, Ok(Reply::Sent(_))), "{index} {answer:?}"),
+        }
+    }
+    outside.batch_execute("DROP TRIGGER planted ON chat_messages").await.unwrap();
+    assert!(!send_until_taken(&mut pair.ada_socket, &met).await.duplicate);
 }
 
 #[tokio::test]
