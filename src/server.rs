@@ -22,11 +22,12 @@ use crate::gateway::{Door, accounts, health, socket, transport};
 use crate::protocol::account::SOCKET_PATH;
 use crate::store::batch::BatchLimits;
 use crate::store::embedded::{EmbeddedConfig, EmbeddedError, EmbeddedPostgres, is_root};
+use crate::store::lanes::Lanes;
 use crate::store::migrate::migrate;
 use crate::store::pool::{PoolOptions, connection_config};
 use crate::store::revisions::SweepPlace;
 use crate::store::users::SessionLimits;
-use crate::store::writer::{BatchWriter, WriterOptions};
+use crate::store::writer::WriterOptions;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::panics;
@@ -196,7 +197,7 @@ impl Running {
         show_bounds(&settings, &metrics);
         let store = Store::connect(database.config.clone(), &pool, metrics.clone()).await?;
         let mut arbiters = Vec::new();
-        let writers = start_writers(&settings, database, deadline, &metrics, &mut arbiters);
+        let writers = start_writers(&settings, &store, deadline, &mut arbiters);
         let chat_arbiters: Vec<Arbiter> = (0..threads(settings.chat.workers)).map(|_| Arbiter::new()).collect();
         let handles = chat_arbiters.iter().map(Arbiter::handle).collect();
         arbiters.extend(chat_arbiters);
@@ -289,27 +290,18 @@ fn show_bounds(settings: &Settings, metrics: &Metrics) {
     }
 }
 
-fn start_writers(
-    settings: &Settings,
-    database: &Database,
-    deadline: Duration,
-    metrics: &Metrics,
-    arbiters: &mut Vec<Arbiter>,
-) -> Vec<Addr<BatchWriter>> {
+fn start_writers(settings: &Settings, store: &Store, deadline: Duration, arbiters: &mut Vec<Arbiter>) -> Lanes {
     let arbiter = Arbiter::new();
     let limits = BatchLimits {
         items_max: settings.writer.items_max,
         bytes_max: settings.writer.bytes_max,
         queue_max: settings.writer.queue_max,
     };
-    let start = |index: usize| {
-        let (config, metrics) = (database.config.clone(), metrics.clone());
-        let options = WriterOptions { limits, deadline };
-        BatchWriter::start_in_arbiter(&arbiter.handle(), move |_| BatchWriter::new(index, config, options, metrics))
-    };
-    let writers = (0..settings.writer.lanes).map(start).collect();
+    let options = WriterOptions { limits, deadline };
+    let (config, metrics, outage) = (store.config().clone(), store.metrics().clone(), store.outage().clone());
+    let lanes = Lanes::start(settings.writer.lanes, arbiter.handle(), config, options, metrics, outage);
     arbiters.push(arbiter);
-    writers
+    lanes
 }
 
 fn broker_options(settings: &Settings, deadline: Duration) -> BrokerOptions {

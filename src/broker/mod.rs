@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::protocol::ids::{ChatId, SessionId, UserId};
 use crate::store::Store;
+use crate::store::lanes::Lanes;
 use crate::store::users::SessionLimits;
 use crate::store::writer::BatchWriter;
 use crate::telemetry::metrics::Metrics;
@@ -68,7 +69,7 @@ pub struct Inner {
     pub metrics: Metrics,
     /// Bounds the pages that are read for catching up.
     pub readers: Semaphore,
-    writers: Vec<Addr<BatchWriter>>,
+    writers: Lanes,
     chat_arbiters: Vec<ArbiterHandle>,
     /// Chats are spread by a hash that nobody outside can aim at.
     hash: RandomState,
@@ -89,7 +90,7 @@ impl Broker {
     #[must_use]
     pub fn new(
         store: Store,
-        writers: Vec<Addr<BatchWriter>>,
+        writers: Lanes,
         chat_arbiters: Vec<ArbiterHandle>,
         options: BrokerOptions,
         metrics: Metrics,
@@ -109,14 +110,14 @@ impl Broker {
 
     /// The writer's lane of a chat: always the same, or the order between batches would be lost.
     #[must_use]
-    pub fn writer_of(&self, chat_id: ChatId) -> Option<&Addr<BatchWriter>> {
-        self.writers.get(self.place(chat_id, self.writers.len()))
+    pub fn writer_of(&self, chat_id: ChatId) -> Option<Addr<BatchWriter>> {
+        self.writers.get(self.place(chat_id, self.writers.count()))
     }
 
     /// Every lane of the writer.
     #[must_use]
-    pub fn writers(&self) -> &[Addr<BatchWriter>] {
-        &self.writers
+    pub fn writers(&self) -> Vec<Addr<BatchWriter>> {
+        self.writers.all()
     }
 
     fn chat_arbiter(&self, chat_id: ChatId) -> Option<&ArbiterHandle> {

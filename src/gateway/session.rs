@@ -61,6 +61,7 @@ pub struct SessionActor {
     signals: Rate,
     staged: HashMap<ChatId, Instant>,
     mailbox: usize,
+    has_left: bool,
 }
 
 /// How far the login has come.
@@ -108,6 +109,7 @@ impl SessionActor {
             staged: HashMap::new(),
             door: door.clone(),
             mailbox,
+            has_left: false,
         }
         .start()
     }
@@ -141,6 +143,7 @@ impl SessionActor {
     }
 
     fn frame(&mut self, message: InboundMessage, ctx: &mut Context<Self>) {
+        fail::fail_point!("session::frame");
         if matches!(self.stage, Stage::Closed) {
             return;
         }
@@ -367,20 +370,28 @@ impl SessionActor {
     }
 
     fn closed(&mut self, how: &Closed, ctx: &mut Context<Self>) {
-        let metrics = &self.door.broker.metrics;
-        let was_in = self.connection.who().is_some();
-        metrics.connections.with_label_values(&[if was_in { "authenticated" } else { "new" }]).dec();
-        let reason = match how {
+        self.connection.outbox.abort();
+        self.leave(match how {
             Closed::ByPeer { .. } => "by_peer",
             Closed::Violation(violation) => violation.label(),
             Closed::ByUs { code } => CloseCode::from_number(*code).map_or("by_us", CloseCode::as_str),
             Closed::Lost => "lost",
             Closed::Cut => "cut",
-        };
+        });
+        ctx.stop();
+    }
+
+    /// Takes the connection out of everything; once.
+    fn leave(&mut self, reason: &str) {
+        if std::mem::replace(&mut self.has_left, true) {
+            return;
+        }
+        let metrics = &self.door.broker.metrics;
+        let was_in = self.connection.who().is_some();
+        metrics.connections.with_label_values(&[if was_in { "authenticated" } else { "new" }]).dec();
         metrics.connections_closed.with_label_values(&[reason]).inc();
         self.door.open.fetch_sub(1, Ordering::Relaxed);
         self.stage = Stage::Closed;
-        self.connection.outbox.abort();
         self.connection.wake.notify_one();
         self.door.broker.directory.part(&self.connection);
         if let Some(who) = self.connection.who() {
@@ -389,7 +400,6 @@ impl SessionActor {
                 self.door.broker.directory.unsubscribe(chat_id, &self.connection);
             }
         }
-        ctx.stop();
     }
 }
 
@@ -429,6 +439,14 @@ impl Actor for SessionActor {
             }
         });
         ctx.run_interval(self.door.ping_interval(), |actor, _| actor.beat());
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        // An actor that ended by a panic hears of nothing any more: its connection must not go on without it.
+        if !self.has_left {
+            self.connection.close(CloseCode::Internal);
+            self.leave(CloseCode::Internal.as_str());
+        }
     }
 }
 

@@ -15,11 +15,15 @@ use super::judgement::{
     Evidence, KeyName, Locked, MessageName, NewestRevision, StoredKey, Verdict, envelope, judge, key_name,
     message_name, revision_of,
 };
+use super::parts::{halves, put};
 use super::rows::{bigint, fixed, get, pack, system_time};
 use super::statements::Statements;
 use super::writer::Outcome;
 use crate::protocol::ids::ChatId;
 use crate::protocol::log::EntryBody;
+
+/// How often the same items are tried again because another transaction was in the way.
+const CONFLICTS_MAX: u32 = 3;
 
 /// A connection of the writer.
 #[derive(Debug)]
@@ -63,38 +67,56 @@ impl Lane {
     }
 
     /// Commits items, in order for each chat. An item that may not be committed stops those behind it in its
-    /// chat, and no others.
+    /// chat, and no others: what the database refuses is found by halves, and the rest is committed without it.
     ///
-    /// # Errors
-    /// [`StoreError`] when the outcome is unknown, or no connection could be had; then the next commit connects
-    /// anew.
-    pub async fn commit(&mut self, items: &[Arc<Item>]) -> Result<Vec<Verdict>, StoreError> {
+    /// Gives a verdict for each item, and why those have none whose outcome is unknown; then the next commit
+    /// connects anew.
+    ///
+    /// # Cancel safety
+    /// Given up halfway, the outcome of every item is unknown.
+    pub async fn commit(&mut self, items: &[Arc<Item>]) -> (Vec<Verdict>, Option<StoreError>) {
+        let mut verdicts = vec![Verdict::Done(Outcome::Unknown); items.len()];
         let deadline = self.deadline;
-        let result = match tokio::time::timeout(deadline, self.commit_within_deadline(items)).await {
+        let result = match tokio::time::timeout(deadline, self.commit_within_deadline(items, &mut verdicts)).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::Deadline),
         };
         if result.is_err() {
             self.connection = None;
         }
-        result
+        (verdicts, result.err())
     }
 
-    async fn commit_within_deadline(&mut self, items: &[Arc<Item>]) -> Result<Vec<Verdict>, StoreError> {
+    async fn commit_within_deadline(
+        &mut self,
+        items: &[Arc<Item>],
+        verdicts: &mut [Verdict],
+    ) -> Result<(), StoreError> {
         let connection = match self.connection.take() {
             Some(connection) if !connection.client.is_closed() => connection,
             _ => Connection::open(&self.config).await?,
         };
         let connection = self.connection.insert(connection);
-        let mut look_for_ids = false;
-        let mut uncovered = HashSet::new();
-        loop {
-            match connection.attempt(items, look_for_ids, &uncovered).await? {
-                Attempt::Committed(verdicts) => return Ok(verdicts),
-                Attempt::Again(Retry::IdTaken) => look_for_ids = true,
-                Attempt::Again(Retry::Uncovered(chats)) => uncovered.extend(chats),
+        // What is still to be committed, the next part last.
+        let mut parts: Vec<Vec<usize>> = vec![(0..items.len()).collect()];
+        while let Some(part) = parts.pop() {
+            let chosen: Vec<Arc<Item>> = part.iter().filter_map(|index| items.get(*index)).map(Arc::clone).collect();
+            match connection.commit(&chosen).await {
+                Ok(found) => put(verdicts, &part, found),
+                Err(error) if error.is_refused_write() || error.is_conflict() => match halves(items, &part) {
+                    Some((first, second)) => parts.extend([second, first]),
+                    // Somebody is in its way all the time: it waits as behind a locked row, and nobody waits for it.
+                    None if error.is_conflict() => put(verdicts, &part, vec![Verdict::Busy; part.len()]),
+                    None => {
+                        // The error's own words may quote the row.
+                        tracing::error!(sqlstate = error.sqlstate(), "the database refuses a message");
+                        put(verdicts, &part, vec![Verdict::Done(Outcome::Refused); part.len()]);
+                    }
+                },
+                Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 }
 
@@ -107,6 +129,30 @@ impl Connection {
         });
         let statements = Statements::prepare(&client).await?;
         Ok(Self { client, statements, driver })
+    }
+
+    /// Commits items, a few times if another transaction is in the way. After an error nothing is committed, unless
+    /// the connection is lost.
+    async fn commit(&self, items: &[Arc<Item>]) -> Result<Vec<Verdict>, StoreError> {
+        let mut conflicts = 0;
+        let mut look_for_ids = false;
+        let mut uncovered = HashSet::new();
+        loop {
+            match self.attempt(items, look_for_ids, &uncovered).await {
+                Ok(Attempt::Committed(verdicts)) => return Ok(verdicts),
+                Ok(Attempt::Again(Retry::IdTaken)) => look_for_ids = true,
+                Ok(Attempt::Again(Retry::Uncovered(chats))) => uncovered.extend(chats),
+                Err(error) if error.is_conflict() && conflicts < CONFLICTS_MAX => {
+                    conflicts += 1;
+                    self.client.batch_execute("ROLLBACK").await?;
+                }
+                Err(error) if error.is_refused_write() || error.is_conflict() => {
+                    self.client.batch_execute("ROLLBACK").await?;
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn attempt(

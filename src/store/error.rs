@@ -62,6 +62,43 @@ impl StoreError {
         code.is_none_or(|code| gone.contains(code))
     }
 
+    /// Whether the database itself is in trouble, and not the one transaction that met it: it is away, hangs, or has
+    /// no room.
+    #[must_use]
+    pub fn is_of_the_database(&self) -> bool {
+        if self.is_lost_connection() || matches!(self, Self::Deadline | Self::Pool(_)) {
+            return true;
+        }
+        let classes = ["08", "53", "57P", "58"];
+        self.sqlstate().is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
+    }
+
+    /// Whether what was to be written or read is refused for what it is: it would be refused again, and nothing of its
+    /// transaction was done. What says something of the server or of the connection does not count, and neither
+    /// does a database that was changed under it.
+    #[must_use]
+    pub fn is_refused_write(&self) -> bool {
+        let error = match self {
+            Self::Corrupt { .. } => return true,
+            Self::Postgres(error) => error,
+            _ => return false,
+        };
+        // Data exceptions, constraints, views, limits of a row, what triggers raise, broken data.
+        let classes = ["22", "23", "44", "54", "P0", "XX"];
+        let is_of_the_data = |code: &SqlState| classes.iter().any(|class| code.code().starts_with(class));
+        error.is_of_a_statement() && error.code().is_some_and(is_of_the_data)
+    }
+
+    /// Postgres' own code of the error, if it has one.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Postgres(error) => error.code().map(SqlState::code),
+            Self::Pool(deadpool_postgres::PoolError::Backend(error)) => error.code().map(SqlState::code),
+            _ => None,
+        }
+    }
+
     /// Whether a row of that key was there already.
     #[must_use]
     pub fn is_unique_violation(&self) -> bool {

@@ -8,6 +8,7 @@ use tokio_postgres::{Config, IsolationLevel, NoTls};
 
 use super::clock::DbClock;
 use super::error::{Failure, StoreError};
+use super::outage::Outage;
 use super::rows;
 use crate::telemetry::metrics::Metrics;
 
@@ -37,6 +38,7 @@ pub struct Store {
     clock: DbClock,
     deadline: Duration,
     metrics: Metrics,
+    outage: Outage,
 }
 
 impl Store {
@@ -57,7 +59,7 @@ impl Store {
         let row = pool.get().await?.query_one("SELECT clock_timestamp() AS now", &[]).await?;
         let clock = DbClock::new(rows::timestamp(&row, "now")?);
         clock.set(rows::timestamp(&row, "now")?, asked);
-        Ok(Self { pool, config, clock, deadline: options.deadline, metrics })
+        Ok(Self { pool, config, clock, deadline: options.deadline, metrics, outage: Outage::default() })
     }
 
     /// The database's clock.
@@ -84,6 +86,12 @@ impl Store {
         &self.metrics
     }
 
+    /// Whether the database is away, as all who ask it have found.
+    #[must_use]
+    pub const fn outage(&self) -> &Outage {
+        &self.outage
+    }
+
     /// Asks the database for its time; also tells whether it can be reached.
     ///
     /// # Errors
@@ -95,7 +103,9 @@ impl Store {
             let row = client.query_one("SELECT clock_timestamp() AS now", &[]).await?;
             rows::timestamp(&row, "now")
         };
-        let now = tokio::time::timeout(self.deadline, ask).await.map_err(|_| StoreError::Deadline)??;
+        let result = tokio::time::timeout(self.deadline, ask).await.map_err(|_| StoreError::Deadline);
+        let now = result.and_then(|now| now).inspect_err(|error| self.outage.failed("ping", error))?;
+        self.outage.answered();
         self.clock.set(now, asked);
         Ok(())
     }
@@ -171,9 +181,12 @@ impl Store {
             Err(_) => Err(Failure::Store(StoreError::Deadline)),
         };
         let outcome = match &result {
-            Ok(_) => "committed",
+            Ok(_) => {
+                self.outage.answered();
+                "committed"
+            }
             Err(Failure::Store(error)) => {
-                tracing::warn!(transaction = name, error = error as &dyn std::error::Error, "transaction failed");
+                self.outage.failed(name, error);
                 "failed"
             }
             Err(_) => "refused",

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::fmt;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 /// What the server said, or what is wrong with the way to it.
 pub struct PostgresError(tokio_postgres::Error);
@@ -16,6 +16,13 @@ impl PostgresError {
     #[must_use]
     pub fn code(&self) -> Option<&SqlState> {
         self.0.code()
+    }
+
+    /// Whether the server refused a statement and goes on with the connection.
+    #[must_use]
+    pub fn is_of_a_statement(&self) -> bool {
+        let severity = self.0.as_db_error().map(DbError::parsed_severity);
+        severity.is_some_and(|severity| !matches!(severity, Some(Severity::Fatal | Severity::Panic)))
     }
 }
 

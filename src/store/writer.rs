@@ -3,7 +3,8 @@
 //! Each lane has one connection and one transaction in flight. While one commits the next gathers, and no timer
 //! stands between a lonely message and its commit. The transaction judges epoch, roster version, expiry and
 //! coverage again under the lock of each chat's row (P4, P5), so that what chat actors hold is only a cache.
-//! Messages in: [`Append`]. Messages out: [`Appended`], one for each item, in order for each chat.
+//! Messages in: [`Append`]. Messages out: [`Appended`], one for each item, in order for each chat, also when the lane
+//! ends by a panic.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use actix::prelude::*;
 use super::batch::{BatchLimits, Item, Queue, Waiting};
 use super::commit::Lane;
 use super::judgement::Verdict;
+use super::outage::Outage;
 use crate::telemetry::metrics::Metrics;
 
 /// An item for the next commit.
@@ -21,10 +23,51 @@ use crate::telemetry::metrics::Metrics;
 pub struct Append {
     /// What is to be done.
     pub item: Arc<Item>,
-    /// Comes back with the outcome.
-    pub ticket: u64,
     /// Whom to tell.
-    pub reply: Recipient<Appended>,
+    pub reply: AppendReply,
+}
+
+/// The one word of what became of an item. Dropped without one, it says that nobody knows: whoever waits for it is
+/// told, whatever becomes of the lane.
+#[derive(Debug)]
+pub struct AppendReply {
+    ticket: u64,
+    to: Recipient<Appended>,
+    is_told: bool,
+}
+
+impl AppendReply {
+    /// To be told with this ticket.
+    #[must_use]
+    pub const fn new(ticket: u64, to: Recipient<Appended>) -> Self {
+        Self { ticket, to, is_told: false }
+    }
+
+    fn tell(mut self, outcome: Outcome) {
+        self.say(outcome);
+    }
+
+    /// Says nothing: the item was not taken, and its sender knows.
+    pub fn withdraw(mut self) {
+        self.is_told = true;
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "outcomes are bounded by the appends in flight and must never be dropped"
+    )]
+    fn say(&mut self, outcome: Outcome) {
+        self.is_told = true;
+        self.to.do_send(Appended { ticket: self.ticket, outcome });
+    }
+}
+
+impl Drop for AppendReply {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.say(Outcome::Unknown);
+        }
+    }
 }
 
 /// What became of an item.
@@ -38,6 +81,8 @@ pub enum Outcome {
     IdTaken,
     /// It was not committed: a key of that id is there.
     KeyTaken,
+    /// It was not committed: the database refuses it, and would again.
+    Refused,
     /// It was not committed: the writer has too much to do.
     Overloaded,
     /// The database did not answer: it may have been committed or not.
@@ -72,30 +117,37 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// One lane of the writer.
 #[derive(Debug)]
 pub struct BatchWriter {
-    queue: Queue<(u64, Recipient<Appended>)>,
+    queue: Queue<AppendReply>,
     /// Away while a transaction is in flight.
     lane: Option<Lane>,
     options: WriterOptions,
     metrics: Metrics,
+    outage: Outage,
     name: String,
 }
 
 impl BatchWriter {
     /// A lane that connects when the first item comes.
     #[must_use]
-    pub fn new(index: usize, config: tokio_postgres::Config, options: WriterOptions, metrics: Metrics) -> Self {
+    pub fn new(
+        index: usize,
+        config: tokio_postgres::Config,
+        options: WriterOptions,
+        metrics: Metrics,
+        outage: Outage,
+    ) -> Self {
         let name = format!("writer_{index}");
         let bound = i64::try_from(options.limits.queue_max).unwrap_or(i64::MAX);
         metrics.queue_bound.with_label_values(&[name.as_str()]).set(bound);
         let lane = Lane::new(config, options.deadline);
-        Self { queue: Queue::new(options.limits), lane: Some(lane), options, metrics, name }
+        Self { queue: Queue::new(options.limits), lane: Some(lane), options, metrics, outage, name }
     }
 
     fn commit_next(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
         if let Some(oldest) = now.checked_sub(self.options.deadline) {
             for waiting in self.queue.take_older_than(oldest) {
-                tell(&waiting.reply, Outcome::Conflict);
+                waiting.reply.tell(Outcome::Conflict);
             }
         }
         let Some(mut lane) = self.lane.take() else { return };
@@ -115,14 +167,15 @@ impl BatchWriter {
             batch.into_iter().map(|waiting| (waiting.item, (waiting.since, waiting.reply))).unzip();
         let started = Instant::now();
         let commit = async move {
-            let verdicts = lane.commit(&items).await;
-            (lane, items, verdicts)
+            let (verdicts, error) = lane.commit(&items).await;
+            (lane, items, verdicts, error)
         };
-        let finish = commit.into_actor(self).map(move |(lane, items, verdicts), actor, ctx| {
+        let finish = commit.into_actor(self).map(move |(lane, items, verdicts, error), actor, ctx| {
             actor.metrics.batch_seconds.with_label_values::<&str>(&[]).observe(started.elapsed().as_secs_f64());
-            let is_reachable = actor.answer(items, replies, verdicts);
+            actor.note(error.as_ref(), &verdicts);
+            actor.answer(items, replies, verdicts);
             actor.lane = Some(lane);
-            if is_reachable {
+            if error.is_none() {
                 actor.commit_next(ctx);
             } else {
                 ctx.run_later(RECONNECT_PAUSE, Self::commit_next);
@@ -131,36 +184,33 @@ impl BatchWriter {
         ctx.spawn(finish);
     }
 
-    /// Tells each sender; says whether the database answered.
-    fn answer(
-        &mut self,
-        items: Vec<Arc<Item>>,
-        replies: Vec<(Instant, (u64, Recipient<Appended>))>,
-        verdicts: Result<Vec<Verdict>, super::StoreError>,
-    ) -> bool {
-        let verdicts = match verdicts {
-            Ok(verdicts) => verdicts,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, items = items.len(), "commit failed");
+    /// Counts how a batch went.
+    fn note(&self, error: Option<&super::StoreError>, verdicts: &[Verdict]) {
+        let count = |outcome| verdicts.iter().filter(|verdict| **verdict == Verdict::Done(outcome)).count();
+        match error {
+            Some(error) => {
+                self.outage.failed("commit", error);
                 self.metrics.batch_failures.with_label_values(&["unknown"]).inc();
-                for (_, reply) in &replies {
-                    tell(reply, Outcome::Unknown);
-                }
-                return false;
             }
-        };
-        let committed = verdicts.iter().filter(|verdict| **verdict == Verdict::Done(Outcome::Committed)).count();
+            None => self.outage.answered(),
+        }
+        if count(Outcome::Refused) > 0 {
+            self.metrics.batch_failures.with_label_values(&["refused"]).inc();
+        }
         #[expect(clippy::cast_precision_loss, reason = "a batch has at most thousands of items")]
-        self.metrics.batch_messages.with_label_values::<&str>(&[]).observe(committed as f64);
+        self.metrics.batch_messages.with_label_values::<&str>(&[]).observe(count(Outcome::Committed) as f64);
+    }
+
+    /// Tells each sender what became of its item; those of chats that were locked wait again.
+    fn answer(&mut self, items: Vec<Arc<Item>>, replies: Vec<(Instant, AppendReply)>, verdicts: Vec<Verdict>) {
         let mut busy = Vec::new();
         for ((item, (since, reply)), verdict) in items.into_iter().zip(replies).zip(verdicts) {
             match verdict {
-                Verdict::Done(outcome) => tell(&reply, outcome),
+                Verdict::Done(outcome) => reply.tell(outcome),
                 Verdict::Busy => busy.push(Waiting { item, since, reply }),
             }
         }
         self.queue.put_back(busy, Instant::now() + BUSY_PAUSE);
-        true
     }
 }
 
@@ -176,10 +226,10 @@ impl Handler<Append> for BatchWriter {
     type Result = ();
 
     fn handle(&mut self, append: Append, ctx: &mut Self::Context) {
-        let waiting = Waiting { item: append.item, since: Instant::now(), reply: (append.ticket, append.reply) };
+        let waiting = Waiting { item: append.item, since: Instant::now(), reply: append.reply };
         if let Err(refused) = self.queue.push(waiting) {
             self.metrics.queue_full.with_label_values(&[self.name.as_str()]).inc();
-            tell(&refused.reply, Outcome::Overloaded);
+            refused.reply.tell(Outcome::Overloaded);
             return;
         }
         if self.lane.is_some() {
@@ -187,14 +237,6 @@ impl Handler<Append> for BatchWriter {
             ctx.run_later(Duration::ZERO, Self::commit_next);
         }
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "outcomes are bounded by the appends in flight and must never be dropped"
-)]
-fn tell((ticket, reply): &(u64, Recipient<Appended>), outcome: Outcome) {
-    reply.do_send(Appended { ticket: *ticket, outcome });
 }
 
 /// Asks a lane whether it has nothing left to commit.

@@ -1,8 +1,16 @@
-//! Places at which the broker breaks on purpose: around a commit, in a fan-out, in a passivation, in one actor.
+//! Kills at named places: around a commit, in a fan-out, in a passivation (D1), and a rollback there (D14).
+
+use sealcast::protocol::frame::{Request, ServerFrame};
+use sealcast::protocol::log::EntryBody;
 
 use super::super::messages::Pair;
-use super::super::support::chat::{submit, view};
-use super::super::support::trials;
+use super::super::support::broker::Settings;
+use super::super::support::chat::{submit, view, whole_log};
+use super::super::support::database::Database;
+use super::super::support::{eventually, trials};
+use super::{send_until_taken, seq_of};
+
+const ROWS: &str = "SELECT count(*) FROM chat_messages";
 
 #[tokio::test]
 async fn d14_a_rollback_after_a_seq_was_taken_leaves_no_gap() {
@@ -16,5 +24,80 @@ async fn d14_a_rollback_after_a_seq_was_taken_leaves_no_gap() {
         let next = pair.ada.seal(&now, &mut key, b"next");
         let next = submit(&mut pair.ada_socket, next).await.unwrap();
         assert_eq!(next.seq.get(), first.seq.get() + trial);
+    }
+}
+
+#[tokio::test]
+async fn d1_a_kill_at_each_place_around_a_commit_loses_nothing_and_doubles_nothing() {
+    let mut pair = Pair::start().await;
+    // Whether the message is committed at that place, and whether its sender has been told.
+    let places = [
+        ("commit::before_writing", false, false),
+        ("commit::before", false, false),
+        ("commit::after", true, false),
+        ("chat::before_ok", true, false),
+        ("chat::fan_out", true, true),
+    ];
+    let mut rows = 0;
+    for (place, is_committed, is_told) in places.into_iter().cycle().take(places.len() * trials(1, 40)) {
+        let now = view(&mut pair.ada_socket, pair.chat_id).await;
+        let mut key = pair.ada.sender_key(&now, pair.chat_id);
+        let message = pair.ada.seal(&now, &mut key, b"across the kill");
+        let message_id = message.envelope.message_id;
+        pair.broker.break_at(place, "pause").await;
+        let id = pair.ada_socket.send(Request::Send(Box::new(message.clone()))).await;
+        if is_committed {
+            eventually("the row", async || pair.database.count(ROWS).await == rows + 1).await;
+        } else {
+            let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                 AND state = 'idle in transaction'";
+            eventually("the open transaction", async || pair.database.count(open).await == 1).await;
+            assert_eq!(pair.database.count(ROWS).await, rows, "{place}");
+        }
+        if is_told {
+            assert!(pair.ada_socket.answer(id).await.is_ok(), "{place}");
+        }
+        // Neither before the kill nor by it is anything said of what was not committed, nor said too early.
+        let pushes = pair.ada_socket.pushes_so_far().await;
+        assert!(!pushes.iter().any(|push| matches!(push, ServerFrame::Ok(_) | ServerFrame::Error(_))), "{place}");
+        let pushes = pair.bob_socket.pushes_so_far().await;
+        assert!(!pushes.iter().any(|push| seq_of(push, message_id).is_some()), "{place}");
+        pair.broker.kill_and_restart().await;
+        pair.ada_socket = pair.ada.connect_live(&pair.broker).await;
+        pair.bob_socket = pair.bob.connect_live(&pair.broker).await;
+        let sent = send_until_taken(&mut pair.ada_socket, &message).await;
+        assert_eq!((sent.seq, sent.duplicate), (now.seen.seq.next(), is_committed), "{place}");
+        let delivered = pair.bob_socket.push_that(|push| seq_of(push, message_id)).await;
+        assert_eq!(delivered, sent.seq, "{place}");
+        rows += 1;
+        assert_eq!(pair.database.count(ROWS).await, rows, "{place}");
+    }
+    let log = whole_log(&mut pair.ada_socket, pair.chat_id).await;
+    assert_eq!(log.iter().filter(|entry| matches!(entry.body, EntryBody::Message(_))).count() as i64, rows);
+}
+
+#[tokio::test]
+async fn d1_a_kill_in_a_passivation_loses_nothing() {
+    let database = Database::create().await;
+    let settings = Settings::on(&database).with("chat.idle_s", 1);
+    let mut pair = Pair::start_on(database, settings).await;
+    for _ in 0..trials(1, 50) {
+        let now = view(&mut pair.ada_socket, pair.chat_id).await;
+        let mut key = pair.ada.sender_key(&now, pair.chat_id);
+        let first = pair.ada.seal(&now, &mut key, b"before");
+        let sent = submit(&mut pair.ada_socket, first.clone()).await.unwrap();
+        pair.broker.break_at("chat::passivation", "pause").await;
+        let counted = "sealcast_chats_passivated_total";
+        eventually("the passivation", async || pair.broker.metric(counted, "").await >= 1.0).await;
+        // It comes into the mailbox of an actor that is going, and dies with it.
+        let second = pair.ada.seal(&now, &mut key, b"meanwhile");
+        pair.ada_socket.send(Request::Send(Box::new(second.clone()))).await;
+        pair.ada_socket.pushes_so_far().await;
+        pair.broker.kill_and_restart().await;
+        pair.ada_socket = pair.ada.connect_live(&pair.broker).await;
+        let again = submit(&mut pair.ada_socket, first).await.unwrap();
+        assert_eq!((again.seq, again.duplicate), (sent.seq, true));
+        let next = submit(&mut pair.ada_socket, second).await.unwrap();
+        assert_eq!((next.seq, next.duplicate), (sent.seq.next(), false));
     }
 }

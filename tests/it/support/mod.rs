@@ -12,6 +12,7 @@ pub mod clients;
 pub mod database;
 pub mod device;
 pub mod every_request;
+pub mod late_commits;
 #[cfg(feature = "client")]
 pub mod library;
 pub mod link;

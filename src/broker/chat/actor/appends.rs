@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use actix::dev::SendError;
 use actix::prelude::*;
 
 use super::super::messages::{Stage, Submit};
@@ -21,7 +22,7 @@ use crate::store::batch::Item;
 use crate::store::members::unknown_chat;
 use crate::store::messages::StoredMessage;
 use crate::store::revisions::MessageHead;
-use crate::store::writer::{Append, Outcome};
+use crate::store::writer::{Append, AppendReply, Outcome};
 
 impl ChatActor {
     /// Whether the store is to be asked for the message of an edit or deletion. Strangers hold up nobody.
@@ -131,7 +132,7 @@ impl ChatActor {
     ) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let append = Append { item: Arc::clone(&item), ticket, reply: ctx.address().recipient() };
+        let append = Append { item: Arc::clone(&item), reply: AppendReply::new(ticket, ctx.address().recipient()) };
         let taken = self.broker.writer_of(self.chat_id).map(|writer| writer.try_send(append));
         let announcement = match &self.phase {
             Phase::Ready(state) if !item.copies.is_empty() => {
@@ -141,9 +142,16 @@ impl ChatActor {
         };
         let in_flight = InFlight { ticket, submit, item, announcement, refusal, taken_back: None };
         self.in_flight.push_back(in_flight);
-        if !matches!(taken, Some(Ok(()))) {
-            self.broker.metrics.queue_full.with_label_values(&["writer_mailbox"]).inc();
-            self.take_back(ticket, Outcome::Overloaded);
+        match taken {
+            Some(Ok(())) => {}
+            Some(Err(SendError::Full(append))) => {
+                append.reply.withdraw();
+                self.broker.metrics.queue_full.with_label_values(&["writer_mailbox"]).inc();
+                self.take_back(ticket, Outcome::Overloaded);
+            }
+            // A lane that has just ended tells by the reply that it knows nothing; the next one is another lane.
+            Some(Err(SendError::Closed(_))) => {}
+            None => self.take_back(ticket, Outcome::Overloaded),
         }
     }
 
@@ -200,6 +208,9 @@ impl ChatActor {
             match item.taken_back {
                 Some(Outcome::Overloaded) => {
                     item.submit.answer(Err(Refusal::later("too many messages wait", QUEUE_PAUSE)));
+                }
+                Some(Outcome::Refused) => {
+                    item.submit.answer(Err(Refusal::new(ErrorCode::Internal, "the database refuses the message")));
                 }
                 Some(Outcome::IdTaken) => {
                     let refusal = Refusal::new(ErrorCode::IdReused, "the id was used with other content");

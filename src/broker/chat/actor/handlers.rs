@@ -28,7 +28,27 @@ impl Actor for ChatActor {
 
     fn stopped(&mut self, _: &mut Self::Context) {
         self.broker.metrics.chats_loaded.dec();
+        let was_in_doubt = !self.in_flight.is_empty() || matches!(self.phase, Phase::Away);
+        if !self.is_gone() && was_in_doubt {
+            look_later(&self.broker, self.chat_id);
+        }
     }
+}
+
+/// Sees to it that what an actor that ended by a panic left on its way is shown, should it be committed and its sender
+/// not come back: nobody else is told of it.
+fn look_later(broker: &Broker, chat_id: ChatId) {
+    let Some(arbiter) = broker.chat_arbiter(chat_id) else { return };
+    let broker = broker.clone();
+    // The longest time in a lane's queue, and in its commit.
+    let decided = broker.options.deadline * 2;
+    arbiter.spawn(async move {
+        tokio::time::sleep(decided).await;
+        if let Some(chat) = broker.directory.chat(&broker, chat_id) {
+            // A full mailbox loses this word; whoever is in it makes the chat look.
+            let _ = chat.try_send(Refresh);
+        }
+    });
 }
 
 impl Handler<Submit> for ChatActor {
