@@ -65,8 +65,8 @@ mod tests {
             let mut tenths = [0_usize; 10];
             for _ in 0..CLIENTS {
                 let mut backoff = Backoff { tries };
-                let wait = backoff.next().as_millis() as u64;
-                tenths[(wait * 10 / (Backoff::bound_ms(tries) + 1)) as usize] += 1;
+                let share = backoff.next().as_millis() * 10 / u128::from(Backoff::bound_ms(tries) + 1);
+                tenths[usize::try_from(share).unwrap()] += 1;
             }
             // Each expects 100; six deviations of a fair spread are 57.
             assert!(tenths.iter().all(|count| (43..=157).contains(count)), "try {tries}: {tenths:?}");
