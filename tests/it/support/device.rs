@@ -137,13 +137,6 @@ impl Device {
         socket
     }
 
-    /// Logs in at `http://…`, which may be a path to a broker, JSON.
-    pub async fn connect_at(&self, url: &str) -> Socket {
-        let mut socket = Socket::open_at(url.strip_prefix("http://").unwrap(), Encoding::Json).await;
-        socket.request(self.login(&socket.hello)).await.unwrap();
-        socket
-    }
-
     /// Logs in and catches up from nothing known.
     pub async fn connect_live(&self, broker: &Broker) -> Socket {
         let mut socket = self.connect(broker).await;
