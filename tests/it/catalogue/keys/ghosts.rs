@@ -72,6 +72,8 @@ impl Scene {
 
     /// Puts the ghost in; gives its session.
     async fn let_in(&self, ghost: Ghost) -> SessionId {
+        // The copies are counted anew, and the ghost's is missing.
+        self.sql("UPDATE sender_keys SET covered_version = NULL").await;
         match ghost {
             Ghost::Session | Ghost::SessionInLog => self.session(ghost == Ghost::SessionInLog).await,
             Ghost::Member | Ghost::MemberInLog => self.member(ghost == Ghost::MemberInLog).await,
