@@ -124,12 +124,11 @@ impl Run {
         let strangers = rosters.iter().map(|roster| users.len().saturating_sub(roster.ever.len())).sum();
         let churn = Churn::new(Arc::clone(&users), rosters, self.scenario.churn_interval(strangers));
         let churn = tokio::spawn(churn.run(Arc::clone(&self.load), rng));
-        let (broken, ()) = tokio::join!(self.break_things(&users), async {
+        let (broken, (counts, elapsed_s, cpu)) = tokio::join!(self.break_things(&users), async {
             tokio::time::sleep(Duration::from_secs(self.scenario.seconds)).await;
             self.load.enter(Phase::Over);
+            (self.load.recorder.counts(), started.elapsed().as_secs_f64(), self.cpu().await.since(before))
         });
-        let (counts, elapsed_s) = (self.load.recorder.counts(), started.elapsed().as_secs_f64());
-        let cpu = self.cpu().await.since(before);
         broken?;
 
         let healing = Instant::now();
