@@ -160,6 +160,11 @@ impl Socket {
     /// Opens a connection and reads `hello`.
     pub async fn open(broker: &Broker, encoding: Encoding) -> Self {
         let stream = Self::handshake(broker.address(), encoding.subprotocol()).await.unwrap();
+        Self::on(stream, encoding).await
+    }
+
+    /// Reads `hello` from a connection that is open.
+    pub async fn on(stream: WebSocketStream<MaybeTlsStream<TcpStream>>, encoding: Encoding) -> Self {
         let hello = Hello {
             nonce: sealcast::protocol::binary::Nonce([0; 32]),
             server_name: String::new(),
