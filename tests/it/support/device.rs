@@ -170,6 +170,11 @@ impl Socket {
     /// The same to `host:port`, which may be a path to a broker.
     pub async fn open_at(address: &str, encoding: Encoding) -> Self {
         let stream = Self::handshake(address, encoding.subprotocol()).await.unwrap();
+        Self::on(stream, encoding).await
+    }
+
+    /// Reads `hello` from a connection that is open.
+    pub async fn on(stream: WebSocketStream<MaybeTlsStream<TcpStream>>, encoding: Encoding) -> Self {
         let hello = Hello {
             nonce: sealcast::protocol::binary::Nonce([0; 32]),
             server_name: String::new(),

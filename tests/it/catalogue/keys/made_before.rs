@@ -1,5 +1,6 @@
 //! Keys that were made or used before somebody lost them: K7 and K8.
 
+use sealcast::protocol::codec::Encoding;
 use sealcast::protocol::error::ErrorCode;
 use sealcast::protocol::frame::{Nothing, Reply, Request, StageCopies};
 use sealcast::protocol::keys::staged_hash;
@@ -20,7 +21,7 @@ async fn k7_a_key_made_before_a_removal_and_uploaded_after_is_refused() {
     let chat_id = pair.chat_id;
     let carol = Device::register(&pair.broker, "carol").await;
     let path = Proxy::start(&pair.broker).await;
-    let mut bobs = pair.bob.connect_at(&path.url).await;
+    let mut bobs = pair.bob.connect_at(path.address(), Encoding::Json).await;
     for trial in 0..trials(4, 200) {
         pair.ada.add(&mut pair.ada_socket, chat_id, &carol).await.unwrap();
         let before = view(&mut pair.ada_socket, chat_id).await;
