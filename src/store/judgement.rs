@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn hash_of(seq: u64) -> Hash {
-        Hash([seq as u8; 32])
+        Hash([u8::try_from(seq).unwrap(); 32])
     }
 
     fn locked() -> Locked {

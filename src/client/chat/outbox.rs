@@ -427,12 +427,14 @@ impl Outbox {
         if !fold.recipients().contains_key(&me.session_id) {
             return Err(SendError::NotRecipient);
         }
-        // Only a fold of exactly that place can tell a ghost from somebody who has left since.
-        let ghost = self.asked.iter().find(|session_id| !fold.recipients().contains_key(session_id));
-        if let Some(ghost) = ghost
-            && head.seq == self.until.seq
+        // Only the roster of exactly that place can tell a ghost from somebody who has left since.
+        let ghost = self.asked.iter().copied().find(|session_id| !fold.recipients().contains_key(session_id));
+        if let Some(session_id) = ghost
+            && (fold.roster_version()..=head.seq).contains(&self.until.seq)
         {
-            return Err(SendError::GhostRecipient { session_id: *ghost });
+            // The next message asks anew: the ghost may be gone.
+            self.asked.clear();
+            return Err(SendError::GhostRecipient { session_id });
         }
         self.asked.clear();
         if is_deletion {
