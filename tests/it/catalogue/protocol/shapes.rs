@@ -90,7 +90,7 @@ fn substitutes(encoding: Encoding) -> Vec<Tree> {
         Tree::Map(vec![("x".to_owned(), Tree::Nil)]),
     ];
     let raw: &[&[u8]] = match encoding {
-        Encoding::Json => &[b"-1", b"1.5", b"9007199254740992", b"1e400", b"", b"\"\\ud800\"", b"tru"],
+        Encoding::Json => &[b"-1", b"1.5", b"9007199254740992", b"1e400", b",", b"\"\\ud800\"", b"tru"],
         Encoding::MessagePack => &[
             &[0xff],
             &[0xcb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0],
@@ -110,6 +110,8 @@ fn substitutes(encoding: Encoding) -> Vec<Tree> {
 /// Whether a value may stand where another stood: it is of its kind, and the kind is not one whose values are few.
 fn may_stand(old: &Tree, new: &Tree) -> bool {
     match (old, new) {
+        // What would stand there is not known from nothing.
+        (Tree::Nil, _) => true,
         (Tree::Text(_), Tree::Text(_)) => false,
         (Tree::Map(fields), Tree::Map(_)) => fields.is_empty(),
         (Tree::List(items), Tree::List(_)) => items.is_empty(),
