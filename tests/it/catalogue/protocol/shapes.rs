@@ -90,7 +90,7 @@ fn substitutes(encoding: Encoding) -> Vec<Tree> {
         Tree::Map(vec![("x".to_owned(), Tree::Nil)]),
     ];
     let raw: &[&[u8]] = match encoding {
-        Encoding::Json => &[b"-1", b"1.5", b"9007199254740992", b"1e400", b"", b"\"\\ud800\"", b"tru"],
+        Encoding::Json => &[b"-1", b"1.5", b"9007199254740992", b"1e400", b",", b"\"\\ud800\"", b"tru"],
         Encoding::MessagePack => &[
             &[0xff],
             &[0xcb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0],
@@ -110,15 +110,20 @@ fn substitutes(encoding: Encoding) -> Vec<Tree> {
 /// Whether a value may stand where another stood: it is of its kind, and the kind is not one whose values are few.
 fn may_stand(old: &Tree, new: &Tree) -> bool {
     match (old, new) {
+        // What would stand there is not known from nothing.
+        (Tree::Nil, _) => true,
         (Tree::Text(_), Tree::Text(_)) => false,
         (Tree::Map(fields), Tree::Map(_)) => fields.is_empty(),
         (Tree::List(items), Tree::List(_)) => items.is_empty(),
+        // A text that is no UTF-8 is read as the bytes that it is.
+        (Tree::Bytes(_), Tree::Raw(bytes)) => bytes.first() == Some(&0xa1),
         (old, new) => old.is_like(new),
     }
 }
 
 /// A frame that must be refused, and how.
 struct Bad {
+    id: u64,
     what: String,
     message: Message,
     code: ErrorCode,
@@ -128,7 +133,7 @@ struct Bad {
 fn bad_frames(encoding: Encoding, frame: &ClientFrame) -> Vec<Bad> {
     let whole = tree(encoding, frame);
     let request = frame.request.name();
-    let mut bad = Vec::new();
+    let mut bad: Vec<Bad> = Vec::new();
     for way in whole.ways() {
         let (name, mut whole) = (whole.name(&way), whole.clone());
         if !name.starts_with(".request") {
@@ -136,12 +141,18 @@ fn bad_frames(encoding: Encoding, frame: &ClientFrame) -> Vec<Bad> {
         }
         let (last, above) = way.split_last().unwrap();
         let mut add = |what: String, code: ErrorCode, whole: &Tree| {
-            bad.push(Bad { what: format!("{request}{name} {what}"), message: message(encoding, whole), code });
+            let (id, mut whole) = (bad.len() as u64 + 100, whole.clone());
+            *whole.field("id").unwrap() = Tree::Number(id);
+            bad.push(Bad { id, what: format!("{request}{name} {what}"), message: message(encoding, &whole), code });
         };
         let old = whole.at(&way).clone();
         for new in substitutes(encoding) {
             let is_nothing = new == Tree::Nil && is_among(&name, request, MAY_LACK);
             if may_stand(&old, &new) || is_nothing && !is_among(&name, request, NEVER_NIL) {
+                continue;
+            }
+            // In MessagePack the place of a name among the lawful ones is read as the name.
+            if encoding == Encoding::MessagePack && name.ends_with(".type") && matches!(new, Tree::Number(_)) {
                 continue;
             }
             // In MessagePack bytes that are a text are read as one.
@@ -166,8 +177,10 @@ fn bad_frames(encoding: Encoding, frame: &ClientFrame) -> Vec<Bad> {
     for other in [format!("{request}s"), request.to_uppercase(), format!(" {request}"), format!("{request}\0")] {
         let mut whole = whole.clone();
         *whole.field("request").unwrap().field("type").unwrap() = Tree::Text(other.clone());
+        let id = bad.len() as u64 + 100;
+        *whole.field("id").unwrap() = Tree::Number(id);
         let message = message(encoding, &whole);
-        bad.push(Bad { what: format!("{other:?}"), message, code: ErrorCode::UnknownFrame });
+        bad.push(Bad { id, what: format!("{other:?}"), message, code: ErrorCode::UnknownFrame });
     }
     bad
 }
@@ -178,7 +191,7 @@ async fn refused(socket: &mut Socket, bad: &[Bad]) {
         for Bad { message, .. } in bad {
             socket.send_raw(message.clone()).await;
         }
-        for Bad { what, code, .. } in bad {
+        for Bad { id, what, code, .. } in bad {
             let error = socket
                 .push_that(|push| match push {
                     ServerFrame::Error(error) => Some(error.clone()),
@@ -186,7 +199,8 @@ async fn refused(socket: &mut Socket, bad: &[Bad]) {
                     _ => None,
                 })
                 .await;
-            assert_eq!((error.code, error.message.as_str()), (*code, UNREADABLE), "{what}");
+            let told = error.id.map_or(*id, RequestId::get);
+            assert_eq!((told, error.code, error.message.as_str()), (*id, *code, UNREADABLE), "{what}");
             assert_eq!(error.details, None, "{what}");
         }
     }
@@ -311,7 +325,8 @@ async fn w3_a_length_that_lies_is_malformed_wherever_it_stands_and_costs_nothing
                 let mut lie = whole.clone();
                 *lie.at(&way) = Tree::Raw([&[kind], &most[..]].concat());
                 let what = format!("{}{} declares {kind:#x}", frame.request.name(), whole.name(&way));
-                bad.push(Bad { what, message: message(Encoding::MessagePack, &lie), code: ErrorCode::Malformed });
+                let id = frame.id.get();
+                bad.push(Bad { id, what, message: message(Encoding::MessagePack, &lie), code: ErrorCode::Malformed });
             }
         }
         refused(&mut socket, &bad).await;
