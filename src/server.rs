@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use actix_web::dev::ServerHandle;
+use actix_web::http::KeepAlive;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -28,6 +30,7 @@ use crate::store::users::SessionLimits;
 use crate::store::writer::WriterOptions;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::panics;
 
 /// The broker cannot start or run.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +191,7 @@ struct Running {
 impl Running {
     async fn start(settings: Settings, database: &Database) -> Result<Self, ServerError> {
         let metrics = Metrics::new()?;
+        panics::count(metrics.panics.clone());
         let deadline = Duration::from_secs(settings.database.deadline_s);
         let pool = PoolOptions { connections_max: settings.database.connections_max, deadline };
         show_bounds(&settings, &metrics);
@@ -200,6 +204,7 @@ impl Running {
         let broker = Broker::new(store, writers, handles, broker_options(&settings, deadline), metrics);
         let reaper = Reaper::new(ReaperLimits {
             stalled_timeout: Duration::from_secs(settings.server.stalled_timeout_s),
+            exchange_timeout: Duration::from_secs(settings.server.login_timeout_s) + deadline,
             ..ReaperLimits::default()
         });
         let door = Door::new(broker, settings, reaper);
@@ -325,16 +330,23 @@ fn broker_options(settings: &Settings, deadline: Duration) -> BrokerOptions {
 fn start_public(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError> {
     let address = door.settings.server.listen;
     let data = web::Data::new(door.clone());
+    let reaper = std::sync::Arc::clone(&door.reaper);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
             .configure(accounts::configure)
             .route(SOCKET_PATH, web::get().to(socket::open))
             .default_service(web::to(accounts::not_found))
+            .wrap(from_fn(transport::only_one))
     })
     .workers(threads(door.settings.server.workers))
     .max_connections(door.settings.server.connections_max.saturating_mul(2))
-    .on_connect(transport::on_connect)
+    // What carries one request is not kept for another.
+    .keep_alive(KeepAlive::Disabled)
+    .on_connect(move |io, data| {
+        transport::on_connect(io, data);
+        reaper.greet(data);
+    })
     .tcp_nodelay(true)
     .h1_write_buffer_size(WRITE_BUFFER_BYTES)
     // After a WebSocket's close frame nothing is waited for; how a slow peer is cut is the reaper's business.
@@ -392,7 +404,8 @@ async fn upkeep(door: Door) {
         let metrics = &door.broker.metrics;
         metrics.postgres_up.set(i64::from(is_up));
         let reaped = door.reaper.counts();
-        metrics.reaped.inc_by((reaped.stalled + reaped.unfinished_close).saturating_sub(metrics.reaped.get()));
+        let reaped = reaped.stalled + reaped.unfinished_close + reaped.unfinished_exchange;
+        metrics.reaped.inc_by(reaped.saturating_sub(metrics.reaped.get()));
         while is_up && door.broker.store.delete_copies_of_revoked().await.is_ok_and(|deleted| deleted > 0) {}
         if is_up {
             place = sweep_keys(&door, place).await;

@@ -57,4 +57,19 @@ mod tests {
         assert!((0..100).all(|_| backoff.next() <= Duration::from_millis(MOST_MS)));
         assert!(backoff.after(Some(500)) >= Duration::from_millis(500));
     }
+
+    #[test]
+    fn l4_the_waits_of_many_are_spread_over_the_whole_bound() {
+        const CLIENTS: usize = 1_000;
+        for tries in 0..8 {
+            let mut tenths = [0_usize; 10];
+            for _ in 0..CLIENTS {
+                let mut backoff = Backoff { tries };
+                let share = backoff.next().as_millis() * 10 / u128::from(Backoff::bound_ms(tries) + 1);
+                tenths[usize::try_from(share).unwrap()] += 1;
+            }
+            // Each expects 100; six deviations of a fair spread are 57.
+            assert!(tenths.iter().all(|count| (43..=157).contains(count)), "try {tries}: {tenths:?}");
+        }
+    }
 }

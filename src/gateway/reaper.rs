@@ -7,12 +7,16 @@
 //! 1. A connection with bytes waiting and none taken for longer than `stalled_timeout` is cut within one sweep.
 //! 2. A close that is not finished, down to the socket, within `close_timeout` is cut within one sweep.
 //! 3. The registry keeps no connection alive, and forgets it once its socket is released.
+//! 4. A connection that has not become a WebSocket is cut within one sweep after `exchange_timeout`: the HTTP layer
+//!    waits for ever for a body that does not come and for an answer that is not read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::transport::{KillSwitch, Linger};
+use actix_web::dev::Extensions;
+
+use super::transport::{self, KillSwitch, Linger};
 use crate::broker::outbox::Outbox;
 
 /// Finished sockets that may wait for the other end's goodbye at one time; more are dropped at once.
@@ -25,6 +29,8 @@ pub struct ReaperLimits {
     pub stalled_timeout: Duration,
     /// Longest time from a close until the socket is done.
     pub close_timeout: Duration,
+    /// Longest time of an HTTP exchange, from the connection to its end.
+    pub exchange_timeout: Duration,
     /// How long a finished socket waits for the other end, so that a reset does not overtake the close frame.
     pub linger: Duration,
 }
@@ -34,6 +40,7 @@ impl Default for ReaperLimits {
         Self {
             stalled_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
+            exchange_timeout: Duration::from_secs(20),
             linger: Duration::from_secs(1),
         }
     }
@@ -46,6 +53,8 @@ pub struct ReaperCounts {
     pub stalled: u64,
     /// Connections cut because their close did not finish.
     pub unfinished_close: u64,
+    /// Connections cut because their HTTP exchange took too long.
+    pub unfinished_exchange: u64,
     /// Connections watched at the last sweep.
     pub watched: u64,
 }
@@ -61,8 +70,10 @@ struct Watched {
 pub struct Reaper {
     limits: ReaperLimits,
     watched: Mutex<Vec<Watched>>,
+    unopened: Mutex<Vec<(KillSwitch, Instant)>>,
     stalled: AtomicU64,
     unfinished_close: AtomicU64,
+    unfinished_exchange: AtomicU64,
     last_watched: AtomicU64,
 }
 
@@ -73,8 +84,10 @@ impl Reaper {
         Arc::new(Self {
             limits,
             watched: Mutex::new(Vec::new()),
+            unopened: Mutex::new(Vec::new()),
             stalled: AtomicU64::new(0),
             unfinished_close: AtomicU64::new(0),
+            unfinished_exchange: AtomicU64::new(0),
             last_watched: AtomicU64::new(0),
         })
     }
@@ -84,6 +97,14 @@ impl Reaper {
         switch.keep_for_linger();
         let entry = Watched { outbox: Arc::downgrade(outbox), switch: switch.clone() };
         self.watched.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+
+    /// Watches a connection that was just accepted, until it is a WebSocket or gone. After [`super::transport::on_connect`].
+    pub fn greet(&self, data: &Extensions) {
+        if let Some(switch) = transport::switch_of(data) {
+            let entry = (switch.clone(), Instant::now());
+            self.unopened.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+        }
     }
 
     /// Looks at every connection once, cuts what has run out of time and forgets what is gone.
@@ -96,6 +117,23 @@ impl Reaper {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         entries.append(&mut watched);
         *watched = entries;
+        drop(watched);
+        self.sweep_unopened(now);
+    }
+
+    /// Cuts what has been neither a WebSocket nor over for too long.
+    fn sweep_unopened(&self, now: Instant) {
+        let mut unopened = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+        unopened.retain(|(switch, since)| {
+            if !switch.is_unopened() {
+                return false;
+            }
+            let is_overdue = now.saturating_duration_since(*since) > self.limits.exchange_timeout;
+            if is_overdue {
+                cut(switch, &self.unfinished_exchange, "exchange not finished");
+            }
+            !is_overdue
+        });
     }
 
     /// Sweeps at every `interval`, for ever; the caller spawns it once and drops it at shutdown.
@@ -117,6 +155,7 @@ impl Reaper {
         ReaperCounts {
             stalled: self.stalled.load(Ordering::Relaxed),
             unfinished_close: self.unfinished_close.load(Ordering::Relaxed),
+            unfinished_exchange: self.unfinished_exchange.load(Ordering::Relaxed),
             watched: self.last_watched.load(Ordering::Relaxed),
         }
     }
@@ -126,9 +165,9 @@ impl Reaper {
         if let Some(outbox) = entry.outbox.upgrade().filter(|outbox| !outbox.has_ended()) {
             let overdue_close = outbox.closing_for(now).is_some_and(|time| time > self.limits.close_timeout);
             if overdue_close {
-                self.cut(entry, &self.unfinished_close, "close not finished");
+                cut(&entry.switch, &self.unfinished_close, "close not finished");
             } else if outbox.stalled_for(now) > self.limits.stalled_timeout {
-                self.cut(entry, &self.stalled, "no progress");
+                cut(&entry.switch, &self.stalled, "no progress");
             }
             return true;
         }
@@ -137,7 +176,7 @@ impl Reaper {
             // The body is done, yet the HTTP layer still holds the socket: it cannot get rid of the last bytes.
             Linger::Flushing(time) => {
                 if time > self.limits.close_timeout {
-                    self.cut(entry, &self.unfinished_close, "last bytes not taken");
+                    cut(&entry.switch, &self.unfinished_close, "last bytes not taken");
                 }
                 true
             }
@@ -151,11 +190,11 @@ impl Reaper {
             }
         }
     }
+}
 
-    fn cut(&self, entry: &Watched, counter: &AtomicU64, reason: &'static str) {
-        if entry.switch.kill() {
-            counter.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(reason, "connection cut");
-        }
+fn cut(switch: &KillSwitch, counter: &AtomicU64, reason: &'static str) {
+    if switch.kill() {
+        counter.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(reason, "connection cut");
     }
 }

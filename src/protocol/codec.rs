@@ -71,7 +71,8 @@ impl Encoding {
             Self::MessagePack => {
                 // Over a reader, not over a slice: only then `get_ref` is what is left.
                 let mut reader = rmp_serde::Deserializer::new(bytes);
-                reader.set_max_depth(NESTING_MAX);
+                // The reader refuses the level that it is told, so it is told the one after the last.
+                reader.set_max_depth(NESTING_MAX + 1);
                 let value = T::deserialize(&mut reader).map_err(|_| ())?;
                 if reader.get_ref().is_empty() { Ok(value) } else { Err(()) }
             }

@@ -146,6 +146,8 @@ metrics! {
     sessions_expired: IntCounter = "sessions_expired_total" [];
     /// Whether the database could be reached at the last look.
     postgres_up: IntGauge = "postgres_up" [];
+    /// Panics: each is a fault of this program, and ended no more than the task it happened in.
+    panics: IntCounter = "panics_total" [];
 }
 
 impl Metrics {

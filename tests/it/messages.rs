@@ -44,7 +44,7 @@ impl Pair {
 }
 
 /// Reads entries of a chat as they are pushed, in pages or live, until one has this seq.
-async fn entries_until(socket: &mut Socket, chat_id: ChatId, seq: Seq) -> Vec<sealcast::protocol::log::LogEntry> {
+pub async fn entries_until(socket: &mut Socket, chat_id: ChatId, seq: Seq) -> Vec<sealcast::protocol::log::LogEntry> {
     let mut entries = Vec::new();
     while entries.last().is_none_or(|entry: &sealcast::protocol::log::LogEntry| entry.seq < seq) {
         match socket.push().await.expect("open") {

@@ -553,8 +553,10 @@ async fn l5_a_session_that_expires_while_connected_is_closed_and_its_chats_show_
     let code = socket.close_code().await;
     let closed_at = now().get();
     assert_eq!(code, Some(CloseCode::SessionExpired.number()));
+    // Never before its time; and a second after it, or what a machine that does too much takes for that.
     let expired_at = brief.certificate.certificate.expired_at.get();
-    assert!(closed_at.abs_diff(expired_at) < 1_500_000, "{} ms off", closed_at.abs_diff(expired_at) / 1_000);
+    assert!(closed_at + 500_000 > expired_at, "{} ms early", (expired_at - closed_at) / 1_000);
+    assert!(closed_at < expired_at + 10_000_000, "{} ms late", (closed_at - expired_at) / 1_000);
     // Nobody sends anything: the log shows it all the same.
     let out = pair
         .ada_socket

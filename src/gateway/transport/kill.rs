@@ -21,6 +21,7 @@ struct Switch {
     socket: Option<TcpStream>,
     is_watched: bool,
     is_killed: bool,
+    is_used: bool,
     may_linger: bool,
     body_ended: Option<Instant>,
     socket_done: Option<Instant>,
@@ -49,6 +50,7 @@ impl KillSwitch {
             socket: Some(duplicate),
             is_watched: false,
             is_killed: false,
+            is_used: false,
             may_linger: false,
             body_ended: None,
             socket_done: None,
@@ -72,6 +74,23 @@ impl KillSwitch {
     #[must_use]
     pub fn is_killed(&self) -> bool {
         self.lock().is_killed
+    }
+
+    /// True once the connection has carried a request.
+    pub(super) fn is_used(&self) -> bool {
+        self.lock().is_used
+    }
+
+    /// Notes that the connection carries a request.
+    pub(super) fn set_used(&self) {
+        self.lock().is_used = true;
+    }
+
+    /// True as long as there is a socket and nobody has promised to watch it: it is no WebSocket yet, or never will be.
+    #[must_use]
+    pub fn is_unopened(&self) -> bool {
+        let switch = self.lock();
+        switch.socket.is_some() && !switch.is_watched
     }
 
     /// Promises that somebody calls [`KillSwitch::linger`] from time to time and [`KillSwitch::release`] in the end.
@@ -149,6 +168,12 @@ pub fn on_connect(io: &dyn Any, data: &mut Extensions) {
         }
         Err(error) => tracing::warn!(%error, "socket not duplicated, its upgrade will be refused"),
     }
+}
+
+/// The switch of a connection that [`on_connect`] has seen.
+#[must_use]
+pub fn switch_of(data: &Extensions) -> Option<&KillSwitch> {
+    data.get::<ConnectionData>().map(ConnectionData::switch)
 }
 
 #[cfg(unix)]

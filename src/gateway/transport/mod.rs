@@ -16,6 +16,7 @@
 
 mod assembly;
 mod body;
+mod exchange;
 mod guard;
 mod handshake;
 mod header;
@@ -26,8 +27,9 @@ mod meter;
 mod pump;
 mod upgrade;
 
+pub use exchange::only_one;
 pub use handshake::{HandshakeError, OriginPolicy};
 pub use inbound::{Closed, Inbound, InboundMessage, MessageKind, Violation};
-pub use kill::{KillSwitch, Linger, on_connect};
+pub use kill::{KillSwitch, Linger, on_connect, switch_of};
 pub use meter::{Credit, TransportLimits};
 pub use upgrade::{Connection, UpgradeOptions, connect, upgrade};

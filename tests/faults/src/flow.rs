@@ -115,9 +115,17 @@ async fn write(
         }
         Path::Rate(bytes_per_s) => {
             let at_once = usize::try_from(bytes_per_s / 10).unwrap_or(usize::MAX).max(1);
-            for part in piece.bytes.chunks(at_once) {
+            let mut parts = piece.bytes.chunks(at_once);
+            for part in parts.by_ref() {
                 to.write_all(part).await?;
                 sleep(RATE_INTERVAL).await;
+                // A path that is no longer slow is not to crawl to the end of a piece.
+                if *path.borrow() != now {
+                    break;
+                }
+            }
+            for part in parts {
+                to.write_all(part).await?;
             }
         }
         Path::ByteByByte => {

@@ -126,7 +126,12 @@ impl Device {
     }
 
     pub async fn connect_with(&self, broker: &Broker, encoding: Encoding) -> Socket {
-        let mut socket = Socket::open(broker, encoding).await;
+        self.connect_at(broker.address(), encoding).await
+    }
+
+    /// Logs in at an address, which need not be the broker's own.
+    pub async fn connect_at(&self, address: &str, encoding: Encoding) -> Socket {
+        let mut socket = Socket::open_at(address, encoding).await;
         let reply = socket.request(self.login(&socket.hello)).await.unwrap();
         assert!(matches!(reply, Reply::Authenticated(_)));
         socket

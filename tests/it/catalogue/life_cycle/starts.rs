@@ -178,7 +178,7 @@ async fn starts_cut_short(cut: impl AsyncFn(Starting)) {
     let folder = folder();
     let first = start_time(&folder.path().join("measured")).await;
     let data = folder.path().join("data");
-    for trial in 0..trials(4, 100) {
+    for trial in 0..trials(3, 100) {
         let mut share = [0; 1];
         getrandom::fill(&mut share).unwrap();
         let starting = Starting::on(&data);

@@ -1,0 +1,36 @@
+//! Lets a connection carry one request.
+//!
+//! The HTTP layer below goes on to read and answer what stands behind a request also where it has just said that the
+//! connection closes. Whatever stands there may be the body of a request that a server in front has read in another way.
+//! Floor 5; it knows the kill switch only.
+//!
+//! Source: RFC 9112, sections 9.6 and 11.2.
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse};
+
+use super::kill::ConnectionData;
+
+/// Passes the first request of a connection on, and ends the connection at a second one; for `App::wrap`.
+///
+/// # Errors
+/// Those of the service.
+///
+/// # Cancel safety
+/// A second request is never passed on, whenever this is dropped.
+pub async fn only_one(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+    let switch = match request.conn_data::<ConnectionData>() {
+        Some(data) if data.switch().is_used() => data.switch().clone(),
+        Some(data) => {
+            data.switch().set_used();
+            return next.call(request).await;
+        }
+        None => return next.call(request).await,
+    };
+    // The first answer is written when this has been polled once; the second one finds no socket.
+    tokio::task::yield_now().await;
+    switch.kill();
+    Ok(request.into_response(HttpResponse::BadRequest().finish()))
+}

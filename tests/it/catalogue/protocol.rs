@@ -1,1 +1,0 @@
-//! Protocol: W1 to W18.
