@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use sealcast::broker::outbox::{Outbox, OutboxLimits, PushError};
+use sealcast::broker::outbox::{Outbox, OutboxBudget, OutboxLimits, PushError};
 use sealcast::broker::ready_frame::ReadyFrame;
 use sealcast::gateway::reaper::{Reaper, ReaperLimits};
 use sealcast::gateway::transport::{
@@ -89,6 +89,7 @@ async fn echo(
         origins: OriginPolicy::Any,
         limits: settings.limits,
         outbox: OutboxLimits { frames_max: 1024, bytes_max: 256 * 1024, reserve_bytes: 64 * 1024 },
+        budget: &OutboxBudget::new(usize::MAX),
     };
     upgrade(&req, payload, &options, |connection| {
         settings.reaper.watch(&connection.outbox, &connection.kill);

@@ -105,6 +105,7 @@ section! {
         signals_burst: u32,
         outbox_frames_max: usize,
         outbox_bytes_max: usize,
+        outboxes_bytes_max: usize,
         catch_up_readers: usize,
     }
 }
@@ -203,6 +204,7 @@ impl Settings {
             ("limits.requests_burst", u64::from(self.limits.requests_burst), 1, 1_000_000),
             ("limits.outbox_frames_max", self.limits.outbox_frames_max as u64, 16, 1 << 20),
             ("limits.outbox_bytes_max", self.limits.outbox_bytes_max as u64, 64 * 1024, 1 << 30),
+            ("limits.outboxes_bytes_max", self.limits.outboxes_bytes_max as u64, 1 << 20, 1 << 40),
             ("limits.catch_up_readers", self.limits.catch_up_readers as u64, 1, self.database.connections_max as u64),
             ("drain.grace_s", self.drain.grace_s, 1, 300),
         ];

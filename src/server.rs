@@ -284,6 +284,7 @@ fn show_bounds(settings: &Settings, metrics: &Metrics) {
         ("chat_mailbox", MAILBOX),
         ("outbox_frames", settings.limits.outbox_frames_max),
         ("outbox_bytes", settings.limits.outbox_bytes_max),
+        ("outboxes_bytes", settings.limits.outboxes_bytes_max),
     ];
     for (queue, bound) in bounds {
         metrics.queue_bound.with_label_values(&[queue]).set(i64::try_from(bound).unwrap_or(i64::MAX));

@@ -68,4 +68,10 @@ RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 step "load test, short"
 cargo run --quiet --release -p loadtest -- mixed --users 12 --sessions-per-user 2 --chats 6 --seconds 8
 
+step "torture, two minutes; its history is judged again, and found damaged when it is"
+history=$(mktemp)
+trap 'rm -rf "$history" ${home:+"$home"}' EXIT
+cargo run --quiet --release -p loadtest -- torture --minutes 2 --history "$history"
+cargo run --quiet --release -p loadtest -- check --self-test "$history"
+
 printf '\nall steps passed\n'

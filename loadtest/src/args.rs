@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::check::plant::Damage;
+use crate::scenario::{Faults, Scenario};
+
 /// Loads a broker of Sealcast with real clients and checks every promise on what they saw.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -17,12 +20,11 @@ pub(crate) enum Command {
     /// Many users in many chats, with joins, removals and reconnects while messages flow.
     #[command(after_help = COUNTS)]
     Mixed(MixedArgs),
+    /// The same load while everything else breaks: processes, paths, clocks, sessions.
+    #[command(after_help = COUNTS)]
+    Torture(TortureArgs),
     /// Check histories that were written before; several are one.
-    Check {
-        /// Files of `--history`.
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-    },
+    Check(CheckArgs),
     /// Serve, with settings from the environment.
     #[command(hide = true)]
     Broker,
@@ -41,41 +43,80 @@ The six counts, each of which must be 0 for exit code 0:
                       of later keys that the server gave it";
 
 /// Options of `mixed`.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct MixedArgs {
     /// Users.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(3..=10_000))]
-    pub(crate) users: u32,
+    users: u32,
     /// Sessions (devices) of each user.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) sessions_per_user: u32,
+    sessions_per_user: u32,
     /// Chats, of 3 to 15 users each.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) chats: u32,
+    chats: u32,
     /// Seconds during which messages flow.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) seconds: u64,
-    /// Bytes of each message's text.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=60_000))]
-    pub(crate) size: u32,
+    seconds: u64,
     /// Messages in a second, in all; 0 is as fast as the clients go, one open send of each session and chat.
     #[arg(long, default_value_t = 0)]
-    pub(crate) rate: u32,
+    rate: u32,
     /// How frames are written; `both` is every other session each.
     #[arg(long, value_enum, default_value_t = Encodings::Msgpack)]
-    pub(crate) encoding: Encodings,
-    /// Decides who is in which chat and what changes when; drawn if not given. Not the keys, and not the timing.
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
+    encoding: Encodings,
     /// A running broker, `http://host:port`; without it one is started, on a Postgres of its own.
-    #[arg(long, value_name = "URL")]
-    pub(crate) server: Option<String>,
+    #[arg(long, value_name = "URL", conflicts_with = "broker_log")]
+    server: Option<String>,
     /// Ends the broker with SIGKILL every so many seconds, and starts it again.
     #[arg(long, value_name = "SECONDS", conflicts_with = "server", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) kill_broker_every: Option<u64>,
+    kill_broker_every: Option<u64>,
     /// Ends Postgres with SIGKILL every so many seconds; the broker starts it again.
     #[arg(long, value_name = "SECONDS", conflicts_with = "server", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) kill_postgres_every: Option<u64>,
+    kill_postgres_every: Option<u64>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Options of `torture`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TortureArgs {
+    /// Minutes during which messages flow and things break.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=1_440))]
+    minutes: u64,
+    /// Users.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(3..=10_000))]
+    users: u32,
+    /// Sessions (devices) of each user.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    sessions_per_user: u32,
+    /// Chats, of 3 to 15 users each.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    chats: u32,
+    /// Messages in a second, in all, what a fault held up made up for after it; 0 is as fast as the clients go.
+    #[arg(long, default_value_t = 80)]
+    rate: u32,
+    /// How frames are written; `both` is every other session each.
+    #[arg(long, value_enum, default_value_t = Encodings::Both)]
+    encoding: Encodings,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Options of every load.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CommonArgs {
+    /// Bytes of each message's text.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=60_000))]
+    size: u32,
+    /// Decides who is in which chat, what changes and what breaks; drawn if not given. Not the keys, and not the timing.
+    #[arg(long)]
+    seed: Option<u64>,
+    #[command(flatten)]
+    outputs: Outputs,
+}
+
+/// Where things go that a run tells.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Outputs {
     /// Where the result goes as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -86,8 +127,22 @@ pub(crate) struct MixedArgs {
     #[arg(long, value_name = "FILTER")]
     pub(crate) client_log: Option<String>,
     /// Where the log of the broker goes that is started; by default it goes with the broker.
-    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) broker_log: Option<PathBuf>,
+}
+
+/// Options of `check`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CheckArgs {
+    /// Files of `--history`.
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Damages the history in one way first, in memory, to see it found.
+    #[arg(long, value_enum, value_name = "DAMAGE")]
+    pub(crate) plant: Option<Damage>,
+    /// Damages the history in every way, one at a time, and tells whether each is found.
+    #[arg(long, conflicts_with = "plant")]
+    pub(crate) self_test: bool,
 }
 
 /// How frames are written.
@@ -100,4 +155,45 @@ pub(crate) enum Encodings {
     Msgpack,
     /// Every other session each.
     Both,
+}
+
+impl MixedArgs {
+    /// What is to be run.
+    pub(crate) fn scenario(self) -> Scenario {
+        let faults = Faults::Kills { broker_every: self.kill_broker_every, postgres_every: self.kill_postgres_every };
+        Scenario {
+            name: "mixed",
+            users: self.users,
+            sessions_per_user: self.sessions_per_user,
+            chats: self.chats,
+            seconds: self.seconds,
+            size: self.common.size,
+            rate: self.rate,
+            encoding: self.encoding,
+            seed: self.common.seed,
+            server: self.server,
+            faults,
+            outputs: self.common.outputs,
+        }
+    }
+}
+
+impl TortureArgs {
+    /// What is to be run.
+    pub(crate) fn scenario(self) -> Scenario {
+        Scenario {
+            name: "torture",
+            users: self.users,
+            sessions_per_user: self.sessions_per_user,
+            chats: self.chats,
+            seconds: self.minutes * 60,
+            size: self.common.size,
+            rate: self.rate,
+            encoding: self.encoding,
+            seed: self.common.seed,
+            server: None,
+            faults: Faults::Nemesis,
+            outputs: self.common.outputs,
+        }
+    }
 }

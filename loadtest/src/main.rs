@@ -1,44 +1,38 @@
 //! Loads a broker of Sealcast with real clients and real cryptography, and checks every promise on what they saw.
 //!
-//! Lives here: the command line and the exit code. `mixed` is the scenario, on `setup`, `device`, `talk`, `churn`,
-//! `rule`, `older`, `broker` and `trial`; `recorder` makes the history, `check` judges it, `probe` and `hoard` are what a removed device would
-//! try, `report` tells the result. Imports the client library and the protocol of `sealcast`, and its server only to
-//! be the broker in a process of its own.
+//! Lives here: the command line and the exit code. `scenario` says what a run is made of, `run` is its steps, `load`
+//! the clients and what they do, `nemesis` what is broken meanwhile, `ground` the broker and the Postgres that it all
+//! stands on, `history` what happened, `check` the judgement of it, `report` the result. Imports the client library and
+//! the protocol of `sealcast`, and its server only to be the broker in a process of its own.
 
 mod args;
-mod broker;
 mod check;
-mod churn;
-mod device;
+mod ground;
 mod history;
-mod hoard;
-mod mixed;
-mod older;
-mod probe;
-mod recorder;
+mod load;
+mod nemesis;
 mod report;
 mod rng;
-mod rule;
-mod setup;
-mod talk;
-mod trial;
+mod run;
+mod scenario;
 
 use std::fs::File;
 use std::io::{BufReader, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use sealcast::telemetry::subscriber::LogFormat;
 
-use args::{Arguments, Command, MixedArgs};
+use args::{Arguments, CheckArgs, Command};
+use scenario::Scenario;
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Broker => broker::serve().map(|()| true),
-        Command::Mixed(args) => run_mixed(args),
-        Command::Check { files } => run_check(&files),
+        Command::Broker => ground::broker::serve().map(|()| true),
+        Command::Mixed(args) => run_load(args.scenario()),
+        Command::Torture(args) => run_load(args.scenario()),
+        Command::Check(args) => run_check(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -50,13 +44,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_mixed(args: MixedArgs) -> anyhow::Result<bool> {
-    if let Some(filter) = &args.client_log {
+fn run_load(scenario: Scenario) -> anyhow::Result<bool> {
+    if let Some(filter) = &scenario.outputs.client_log {
         sealcast::telemetry::subscriber::install(LogFormat::Text, filter)?;
     }
-    let json = args.json.clone();
+    let json = scenario.outputs.json.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(mixed::run(args))?;
+    let report = runtime.block_on(run::run(scenario))?;
     std::io::stdout().write_all(report.table().as_bytes())?;
     if let Some(path) = json {
         report.write_json(&path)?;
@@ -64,11 +58,20 @@ fn run_mixed(args: MixedArgs) -> anyhow::Result<bool> {
     Ok(report.failures().is_empty())
 }
 
-fn run_check(files: &[PathBuf]) -> anyhow::Result<bool> {
+fn run_check(args: &CheckArgs) -> anyhow::Result<bool> {
     let mut records = Vec::new();
-    for path in files {
+    for path in &args.files {
         let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-        records.extend(history::read(BufReader::new(file)).with_context(|| path.display().to_string())?);
+        records.extend(history::record::read(BufReader::new(file)).with_context(|| path.display().to_string())?);
+    }
+    if args.self_test {
+        let trials = check::plant::self_test(&records);
+        std::io::stdout().write_all(report::self_test_table(&trials).as_bytes())?;
+        return Ok(trials.iter().all(check::plant::Trial::is_caught));
+    }
+    if let Some(damage) = args.plant {
+        records =
+            damage.planted(&records).with_context(|| format!("the history has no place for {}", damage.name()))?;
     }
     let verdict = check::check(&records);
     std::io::stdout().write_all(report::verdict_table(&verdict).as_bytes())?;

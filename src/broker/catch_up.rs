@@ -53,7 +53,7 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
         Subscribed::Again => return,
         Subscribed::Waiting | Subscribed::Behind | Subscribed::Stranger => {}
     }
-    match read_page(broker, who, chat_id, after).await {
+    match read_page(broker, connection, who, chat_id, after).await {
         // The store knows the session, and the chat's actor does not yet: it came by another broker on the same database.
         Ok(_) if subscribed == Subscribed::Stranger => broker.refresh_chat(chat_id),
         Ok(page) if page.entries.is_empty() => connection.caught_up(lagging),
@@ -77,9 +77,15 @@ pub fn lose(connection: &Connection, chat_id: ChatId) {
     connection.push_reply(&ServerFrame::ChatGone(ChatGone { chat_id }));
 }
 
-async fn read_page(broker: &Broker, who: Requester, chat_id: ChatId, after: Seq) -> Result<Page, Failure> {
+async fn read_page(
+    broker: &Broker,
+    connection: &Connection,
+    who: Requester,
+    chat_id: ChatId,
+    after: Seq,
+) -> Result<Page, Failure> {
     let _permit = broker.readers.acquire().await;
-    broker.store.page(who, chat_id, Direction::After, after, PAGE_ENTRIES_MAX).await
+    broker.store.page(who, chat_id, Direction::After, after, PAGE_ENTRIES_MAX, connection.page_bytes()).await
 }
 
 /// What becomes of a chat of its user's when a session resumes.

@@ -12,7 +12,11 @@ use crate::protocol::codec::Encoding;
 use crate::protocol::error::CloseCode;
 use crate::protocol::frame::{Bye, ServerFrame};
 use crate::protocol::ids::{ChatId, Seq};
+use crate::protocol::limits::PAGE_BYTES_MAX;
 use crate::store::members::Requester;
+
+/// Bytes of data in a page, after which it ends early, while what waits for all connections is as much as may be.
+const PRESSED_PAGE_BYTES: usize = 32 * 1024;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -99,6 +103,12 @@ impl Connection {
         if self.outbox.push_reply(&self.frame(frame)) == Err(PushError::Full) {
             self.close(CloseCode::Overloaded);
         }
+    }
+
+    /// Bytes of data that a page for it may have now.
+    #[must_use]
+    pub fn page_bytes(&self) -> usize {
+        if self.outbox.is_pressed() { PRESSED_PAGE_BYTES } else { PAGE_BYTES_MAX }
     }
 
     /// Closes it, after what waits has been written.

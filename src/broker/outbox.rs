@@ -1,16 +1,19 @@
 //! Holds what waits to be written to one connection, bounded in frames and in bytes.
 //!
 //! Here lives [`Outbox`], the queue between the many who push ready frames (on any thread) and the one response body
-//! that takes. Floor 3; it knows no actor, no HTTP and no WebSocket crate.
+//! that takes, and [`OutboxBudget`], what all of them may hold together. Floor 3; it knows no actor, no HTTP and no
+//! WebSocket crate.
 //!
 //! Invariants:
 //! 1. The buffer never holds more than `bytes_max + reserve_bytes`, or one single frame where that frame alone is larger.
 //! 2. Frames leave in the order in which they were accepted. Only an overdue pong may come later than its turn.
 //! 3. After the first `close` nothing is accepted; the close frame is the last frame that leaves.
 //! 4. An empty outbox owns no buffer memory.
+//! 5. While the budget is used up a push is accepted by an empty outbox alone, so who reads at once notices nothing of
+//!    those who do not.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -35,6 +38,36 @@ const LENGTHS_KEPT: usize = 16;
 /// The part of the bounds, one in so many, that frames may fill which may be left out: below the low-water mark, which
 /// is at a half.
 const SPARE_SHARE: usize = 4;
+
+/// Bytes of answers that one outbox may hold while the budget of all is used up: a small page, and what is asked
+/// beside it.
+const PRESSED_BYTES_MAX: usize = 192 * 1024;
+
+/// What all outboxes of a process may hold together, so that many who do not read cannot take all its memory.
+#[derive(Debug)]
+pub struct OutboxBudget {
+    bytes_max: usize,
+    bytes: AtomicUsize,
+}
+
+impl OutboxBudget {
+    /// A budget of so many bytes.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self { bytes_max, bytes: AtomicUsize::new(0) })
+    }
+
+    /// Bytes that wait in all outboxes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether more may wait. Those who ask at once may each be told so: a frame too many each is no harm.
+    fn has_room(&self) -> bool {
+        self.bytes() < self.bytes_max
+    }
+}
 
 /// The bounds of one outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +108,7 @@ pub enum Ending {
 
 #[derive(Debug)]
 struct State {
+    budget: Arc<OutboxBudget>,
     buffer: BytesMut,
     /// Bytes still in the buffer of each waiting frame, oldest first.
     lengths: VecDeque<usize>,
@@ -103,12 +137,19 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Makes an empty, open outbox.
+    /// Makes an empty, open outbox that shares no budget.
     #[must_use]
     pub fn new(limits: OutboxLimits) -> Arc<Self> {
+        Self::within(limits, &OutboxBudget::new(usize::MAX))
+    }
+
+    /// Makes an empty, open outbox within a budget.
+    #[must_use]
+    pub fn within(limits: OutboxLimits, budget: &Arc<OutboxBudget>) -> Arc<Self> {
         Arc::new(Self {
             limits,
             state: Mutex::new(State {
+                budget: Arc::clone(budget),
                 buffer: BytesMut::new(),
                 lengths: VecDeque::new(),
                 overdue_pong: None,
@@ -130,7 +171,7 @@ impl Outbox {
     /// # Errors
     /// [`PushError::Full`]: the connection is lagging from this frame on. [`PushError::Closed`]: it is going away.
     pub fn try_push(&self, frame: &ReadyFrame) -> Result<(), PushError> {
-        self.push_within(frame, self.limits.frames_max, self.limits.bytes_max)
+        self.push_within(frame, |state| state.has_room(frame, self.limits.frames_max, self.limits.bytes_max))
     }
 
     /// Queues a frame that may be left out, as long as little waits. Never waits.
@@ -141,16 +182,22 @@ impl Outbox {
     /// # Errors
     /// [`PushError`]: it is left out.
     pub fn try_push_spare(&self, frame: &ReadyFrame) -> Result<(), PushError> {
-        self.push_within(frame, self.limits.frames_max / SPARE_SHARE, self.limits.bytes_max / SPARE_SHARE)
+        let (frames_max, bytes_max) = (self.limits.frames_max / SPARE_SHARE, self.limits.bytes_max / SPARE_SHARE);
+        self.push_within(frame, |state| state.has_room(frame, frames_max, bytes_max))
     }
 
-    /// Queues a reply or a control frame, which may also use the reserve. Replies are bounded in bytes only.
+    /// Queues a reply or a control frame, which may also use the reserve. Replies are bounded in bytes only; while the
+    /// budget is used up, in fewer.
     ///
     /// # Errors
     /// [`PushError::Full`]: not even the reserve holds it, and the caller closes the connection.
     /// [`PushError::Closed`]: it is going away.
     pub fn push_reply(&self, frame: &ReadyFrame) -> Result<(), PushError> {
-        self.push_within(frame, usize::MAX, self.limits.bytes_max.saturating_add(self.limits.reserve_bytes))
+        let bytes_max = self.limits.bytes_max.saturating_add(self.limits.reserve_bytes);
+        self.push_within(frame, |state| {
+            let bytes_max = if state.budget.has_room() { bytes_max } else { bytes_max.min(PRESSED_BYTES_MAX) };
+            state.has_room_of_its_own(frame, usize::MAX, bytes_max)
+        })
     }
 
     /// Queues a pong within the bounds of a push, or else keeps only the newest one until there is room.
@@ -236,7 +283,13 @@ impl Outbox {
         self.lock().buffer.len()
     }
 
-    /// True while at most half of either bound is in use.
+    /// Whether the budget of all outboxes is used up, so that as little as may be is to wait in this one.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        !self.lock().budget.has_room()
+    }
+
+    /// True while at most half of either bound is in use; while the budget is used up, while nothing waits.
     #[must_use]
     pub fn below_low_water(&self) -> bool {
         self.is_low(&self.lock())
@@ -330,13 +383,13 @@ impl Outbox {
         self.low_water.notify_waiters();
     }
 
-    fn push_within(&self, frame: &ReadyFrame, frames_max: usize, bytes_max: usize) -> Result<(), PushError> {
+    fn push_within(&self, frame: &ReadyFrame, has_room: impl Fn(&State) -> bool) -> Result<(), PushError> {
         let waker = {
             let mut state = self.lock();
             if state.ending != Ending::Open || state.ended {
                 return Err(PushError::Closed);
             }
-            if !state.has_room(frame, frames_max, bytes_max) {
+            if !has_room(&state) {
                 return Err(PushError::Full);
             }
             state.append(frame);
@@ -347,7 +400,9 @@ impl Outbox {
     }
 
     fn is_low(&self, state: &State) -> bool {
-        state.lengths.len() <= self.limits.frames_max / 2 && state.buffer.len() <= self.limits.bytes_max / 2
+        let is_low =
+            state.lengths.len() <= self.limits.frames_max / 2 && state.buffer.len() <= self.limits.bytes_max / 2;
+        state.buffer.is_empty() || is_low && state.budget.has_room()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -358,6 +413,11 @@ impl Outbox {
 
 impl State {
     fn has_room(&self, frame: &ReadyFrame, frames_max: usize, bytes_max: usize) -> bool {
+        let is_within_budget = self.buffer.is_empty() || self.budget.has_room();
+        is_within_budget && self.has_room_of_its_own(frame, frames_max, bytes_max)
+    }
+
+    fn has_room_of_its_own(&self, frame: &ReadyFrame, frames_max: usize, bytes_max: usize) -> bool {
         // One frame always fits an empty outbox, or a frame above the bound could never be delivered.
         self.buffer.is_empty()
             || (self.lengths.len() < frames_max && self.buffer.len().saturating_add(frame.wire_bytes()) <= bytes_max)
@@ -368,6 +428,7 @@ impl State {
             self.buffer.reserve(frame.wire_bytes().max(self.forecast_bytes));
         }
         self.buffer.extend_from_slice(frame.as_bytes());
+        self.budget.bytes.fetch_add(frame.wire_bytes(), Ordering::Relaxed);
         self.lengths.push_back(frame.wire_bytes());
         if self.waiting_since.is_none() {
             self.waiting_since = Some(Instant::now());
@@ -378,10 +439,12 @@ impl State {
         if self.buffer.len() <= CHUNK_BYTES_MAX {
             self.forecast_bytes = self.buffer.len().min(FORECAST_BYTES_MAX);
             let chunk = std::mem::take(&mut self.buffer).freeze();
+            self.budget.bytes.fetch_sub(chunk.len(), Ordering::Relaxed);
             self.release();
             return chunk;
         }
         let chunk = self.buffer.split_to(CHUNK_BYTES_MAX).freeze();
+        self.budget.bytes.fetch_sub(chunk.len(), Ordering::Relaxed);
         let mut taken = chunk.len();
         while let Some(front) = self.lengths.front_mut() {
             if *front > taken {
@@ -397,6 +460,7 @@ impl State {
 
     /// Forgets what waits and gives its memory back.
     fn release(&mut self) {
+        self.budget.bytes.fetch_sub(self.buffer.len(), Ordering::Relaxed);
         self.buffer = BytesMut::new();
         self.waiting_since = None;
         if self.lengths.capacity() > LENGTHS_KEPT {
@@ -404,6 +468,12 @@ impl State {
         } else {
             self.lengths.clear();
         }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -471,6 +541,30 @@ mod tests {
         assert!(outbox.below_low_water(), "a reader is not kept waiting");
         assert!((0..6).all(|_| outbox.try_push(&frame).is_ok()));
         assert_eq!((outbox.try_push(&frame), outbox.frames()), (Err(PushError::Full), 8));
+    }
+
+    #[test]
+    fn while_the_budget_is_used_up_only_who_reads_at_once_is_pushed_to() {
+        let frame = ReadyFrame::binary(&[0; 8]);
+        let limits = OutboxLimits { frames_max: 100, bytes_max: 1 << 20, reserve_bytes: 1 << 20 };
+        let budget = OutboxBudget::new(45);
+        let (slow, fast) = (Outbox::within(limits, &budget), Outbox::within(limits, &budget));
+        assert!((0..5).all(|_| slow.try_push(&frame).is_ok()) && budget.bytes() == 50);
+        assert_eq!(slow.try_push(&frame), Err(PushError::Full));
+        assert!(slow.is_pressed() && !slow.below_low_water());
+        for _ in 0..3 {
+            assert_eq!((fast.try_push(&frame), fast.try_push(&frame)), (Ok(()), Err(PushError::Full)));
+            assert_eq!(take_all(&fast).len(), 10);
+            assert!(fast.below_low_water());
+        }
+        let large = ReadyFrame::binary(&[0; PRESSED_BYTES_MAX - 100]);
+        assert_eq!((slow.push_reply(&large), slow.push_reply(&large)), (Ok(()), Err(PushError::Full)));
+        assert_eq!(take_all(&slow).len(), 50 + large.wire_bytes());
+        assert_eq!((budget.bytes(), slow.try_push(&frame)), (0, Ok(())));
+        slow.abort();
+        assert_eq!((budget.bytes(), fast.try_push(&frame)), (0, Ok(())));
+        drop((slow, fast));
+        assert_eq!(budget.bytes(), 0);
     }
 
     #[test]

@@ -42,6 +42,8 @@ async fn readyz(door: web::Data<Door>) -> HttpResponse {
 }
 
 async fn metrics(door: web::Data<Door>) -> HttpResponse {
+    let waiting = i64::try_from(door.budget.bytes()).unwrap_or(i64::MAX);
+    door.broker.metrics.queue_depth.with_label_values(&["outboxes_bytes"]).set(waiting);
     match door.broker.metrics.text() {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
         Err(error) => {

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::broker::Broker;
-use crate::broker::outbox::OutboxLimits;
+use crate::broker::outbox::{OutboxBudget, OutboxLimits};
 use crate::config::Settings;
 use reaper::Reaper;
 
@@ -37,6 +37,8 @@ pub struct Inner {
     pub settings: Settings,
     /// Cuts what makes no progress.
     pub reaper: Arc<Reaper>,
+    /// What waits for all connections together.
+    pub budget: Arc<OutboxBudget>,
     /// Sockets that are open, or in their handshake; a place is given back when the transport tells of its end.
     pub open: AtomicUsize,
 }
@@ -56,7 +58,8 @@ impl Door {
     /// A door to a broker.
     #[must_use]
     pub fn new(broker: Broker, settings: Settings, reaper: Arc<Reaper>) -> Self {
-        Self(Arc::new(Inner { broker, settings, reaper, open: AtomicUsize::new(0) }))
+        let budget = OutboxBudget::new(settings.limits.outboxes_bytes_max);
+        Self(Arc::new(Inner { broker, settings, reaper, budget, open: AtomicUsize::new(0) }))
     }
 
     /// The bounds of one connection's outbox.

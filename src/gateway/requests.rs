@@ -113,7 +113,10 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
         }),
         Request::History(history) => {
             let (chat_id, direction, seq, limit) = (history.chat_id, history.direction, history.seq, history.limit);
-            page(caller, responder, async move { broker.store.page(who, chat_id, direction, seq, limit).await });
+            let connection = Arc::clone(&caller.connection);
+            page(caller, responder, async move {
+                broker.store.page(who, chat_id, direction, seq, limit, connection.page_bytes()).await
+            });
         }
         Request::Events(events) => {
             page(caller, responder, async move {

@@ -43,6 +43,7 @@ pub async fn open(request: HttpRequest, payload: web::Payload, door: web::Data<D
             outstanding_messages_max: MESSAGES_OUTSTANDING_MAX,
         },
         outbox: door.outbox_limits(),
+        budget: &door.budget,
     };
     let result = upgrade(&request, payload, &options, |transport| {
         door.reaper.watch(&transport.outbox, &transport.kill);

@@ -43,6 +43,7 @@ impl Store {
         direction: Direction,
         from: Seq,
         limit: u32,
+        bytes_max: usize,
     ) -> Result<Page, Failure> {
         self.read("page", async |tx| {
             let bounds = bounds(tx, who, chat_id).await?;
@@ -60,7 +61,7 @@ impl Store {
                 }
             };
             let mut range = Range { after, up_to };
-            let mut entries = messages(tx, chat_id, direction, &mut range).await?;
+            let mut entries = messages(tx, chat_id, direction, &mut range, bytes_max).await?;
             entries.extend(events(tx, chat_id, range).await?);
             entries.sort_by_key(|entry| entry.seq);
             let more = match direction {
@@ -122,7 +123,7 @@ impl Store {
             return Ok(None);
         }
         let mut range = Range { after, up_to: last_seq };
-        let mut entries = messages(tx, chat_id, Direction::After, &mut range).await?;
+        let mut entries = messages(tx, chat_id, Direction::After, &mut range, PAGE_BYTES_MAX).await?;
         if range.up_to < last_seq {
             return Ok(None);
         }
@@ -185,6 +186,7 @@ async fn messages(
     chat_id: ChatId,
     direction: Direction,
     range: &mut Range,
+    bytes_max: usize,
 ) -> Result<Vec<LogEntry>, Failure> {
     let order = match direction {
         Direction::After => "ASC",
@@ -195,7 +197,7 @@ async fn messages(
              AS total FROM chat_messages WHERE chat_id = $1 AND seq > $2 AND seq <= $3) page \
          WHERE total - coalesce(octet_length(data), 0) < $4 ORDER BY seq {order}",
     );
-    let bytes_max = i64::try_from(PAGE_BYTES_MAX).unwrap_or(i64::MAX);
+    let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
     let found = tx.query(&statement, &[&chat_id.0, &bigint(range.after), &bigint(range.up_to), &bytes_max]).await?;
     let entries: Vec<LogEntry> = found.iter().map(message_of).collect::<Result<_, _>>()?;
     let total: i64 = found.last().map(|row| get(row, "total")).transpose()?.unwrap_or(0);

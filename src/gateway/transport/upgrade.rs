@@ -23,7 +23,7 @@ use super::kill::{ConnectionData, KillSwitch};
 use super::link::Link;
 use super::meter::{Meter, TransportLimits};
 use super::pump::Pump;
-use crate::broker::outbox::{Outbox, OutboxLimits};
+use crate::broker::outbox::{Outbox, OutboxBudget, OutboxLimits};
 
 /// What a route accepts.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,8 @@ pub struct UpgradeOptions<'a> {
     pub limits: TransportLimits,
     /// Bounds of what waits to go out.
     pub outbox: OutboxLimits,
+    /// What waits to go out of all connections together.
+    pub budget: &'a Arc<OutboxBudget>,
 }
 
 /// The new connection's handles, given to the session layer before the first byte moves.
@@ -68,7 +70,7 @@ pub fn upgrade(
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, *name));
     }
 
-    let outbox = Outbox::new(options.outbox);
+    let outbox = Outbox::within(options.outbox, options.budget);
     let connection = Connection { outbox, kill, subprotocol };
     let inbound = make(connection.clone());
     Ok(response.body(connect(payload, options.limits, connection, inbound)))

@@ -16,7 +16,7 @@ use sealcast::protocol::ids::{ChatId, MessageId, RequestId, Seq};
 use sealcast::protocol::log::{EntryBody, LogEntry};
 
 use super::super::support::broker::Broker;
-use super::super::support::chat::{submit, view, whole_log};
+use super::super::support::chat::{View, submit, view, whole_log};
 use super::super::support::device::{Device, Socket};
 use super::super::support::mount::{DiskMount, cannot_break_disks, is_skipped};
 use super::super::support::{eventually, trials};
@@ -61,8 +61,7 @@ async fn begin(broker: &Broker) -> Vec<Talk> {
 }
 
 /// Sends without end, until the connection ends.
-async fn send(sender: Device, mut socket: Socket, chat_id: ChatId, count: Arc<AtomicUsize>) -> Sent {
-    let now = view(&mut socket, chat_id).await;
+async fn send(sender: Device, mut socket: Socket, now: View, chat_id: ChatId, count: Arc<AtomicUsize>) -> Sent {
     let mut key = sender.sender_key(&now, chat_id);
     let mut open: Vec<(RequestId, Send)> = Vec::new();
     let mut acknowledged = Told::new();
@@ -128,8 +127,9 @@ async fn cut_under_load(broker: &mut Broker, mount: &DiskMount, talks: &mut [Tal
     let (mut senders, mut readers) = (Vec::new(), Vec::new());
     for talk in talks.iter() {
         readers.push(tokio::spawn(read(talk.reader.connect_live(broker).await)));
-        let socket = talk.sender.connect_live(broker).await;
-        senders.push(tokio::spawn(send(talk.sender.clone(), socket, talk.chat_id, Arc::clone(&count))));
+        let mut socket = talk.sender.connect_live(broker).await;
+        let now = view(&mut socket, talk.chat_id).await;
+        senders.push(tokio::spawn(send(talk.sender.clone(), socket, now, talk.chat_id, Arc::clone(&count))));
     }
     let enough = 20 + usize::try_from(seed % 281).unwrap();
     eventually("acknowledgements", async || count.load(Ordering::Relaxed) >= enough).await;

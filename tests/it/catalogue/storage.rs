@@ -55,7 +55,7 @@ async fn d8_a_full_disk_is_told_and_everything_goes_on_when_there_is_room() {
         return;
     }
     let mount = SmallMount::new(160);
-    let private = Private::start(Private::settings(mount.path())).await;
+    let private = Private::start(Private::settings(mount.path()).with("database.deadline_s", 2)).await;
     let mut acknowledged = Vec::new();
     for _ in 0..trials(1, 20) {
         let mut sender = Sender::of(&private).await;
@@ -126,7 +126,7 @@ async fn d9_a_disk_with_errors_is_told_and_everything_goes_on_when_it_is_well() 
         return;
     }
     let mount = DiskMount::new(400, false).await;
-    let private = Private::start(Private::settings(&mount.path())).await;
+    let private = Private::start(Private::settings(&mount.path()).with("database.deadline_s", 2)).await;
     let mut acknowledged = Vec::new();
     for _ in 0..trials(1, 20) {
         let mut sender = Sender::of(&private).await;

@@ -137,13 +137,6 @@ impl Device {
         socket
     }
 
-    /// Logs in at `http://…`, which may be a path to a broker, JSON.
-    pub async fn connect_at(&self, url: &str) -> Socket {
-        let mut socket = Socket::open_at(url.strip_prefix("http://").unwrap(), Encoding::Json).await;
-        socket.request(self.login(&socket.hello)).await.unwrap();
-        socket
-    }
-
     /// Logs in and catches up from nothing known.
     pub async fn connect_live(&self, broker: &Broker) -> Socket {
         let mut socket = self.connect(broker).await;
@@ -177,6 +170,11 @@ impl Socket {
     /// The same to `host:port`, which may be a path to a broker.
     pub async fn open_at(address: &str, encoding: Encoding) -> Self {
         let stream = Self::handshake(address, encoding.subprotocol()).await.unwrap();
+        Self::on(stream, encoding).await
+    }
+
+    /// Reads `hello` from a connection that is open.
+    pub async fn on(stream: WebSocketStream<MaybeTlsStream<TcpStream>>, encoding: Encoding) -> Self {
         let hello = Hello {
             nonce: sealcast::protocol::binary::Nonce([0; 32]),
             server_name: String::new(),

@@ -141,7 +141,13 @@ impl DiskMount {
 
     async fn attach(&mut self) {
         let uri = format!("nbd+unix:///?socket={}", self.folder.path().join("socket").display());
-        let nbdfuse = Command::new("nbdfuse").arg(self.file()).arg(uri).stdin(Stdio::null()).spawn().unwrap();
+        let nbdfuse = Command::new("nbdfuse")
+            .arg(self.file())
+            .arg(uri)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         self.nbdfuse = Some(nbdfuse);
         let file = self.file();
         eventually("the disk's file", async || file.exists()).await;

@@ -47,6 +47,11 @@ impl Proxy {
         Self { url: format!("http://{}", proxy.address()), proxy }
     }
 
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap()
+    }
+
     /// Changes the path, for the connections that are there too.
     pub fn set(&self, path: Path) {
         self.proxy.set(path);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpRequest, HttpServer, web};
-use sealcast::broker::outbox::OutboxLimits;
+use sealcast::broker::outbox::{OutboxBudget, OutboxLimits};
 use sealcast::broker::ready_frame::ReadyFrame;
 use sealcast::gateway::reaper::{Reaper, ReaperLimits};
 use sealcast::gateway::transport::{
@@ -184,6 +184,7 @@ async fn accept(
         origins: setup.origins.as_deref().map_or(OriginPolicy::Any, OriginPolicy::Listed),
         limits: setup.limits,
         outbox: setup.outbox,
+        budget: &OutboxBudget::new(usize::MAX),
     };
     upgrade(&req, payload, &options, |connection| {
         reaper.watch(&connection.outbox, &connection.kill);

@@ -64,9 +64,9 @@ async fn flip(owner: &[Client; 2], chat_id: ChatId, flipped: &[Client], until: I
     let mut flips = 0;
     while Instant::now() < until {
         let target = flipped[flips / 2 % flipped.len()].username();
-        let (adds, removes) = (&owner[flips / 2 % 2], &owner[flips / 4 % 2]);
-        adds.add_member(chat_id, target.as_str(), true, false).await.unwrap();
-        removes.remove_member(chat_id, target.as_str()).await.unwrap();
+        let by = &owner[flips / 2 % 2];
+        by.add_member(chat_id, target.as_str(), true, false).await.unwrap();
+        by.remove_member(chat_id, target.as_str()).await.unwrap();
         flips += 2;
     }
     flips
@@ -80,6 +80,7 @@ fn listen(client: &Client) -> JoinHandle<(Vec<Seq>, Vec<Alarm>)> {
         loop {
             let Some(event) = events.next().await.expect("no event is dropped") else { return (seqs, alarms) };
             match &*event {
+                Event::Closed(_) => return (seqs, alarms),
                 Event::Message(message) => seqs.push(message.seq),
                 Event::Alarm(alarm) => alarms.push(*alarm),
                 _ => {}

@@ -45,6 +45,9 @@ async fn k5_a_session_that_comes_while_a_message_is_committed_waits_and_comes_be
     for _ in 0..trials(3, 100) {
         let before = view(&mut nodes.ada_sockets[1], nodes.chat_id).await;
         let mut key = nodes.bob.sender_key(&before, nodes.chat_id);
+        // The first broker knows the chat, and has its connection for commits.
+        let loaded = nodes.bob.seal(&before, &mut key, b"loaded");
+        submit(&mut nodes.bob_socket, loaded).await.unwrap();
         let held = nodes.database.hold_commits().await;
         let message = nodes.bob.seal(&before, &mut key, b"in the middle of its commit");
         let id = nodes.bob_socket.send(Request::Send(Box::new(message))).await;
@@ -106,6 +109,9 @@ async fn k6_a_removal_that_comes_while_a_message_is_committed_waits_and_comes_be
     for _ in 0..trials(3, 100) {
         let before = view(&mut nodes.ada_sockets[1], nodes.chat_id).await;
         let mut key = nodes.bob.sender_key(&before, nodes.chat_id);
+        // The first broker knows the chat, and has its connection for commits.
+        let loaded = nodes.bob.seal(&before, &mut key, b"loaded");
+        submit(&mut nodes.bob_socket, loaded).await.unwrap();
         let held = nodes.database.hold_commits().await;
         let message = nodes.bob.seal(&before, &mut key, b"in the middle of its commit");
         let id = nodes.bob_socket.send(Request::Send(Box::new(message))).await;

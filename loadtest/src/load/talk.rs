@@ -13,8 +13,8 @@ use std::time::Instant;
 use sealcast::client::{Body, Client, Message, ReceiptsTo, Reply, SendError, Sent, Signal};
 use sealcast::protocol::ids::{ChatId, MessageId, SessionId, UserId};
 
-use crate::history::Name;
-use crate::recorder::Recorder;
+use crate::history::record::Name;
+use crate::history::recorder::Recorder;
 use crate::rng::Rng;
 
 /// Newest messages of a user in a chat that are changed.
@@ -224,7 +224,7 @@ impl Talker<'_> {
     }
 
     async fn edit(&self, message_id: MessageId, text: &str) -> Result<(), SendError> {
-        let at = self.recorder.now();
+        let at = self.recorder.sends();
         self.revised(at, self.client.edit(self.chat_id, message_id, text).await, None)?;
         self.recorder.count(|deeds| deeds.edits += 1);
         Ok(())
@@ -235,7 +235,7 @@ impl Talker<'_> {
     /// # Errors
     /// Why it was not done, recorded too.
     pub(crate) async fn delete(&self, message_id: MessageId) -> Result<Name, SendError> {
-        let at = self.recorder.now();
+        let at = self.recorder.sends();
         let name = self.revised(at, self.client.delete_message(self.chat_id, message_id).await, None)?;
         self.recorder.count(|deeds| deeds.deletions += 1);
         Ok(name)
@@ -243,7 +243,7 @@ impl Talker<'_> {
 
     async fn edit_deleted(&self, deletion: Name, text: &str) -> Result<(), SendError> {
         let never = Name { revision: deletion.revision + 1, ..deletion };
-        let at = self.recorder.now();
+        let at = self.recorder.sends();
         self.revised(at, self.client.edit(self.chat_id, deletion.message_id, text).await, Some(never)).map(|_| ())
     }
 

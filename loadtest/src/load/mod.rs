@@ -1,19 +1,24 @@
-//! One session of one user: its client, a task that records its events, and a task for each chat that it talks in.
+//! Loads a broker: the clients, what they say, and what they change.
+//!
+//! Lives here: what all devices of a run share. `device` is one session, `talk` what a sender does next, `churn` and
+//! `rule` change members and what holds in a chat, `hoard` keeps what a removed device could have kept.
+
+pub(crate) mod churn;
+pub(crate) mod device;
+pub(crate) mod hoard;
+pub(crate) mod rule;
+pub(crate) mod talk;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sealcast::client::{Client, Event, EventStream, SendError};
-use sealcast::protocol::error::ErrorCode;
-use sealcast::protocol::ids::{ChatId, SessionId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::hoard::Hoard;
-use crate::recorder::Recorder;
+use self::talk::Topics;
+use crate::history::recorder::Recorder;
 use crate::rng::Rng;
-use crate::talk::{Deed, Talker, Topics};
 
 /// How far the run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,9 +95,14 @@ impl Load {
         let _ = phase.wait_for(|phase| *phase == Phase::Over).await;
     }
 
+    /// Waits until messages flow.
     async fn begun(&self) {
         let mut phase = self.phase.subscribe();
         let _ = phase.wait_for(|phase| *phase != Phase::SetUp).await;
+    }
+
+    fn spawn_sender(&self, sender: impl Future<Output = ()> + Send + 'static) {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).spawn(sender);
     }
 
     /// Waits until everyone who sends has the answer to the last message; tells how many have none in time.
@@ -100,6 +110,15 @@ impl Load {
         let mut senders = std::mem::take(&mut *self.senders.lock().unwrap_or_else(PoisonError::into_inner));
         let _ = tokio::time::timeout(timeout, async { while senders.join_next().await.is_some() {} }).await;
         senders.len()
+    }
+
+    /// Waits so long while messages flow; `false` when that is over first.
+    pub(crate) async fn rest(&self, time: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.over() => false,
+            () = tokio::time::sleep(time) => true,
+        }
     }
 
     /// A draw of one sender.
@@ -116,81 +135,5 @@ impl Load {
         let due = began + pace.interval * place;
         tokio::time::sleep_until(due.into()).await;
         due
-    }
-}
-
-/// One session of one user.
-#[derive(Debug, Clone)]
-pub(crate) struct Device {
-    /// Its client.
-    pub(crate) client: Client,
-    /// Its session.
-    pub(crate) session_id: SessionId,
-    /// What its keyring ever held.
-    pub(crate) hoard: Arc<Hoard>,
-    /// Listens until the client closes.
-    pub(crate) listener: Arc<tokio::task::JoinHandle<()>>,
-}
-
-impl Device {
-    /// Begins to listen. Must come before the client's first chat.
-    pub(crate) fn attach(client: Client, hoard: Arc<Hoard>, load: &Arc<Load>) -> Self {
-        let session_id = client.session_id();
-        load.recorder.introduce(client.user_id(), session_id);
-        let listener = tokio::spawn(listen(client.events(), client.clone(), session_id, Arc::clone(load)));
-        Self { client, session_id, hoard, listener: Arc::new(listener) }
-    }
-}
-
-async fn listen(mut events: EventStream, client: Client, session_id: SessionId, load: Arc<Load>) {
-    loop {
-        let event = match events.next().await {
-            Ok(Some(event)) => event,
-            Ok(None) => return,
-            Err(dropped) => {
-                load.recorder.dropped(dropped);
-                continue;
-            }
-        };
-        load.recorder.event(session_id, &event);
-        match &*event {
-            Event::Message(message) => load.topics.heard(message),
-            Event::SessionChanged { chat_id, session_id: whose, is_in: true, .. } if *whose == session_id => {
-                let sender = send(client.clone(), session_id, *chat_id, Arc::clone(&load));
-                load.senders.lock().unwrap_or_else(PoisonError::into_inner).spawn(sender);
-            }
-            Event::Closed(_) => return,
-            _ => {}
-        }
-    }
-}
-
-/// How long a sender rests that was refused: one who may not write just now is refused at once each time.
-const REFUSED_REST: Duration = Duration::from_millis(50);
-
-/// Talks in one chat, one thing after the other, until the run is over or the session is gone from the chat.
-async fn send(client: Client, session_id: SessionId, chat_id: ChatId, load: Arc<Load>) {
-    load.begun().await;
-    let mut rng = load.draw();
-    let user_id = client.user_id();
-    let talker =
-        Talker { client: &client, session_id, user_id, chat_id, recorder: &load.recorder, topics: &load.topics };
-    while load.is_running() {
-        let due = tokio::select! {
-            due = load.due() => due,
-            () = load.over() => return,
-        };
-        let deed = Deed::draw(&mut rng);
-        match talker.act(deed, &load.text, due, &mut rng).await {
-            Ok(()) => {}
-            Err(
-                SendError::NotMember
-                | SendError::NotRecipient
-                | SendError::OutcomeUnknown
-                | SendError::Closed(_)
-                | SendError::Refused { code: ErrorCode::UnknownChat },
-            ) => return,
-            Err(_) => tokio::time::sleep(REFUSED_REST).await,
-        }
     }
 }

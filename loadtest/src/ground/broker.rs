@@ -1,20 +1,29 @@
 //! Runs a broker of its own: a child process of this very executable, on a private Postgres in a temporary folder.
 //!
-//! Invariants: the child ends with this process, since it watches its standard input; the folder goes with the
-//! handle; durable settings of Postgres stay on, for the embedded one refuses anything else.
+//! Lives here: the process and its folder, and what may be done to both; who says when is elsewhere. Invariants: the
+//! child ends with this process, since it watches its standard input; the folder goes with the handle; durable settings
+//! of Postgres stay on, for the embedded one refuses anything else; whatever was stopped goes on before it is asked to
+//! end.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use sealcast::config::Settings;
+use sealcast_faults::Proxy;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::Instant;
+
+use super::clock::Clock;
+use super::database::OwnPostgres;
+use super::process::{children, command_line, signal};
 
 /// How long a broker may take to listen, a new cluster and a recovery included.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -28,12 +37,29 @@ const LOG_LINES: usize = 20;
 /// The subcommand as which the child runs.
 pub(crate) const SUBCOMMAND: &str = "broker";
 
+/// A pause between two tries to start a broker whose database cannot be reached just now.
+const RELAUNCH_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a broker is started with.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Limits of its own, as keys of `config.toml`.
+    pub(crate) limits: Vec<(&'static str, u64)>,
+    /// Where its log goes, if not to its folder.
+    pub(crate) log: Option<PathBuf>,
+    /// Whether its database and its clock can be broken: then its Postgres is a child of this process, behind a proxy,
+    /// and its wall clock follows a file.
+    pub(crate) is_breakable: bool,
+}
+
 /// A running broker.
 #[derive(Debug)]
 pub(crate) struct Broker {
     folder: TempDir,
     log: PathBuf,
     limits: Vec<(&'static str, u64)>,
+    postgres: Option<OwnPostgres>,
+    clock: Option<Clock>,
     running: Option<Running>,
     address: String,
 }
@@ -48,15 +74,19 @@ struct Running {
 }
 
 impl Broker {
-    /// Starts a broker with limits of its own, as keys of `config.toml`.
-    pub(crate) async fn start(limits: Vec<(&'static str, u64)>, log: Option<PathBuf>) -> anyhow::Result<Self> {
+    /// Starts a broker, and its Postgres.
+    pub(crate) async fn start(plan: Plan) -> anyhow::Result<Self> {
         // Postgres runs under an account of its own when this process is root's, and must get through.
         let open = std::fs::Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().prefix("sealcast-loadtest-").permissions(open).tempdir();
         let folder = folder.context("making a temporary folder")?;
-        let log = log.unwrap_or_else(|| folder.path().join("broker.log"));
+        let log = plan.log.unwrap_or_else(|| folder.path().join("broker.log"));
         File::create(&log).with_context(|| format!("making {}", log.display()))?;
-        let mut broker = Self { folder, log, limits, running: None, address: "127.0.0.1:0".to_owned() };
+        let data_dir = folder.path().join("data");
+        let postgres = if plan.is_breakable { Some(OwnPostgres::start(data_dir).await?) } else { None };
+        let clock = if plan.is_breakable { Clock::find(folder.path())? } else { None };
+        let (limits, address) = (plan.limits, "127.0.0.1:0".to_owned());
+        let mut broker = Self { folder, log, limits, postgres, clock, running: None, address };
         broker.launch().await?;
         Ok(broker)
     }
@@ -64,6 +94,21 @@ impl Broker {
     /// `http://…`
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// `host:port`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The broker's wall clock, if it can be moved.
+    pub(crate) fn clock(&self) -> Option<Clock> {
+        self.clock.clone()
+    }
+
+    /// The way from the broker to its database, if it can be broken.
+    pub(crate) fn database_path(&self) -> Option<Arc<Proxy>> {
+        self.postgres.as_ref().map(OwnPostgres::path)
     }
 
     fn data_dir(&self) -> PathBuf {
@@ -104,7 +149,11 @@ impl Broker {
         // The parent decides when the child stops, also after a signal to both from the terminal.
         command.process_group(0);
         command.env("SEALCAST__SERVER__LISTEN", &self.address).env("SEALCAST__OPERATOR__LISTEN", "127.0.0.1:0");
-        command.env("SEALCAST__DATABASE__URL", "").env("SEALCAST__DATA_DIR", self.data_dir());
+        let database = self.postgres.as_ref().map_or("", OwnPostgres::url);
+        command.env("SEALCAST__DATABASE__URL", database).env("SEALCAST__DATA_DIR", self.data_dir());
+        if let Some(clock) = &self.clock {
+            command.envs(clock.environment());
+        }
         for (key, value) in &self.limits {
             command.env(format!("SEALCAST__{}", key.replace('.', "__").to_uppercase()), value.to_string());
         }
@@ -125,25 +174,62 @@ impl Broker {
         Ok(())
     }
 
-    /// Ends the broker with SIGKILL, and starts it again on the same port and folder.
-    pub(crate) async fn kill_and_restart(&mut self) -> anyhow::Result<()> {
-        self.kill().await?;
-        self.launch().await
-    }
-
-    async fn kill(&mut self) -> anyhow::Result<()> {
+    /// Ends the broker with SIGKILL.
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(mut running) = self.running.take() {
+            let pid = running.child.id();
             running.child.kill().await.context("killing the broker")?;
+            if let (Some(clock), Some(pid)) = (&self.clock, pid) {
+                clock.forget(pid);
+            }
         }
         Ok(())
     }
 
-    /// Ends the postmaster with SIGKILL; the broker starts it again. `false` if there was none just now.
-    pub(crate) async fn kill_postgres(&self) -> anyhow::Result<bool> {
-        match self.postmaster() {
-            Some(pid) => signal("KILL", pid).await,
+    /// Starts the broker again on the same port and folder, as often as that takes: it gives up when its database does
+    /// not answer, and whoever runs it starts it anew.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            match self.launch().await {
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(_) => tokio::time::sleep(RELAUNCH_PAUSE).await,
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// Sends the broker a signal; `false` if it does not run.
+    pub(crate) async fn signal(&self, name: &str) -> anyhow::Result<bool> {
+        match self.pid() {
+            Some(pid) => signal(name, pid).await,
             None => Ok(false),
         }
+    }
+
+    /// Sends the postmaster a signal; `false` if there is none just now. One that was killed is started again by who
+    /// started it.
+    pub(crate) async fn signal_postmaster(&self, name: &str) -> anyhow::Result<bool> {
+        match self.postmaster() {
+            Some(pid) => signal(name, pid).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Sends every process of Postgres a signal, the postmaster first; `false` if there is none.
+    pub(crate) async fn signal_postgres(&self, name: &str) -> anyhow::Result<bool> {
+        let Some(postmaster) = self.postmaster() else { return Ok(false) };
+        let found = signal(name, postmaster).await?;
+        for child in children(postmaster) {
+            signal(name, child).await?;
+        }
+        Ok(found)
+    }
+
+    /// Processes of Postgres that serve a connection.
+    pub(crate) fn backends(&self) -> Vec<u32> {
+        let serves = |pid: &u32| command_line(*pid).is_some_and(|command| command.contains("[local]"));
+        self.postmaster().map(children).unwrap_or_default().into_iter().filter(serves).collect()
     }
 
     /// The postmaster's process, if it is surely this broker's.
@@ -151,8 +237,7 @@ impl Broker {
         let cluster = self.data_dir().join("postgres");
         let file = std::fs::read_to_string(cluster.join("postmaster.pid")).ok()?;
         let pid: u32 = file.lines().next()?.trim().parse().ok()?;
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        String::from_utf8_lossy(&command).contains(&*cluster.to_string_lossy()).then_some(pid)
+        command_line(pid)?.contains(&*cluster.to_string_lossy()).then_some(pid)
     }
 
     /// Whether the broker still runs.
@@ -170,25 +255,28 @@ impl Broker {
 
     /// Stops the broker and its Postgres in good order, and removes their folder.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        if self.postgres.is_some() {
+            self.signal("CONT").await?;
+            self.signal_postgres("CONT").await?;
+        }
         if let Some(mut running) = self.running.take()
             && let Some(pid) = running.child.id()
         {
             signal("TERM", pid).await?;
             let ended = tokio::time::timeout(STOP_TIMEOUT, running.child.wait()).await;
+            if let Some(clock) = &self.clock {
+                clock.forget(pid);
+            }
             let status = ended.map_err(|_| anyhow!("the broker does not stop"))??;
             if !status.success() {
                 bail!("the broker ended with {status}; its log ends with:\n{}", self.log_end());
             }
         }
+        if let Some(postgres) = self.postgres.take() {
+            postgres.stop().await?;
+        }
         self.folder.close().context("removing the temporary folder")
     }
-}
-
-/// Sends a signal to a process; `false` if there is none.
-async fn signal(name: &str, pid: u32) -> anyhow::Result<bool> {
-    let mut command = Command::new("kill");
-    command.arg(format!("-{name}")).arg(pid.to_string()).stderr(Stdio::null());
-    Ok(command.status().await.context("running kill")?.success())
 }
 
 /// Serves as the broker until a signal, or until the parent is gone.
@@ -204,29 +292,4 @@ pub(crate) fn serve() -> anyhow::Result<()> {
     });
     sealcast::server::run(settings)?;
     Ok(())
-}
-
-/// Seconds of processor time that a process has used, its ended children not counted.
-pub(crate) fn cpu_s(pid: &str) -> f64 {
-    /// Linux counts in hundredths of a second, whatever the kernel's own clock.
-    const TICKS_PER_S: f64 = 100.0;
-    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
-    // The name in brackets may hold anything; utime and stime are fields 14 and 15, the first after it is field 3.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    ticks as f64 / TICKS_PER_S
-}
-
-/// Seconds of processor time of a process and the processes that it has as children now.
-pub(crate) fn cpu_with_children_s(pid: u32) -> f64 {
-    let mut total = cpu_s(&pid.to_string());
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-        if parent.is_some_and(|parent| parent.trim() == pid.to_string()) {
-            total += cpu_s(&name);
-        }
-    }
-    total
 }

@@ -13,10 +13,11 @@ use sealcast::protocol::ids::ChatId;
 use sealcast::protocol::membership::HistoryPolicy;
 use tokio::task::JoinSet;
 
-use crate::churn::{Changes, Churn};
-use crate::device::{Device, Load};
+use super::Load;
+use super::churn::{Changes, Churn};
+use super::device::Device;
+use super::talk::Talker;
 use crate::rng::Rng;
-use crate::talk::Talker;
 
 /// Rekeys of a chat in a run: what the server allows in an hour.
 pub(crate) const REKEYS_MAX: u32 = 6;

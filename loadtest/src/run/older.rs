@@ -9,8 +9,8 @@ use sealcast::client::{Client, ClientError};
 use sealcast::protocol::ids::ChatId;
 use sealcast::protocol::limits::PAGE_ENTRIES_MAX;
 
-use crate::churn::User;
-use crate::mixed::{HEAL_TIMEOUT, LOOK_INTERVAL, Run};
+use super::{HEAL_TIMEOUT, LOOK_INTERVAL, Run};
+use crate::load::churn::User;
 
 /// How newcomers fared.
 #[derive(Debug, Clone, Copy, Default)]

@@ -11,12 +11,14 @@ use sealcast::protocol::codec::Encoding;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::{HEAL_TIMEOUT, LOOK_INTERVAL, Run, draw_seed};
 use crate::args::Encodings;
-use crate::churn::{Roster, User};
-use crate::device::{Device, Load};
-use crate::hoard::Hoard;
-use crate::mixed::{CHAT_USERS, HEAL_TIMEOUT, LOOK_INTERVAL, Run, draw_seed};
+use crate::load::Load;
+use crate::load::churn::{Roster, User};
+use crate::load::device::Device;
+use crate::load::hoard::Hoard;
 use crate::rng::Rng;
+use crate::scenario::CHAT_USERS;
 
 /// Users and chats that are made at the same time.
 const SET_UP_AT_ONCE: usize = 8;
@@ -39,35 +41,38 @@ impl Run {
         Ok((users, rosters))
     }
 
-    fn config(&self, connector: &Connector, session: usize) -> ClientConfig {
-        let encoding = match self.args.encoding {
+    /// How the session of a number behaves.
+    pub(crate) fn config(&self, session: usize) -> anyhow::Result<ClientConfig> {
+        let encoding = match self.scenario.encoding {
             Encodings::Json => Encoding::Json,
             Encodings::Msgpack => Encoding::MessagePack,
             Encodings::Both if session.is_multiple_of(2) => Encoding::MessagePack,
             Encodings::Both => Encoding::Json,
         };
-        let mut config = ClientConfig::new(connector.clone());
+        let mut config = ClientConfig::new(Connector::new(None)?);
         config.encoding = encoding;
         config.events_kept = EVENTS_KEPT;
         config.upkeep_interval = UPKEEP_INTERVAL;
-        config
+        Ok(config)
     }
 
     async fn make_users(&self) -> anyhow::Result<Vec<User>> {
-        let connector = Connector::new(None)?;
         // On a server that is used again, names of other runs are taken.
         let tag = format!("{:08x}", draw_seed());
         let permits = Arc::new(Semaphore::new(SET_UP_AT_ONCE));
         let mut tasks = JoinSet::new();
-        for index in 0..usize::try_from(self.args.users)? {
+        for index in 0..usize::try_from(self.scenario.users)? {
             let username = format!("lt-{tag}-{index}");
-            let sessions = usize::try_from(self.args.sessions_per_user)?;
-            let configs: Vec<ClientConfig> =
-                (0..sessions).map(|session| self.config(&connector, index * sessions + session)).collect();
-            let (permits, load, server) = (Arc::clone(&permits), Arc::clone(&self.load), self.url.clone());
+            let sessions = usize::try_from(self.scenario.sessions_per_user)?;
+            let mut configs = Vec::new();
+            for session in 0..sessions {
+                let number = index * sessions + session;
+                configs.push((self.url_of(number), self.config(number)?));
+            }
+            let (permits, load) = (Arc::clone(&permits), Arc::clone(&self.load));
             tasks.spawn(async move {
                 let _permit = permits.acquire().await?;
-                anyhow::Ok((index, make_user(username, server, configs, &load).await?))
+                anyhow::Ok((index, make_user(username, configs, &load).await?))
             });
         }
         let mut users = BTreeMap::new();
@@ -81,7 +86,7 @@ impl Run {
     async fn make_chats(&self, users: &Arc<Vec<User>>, rng: &mut Rng) -> anyhow::Result<Vec<Roster>> {
         let permits = Arc::new(Semaphore::new(SET_UP_AT_ONCE));
         let mut tasks = JoinSet::new();
-        for index in 0..usize::try_from(self.args.chats)? {
+        for index in 0..usize::try_from(self.scenario.chats)? {
             let owner = index % users.len();
             let wanted = rng.between(*CHAT_USERS.start(), *CHAT_USERS.end()).min(users.len());
             let mut members = BTreeSet::new();
@@ -145,22 +150,17 @@ async fn within<T>(step: &str, work: impl Future<Output = anyhow::Result<T>>) ->
     }
 }
 
-/// Registers a user and links their further sessions.
-async fn make_user(
-    username: String,
-    server: String,
-    configs: Vec<ClientConfig>,
-    load: &Arc<Load>,
-) -> anyhow::Result<User> {
-    let account = || NewAccount { server: server.clone(), username: username.clone(), ttl: None };
+/// Registers a user and links their further sessions, each with its own way to the server.
+async fn make_user(username: String, configs: Vec<(String, ClientConfig)>, load: &Arc<Load>) -> anyhow::Result<User> {
     let mut devices: Vec<Device> = Vec::new();
-    for config in configs {
+    for (server, config) in configs {
+        let account = NewAccount { server, username: username.clone(), ttl: None };
         let hoard = Arc::new(Hoard::default());
         let storage = Arc::clone(&hoard) as Arc<dyn Storage>;
         let client = match devices.first() {
-            None => Client::register(config, account(), storage).await.context("registering")?,
+            None => Client::register(config, account, storage).await.context("registering")?,
             Some(first) => {
-                let pending = PendingLink::begin(config, account(), storage).await.context("asking for a session")?;
+                let pending = PendingLink::begin(config, account, storage).await.context("asking for a session")?;
                 let code = pending.code().parse::<LinkCode>()?;
                 let (approved, client) = tokio::join!(first.client.approve_session(&code, None), pending.wait());
                 approved.context("approving a session")?;

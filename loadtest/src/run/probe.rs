@@ -37,11 +37,11 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Connects to `host:port` and logs in.
+    /// Connects to `host:port` and logs in. A refusal is its code.
     pub(crate) async fn open(
         address: &str,
         (session_id, secrets): &(SessionId, SessionSecrets),
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<Result<Self, String>> {
         let tcp = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         tcp.set_nodelay(true)?;
         let request = ClientRequestBuilder::new(format!("ws://{address}{SOCKET_PATH}").parse()?);
@@ -51,8 +51,7 @@ impl Probe {
         let ServerFrame::Hello(hello) = probe.frame().await? else { bail!("the server did not greet") };
         let signature = secrets.sign(&login_bytes(&hello.nonce, &hello.server_name, *session_id));
         let login = Request::Authenticate(Authenticate { session_id: *session_id, signature });
-        probe.ask(login).await?.map_err(|code| anyhow!("the login is refused: {code}"))?;
-        Ok(probe)
+        Ok(probe.ask(login).await?.map(|_| probe))
     }
 
     async fn frame(&mut self) -> anyhow::Result<ServerFrame> {
@@ -150,7 +149,7 @@ impl Probe {
 }
 
 /// Whether one of the keys opens an entry, for whatever place the entry names.
-pub(crate) fn opens(chat_id: ChatId, entry: &LogEntry, held: &[Secret]) -> bool {
+pub(crate) fn opens<'a>(chat_id: ChatId, entry: &LogEntry, held: impl IntoIterator<Item = &'a Secret>) -> bool {
     let EntryBody::Message(envelope) = &entry.body else { return false };
     let (Some(key_id), Some(data)) = (envelope.key_id, &envelope.data) else { return false };
     let place = Place {
@@ -161,7 +160,7 @@ pub(crate) fn opens(chat_id: ChatId, entry: &LogEntry, held: &[Secret]) -> bool 
         sender: envelope.sender_session_id,
         key_id,
     };
-    held.iter().any(|secret| message::open(secret, &place, data.as_ref()).is_ok())
+    held.into_iter().any(|secret| message::open(secret, &place, data.as_ref()).is_ok())
 }
 
 /// The sender key of an entry, if it is a message.

@@ -15,96 +15,26 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use sealcast::client::{Alarm, Event, SendError};
 use sealcast::protocol::error::ErrorCode;
-use sealcast::protocol::ids::{ChatId, MessageId, Revision, Seq, SessionId, UserId};
+use sealcast::protocol::ids::{ChatId, MessageId, Revision, Seq, SessionId};
 use sealcast::protocol::membership::Change;
 
-use crate::history::{Name, Record};
+use super::pause::Pauses;
+use super::record::{Name, Record};
+use super::standing::{Fact, Standings};
+use super::tally::{Counts, Deeds, Latency, Troubles};
+use crate::check::check;
+use crate::check::verdict::Verdict;
 
 /// The longest latency that is told apart.
 const LATENCY_US_MAX: u64 = 600_000_000;
-
-/// How much has happened.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counts {
-    /// Messages given to the client library.
-    pub(crate) sent: u64,
-    /// Messages acknowledged.
-    pub(crate) acked: u64,
-    /// Messages given to sessions.
-    pub(crate) delivered: u64,
-}
-
-/// What was done besides new messages, and came of it.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Deeds {
-    /// Edits acknowledged.
-    pub(crate) edits: u64,
-    /// Deletions acknowledged.
-    pub(crate) deletions: u64,
-    /// Replies acknowledged.
-    pub(crate) replies: u64,
-    /// Reactions acknowledged.
-    pub(crate) reactions: u64,
-    /// Read marks moved.
-    pub(crate) receipts: u64,
-    /// Receipts given to sessions, with those that only their sender's devices can read.
-    pub(crate) receipts_delivered: u64,
-    /// Signals that the server took.
-    pub(crate) signals: u64,
-    /// Signals given to sessions.
-    pub(crate) signals_delivered: u64,
-    /// Times that a session was told how far another has come.
-    pub(crate) deliveries_told: u64,
-    /// Entries whose data was gone when they came, and receipts for others.
-    pub(crate) silent: u64,
-}
-
-/// Submit to the recipients' events, in milliseconds.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Latency {
-    /// Half of the deliveries were faster.
-    pub(crate) p50: f64,
-    /// 99 of 100.
-    pub(crate) p99: f64,
-    /// 999 of 1,000.
-    pub(crate) p999: f64,
-    /// The slowest.
-    pub(crate) max: f64,
-}
-
-/// What is said about one session in one chat.
-#[derive(Debug, Clone, Copy, Default)]
-struct Standing {
-    member: Option<u64>,
-    removed: Option<u64>,
-    highest: u64,
-    received: u64,
-}
-
-/// What went wrong besides the history.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Troubles {
-    /// Alarms of the client library by kind.
-    pub(crate) alarms: BTreeMap<String, u64>,
-    /// Alarms that are no entry of the history.
-    pub(crate) loose_alarms: u64,
-    /// Copies of keys that their recipients said are bad, and messages that were unreadable for somebody.
-    pub(crate) bad_copies: u64,
-    /// Refusals of messages by code.
-    pub(crate) refusals: BTreeMap<String, u64>,
-    /// Clients that closed, and why.
-    pub(crate) closed: Vec<String>,
-    /// Events that were dropped before they were recorded: the history is not whole.
-    pub(crate) dropped_events: u64,
-    /// Failures to write the history.
-    pub(crate) unwritten: u64,
-}
 
 struct Inner {
     records: Vec<Record>,
     file: Option<BufWriter<File>>,
     submitted: HashMap<Name, Submitted>,
-    standings: HashMap<(ChatId, SessionId), Standing>,
+    standings: Standings,
+    pauses: Pauses,
+    faults: BTreeMap<String, u64>,
     latency: Histogram<u64>,
     counts: Counts,
     deeds: Deeds,
@@ -121,7 +51,6 @@ struct Submitted {
 pub(crate) struct Recorder {
     began: Instant,
     began_s: f64,
-    users: Mutex<HashMap<UserId, Vec<SessionId>>>,
     inner: Mutex<Inner>,
 }
 
@@ -141,12 +70,13 @@ impl Recorder {
         Ok(Self {
             began: Instant::now(),
             began_s: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
-            users: Mutex::default(),
             inner: Mutex::new(Inner {
                 records: Vec::new(),
                 file: file.map(BufWriter::new),
                 submitted: HashMap::new(),
-                standings: HashMap::new(),
+                standings: Standings::default(),
+                pauses: Pauses::default(),
+                faults: BTreeMap::new(),
                 latency: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?,
                 counts: Counts::default(),
                 deeds: Deeds::default(),
@@ -160,14 +90,8 @@ impl Recorder {
     }
 
     /// Seconds since 1970 that never go back within this process.
-    pub(crate) fn now(&self) -> f64 {
+    fn now(&self) -> f64 {
         self.began_s + self.began.elapsed().as_secs_f64()
-    }
-
-    /// Names a user's session, so that a user's removal is known to be that of their sessions.
-    pub(crate) fn introduce(&self, user_id: UserId, session_id: SessionId) {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        users.entry(user_id).or_default().push(session_id);
     }
 
     /// A message that is given to the client library next; its latency counts from `at`.
@@ -176,6 +100,7 @@ impl Recorder {
         let t = self.now();
         inner.submitted.insert(m, Submitted { at, by: s });
         inner.counts.sent += 1;
+        inner.pauses.sends(Instant::now());
         inner.push(Record::Send { t, s, c, m });
     }
 
@@ -184,7 +109,15 @@ impl Recorder {
         let mut inner = self.lock();
         let t = self.now();
         inner.counts.acked += 1;
+        inner.pauses.acknowledged(Instant::now());
         inner.push(Record::Ok { t, s, c, m, seq: seq.get() });
+    }
+
+    /// Something is sent next whose name is known with its answer only; tells the time.
+    pub(crate) fn sends(&self) -> f64 {
+        let mut inner = self.lock();
+        inner.pauses.sends(Instant::now());
+        self.now()
     }
 
     /// An edit or deletion that was acknowledged; its number was not known when it was sent, at `at`.
@@ -193,6 +126,7 @@ impl Recorder {
         let t = self.now();
         inner.counts.sent += 1;
         inner.counts.acked += 1;
+        inner.pauses.acknowledged(Instant::now());
         inner.push(Record::Send { t: at, s, c, m });
         inner.push(Record::Ok { t, s, c, m, seq: seq.get() });
     }
@@ -207,28 +141,15 @@ impl Recorder {
         self.lock().deeds
     }
 
-    /// A send that failed; without a name nothing is claimed of it. One that failed because its sender is gone from the chat may be in the log all the same,
-    /// and one that waited in a client that closed too: only other failures are definite refusals.
+    /// A send that failed; without a name nothing is claimed of it. One that failed because its sender is gone from
+    /// the chat may be in the log all the same, and one that waited in a client that closed too: only other failures
+    /// are definite refusals.
     pub(crate) fn refused(&self, s: SessionId, c: ChatId, m: Option<Name>, error: &SendError) {
         let mut inner = self.lock();
         let t = self.now();
-        let (code, is_definite) = match error {
-            SendError::Refused { code } => (code.as_str(), *code != ErrorCode::UnknownChat),
-            SendError::GaveUp { code } => (code.as_str(), true),
-            SendError::UnknownMessage => ("unknown_message", true),
-            // Another session was first with that number, so it is in the log.
-            SendError::EditConflict { .. } => ("edit_conflict", false),
-            SendError::OutcomeUnknown => ("outcome_unknown", false),
-            SendError::NotMember => ("not_member", false),
-            SendError::NotRecipient => ("not_recipient", false),
-            SendError::TooLarge { .. } => ("too_large", true),
-            SendError::GhostRecipient { .. } => ("ghost_recipient", true),
-            SendError::Sealing => ("sealing", true),
-            SendError::Storage(_) => ("storage", true),
-            SendError::Closed(_) => ("closed", false),
-            _ => ("unknown", false),
-        };
-        *inner.troubles.refusals.entry(code.to_owned()).or_default() += 1;
+        let (code, is_definite) = code_of(error);
+        inner.refused(error);
+        inner.pauses.gave_up(Instant::now());
         if let Some(m) = m.filter(|_| is_definite) {
             inner.push(Record::Err { t, s, c, m, code: code.to_owned() });
         }
@@ -236,94 +157,58 @@ impl Recorder {
 
     /// Takes an event of a session's client.
     pub(crate) fn event(&self, s: SessionId, event: &Event) {
+        let plain = |c: ChatId, seq: Seq, fact: Fact| self.given(s, c, seq, None, true, fact);
+        let message = |c: ChatId, seq: Seq, m: Name| self.given(s, c, seq, Some(m), true, Fact::Nothing);
         match event {
-            Event::Message(message) => {
-                self.given(s, message.chat_id, message.seq, Some(name(message.message_id, message.revision)), true);
-            }
-            Event::Edited { message, .. } => {
-                self.given(s, message.chat_id, message.seq, Some(name(message.message_id, message.revision)), true);
+            Event::Message(given) | Event::Edited { message: given, .. } => {
+                message(given.chat_id, given.seq, name(given.message_id, given.revision));
             }
             Event::Deleted { deletion, .. } => {
-                let m = name(deletion.message_id, deletion.revision);
-                self.given(s, deletion.chat_id, deletion.seq, Some(m), true);
+                message(deletion.chat_id, deletion.seq, name(deletion.message_id, deletion.revision));
             }
             Event::Read { chat_id, seq: Some(seq), message_id: Some(message_id), .. } => {
                 self.count(|deeds| deeds.receipts_delivered += 1);
-                self.given(s, *chat_id, *seq, Some(Name::first(*message_id)), true);
+                message(*chat_id, *seq, Name::first(*message_id));
             }
             Event::Silent { chat_id, seq, message_id, revision } => {
                 self.count(|deeds| deeds.silent += 1);
-                self.given(s, *chat_id, *seq, Some(name(*message_id, *revision)), true);
+                message(*chat_id, *seq, name(*message_id, *revision));
             }
-            Event::AccountDeleted { chat_id, seq, user_id, .. } => {
-                self.given(s, *chat_id, *seq, None, true);
-                self.all_removed(*user_id, *chat_id, *seq);
-            }
+            Event::AccountDeleted { chat_id, seq, user_id, .. } => plain(*chat_id, *seq, Fact::UserOut(*user_id)),
             Event::Signal { .. } => self.count(|deeds| deeds.signals_delivered += 1),
             Event::Delivered { .. } => self.count(|deeds| deeds.deliveries_told += 1),
             Event::CopyRefused { .. } | Event::Unreadable { .. } => self.lock().troubles.bad_copies += 1,
-            Event::SendFailed { chat_id, error, .. } => self.refused(s, *chat_id, None, error),
-            Event::MembershipChanged { chat_id, seq, target, change, .. } => {
-                self.given(s, *chat_id, *seq, None, true);
-                if matches!(change, Change::Remove | Change::Leave) {
-                    self.all_removed(*target, *chat_id, *seq);
-                }
+            Event::SendFailed { error, .. } => self.lock().refused(error),
+            Event::MembershipChanged { chat_id, seq, target, change: Change::Remove | Change::Leave, .. } => {
+                plain(*chat_id, *seq, Fact::UserOut(*target));
             }
-            Event::SessionChanged { chat_id, seq, session_id, is_in, .. } => {
-                self.given(s, *chat_id, *seq, None, true);
-                if *is_in {
-                    self.member(*session_id, *chat_id, *seq);
-                } else {
-                    self.removed(*session_id, *chat_id, *seq);
-                }
+            Event::MembershipChanged { chat_id, seq, .. } => plain(*chat_id, *seq, Fact::Nothing),
+            Event::SessionChanged { chat_id, seq, user_id, session_id, is_in } => {
+                let fact = if *is_in { Fact::In(*user_id, *session_id) } else { Fact::Out(*session_id) };
+                plain(*chat_id, *seq, fact);
             }
             Event::Alarm(alarm) => self.alarm(Some(s), alarm),
-            Event::Closed(reason) => self.lock().troubles.closed.push(reason.to_string()),
+            Event::Closed(reason) => {
+                *self.lock().troubles.closed.entry(reason.to_string()).or_default() += 1;
+            }
             _ => {}
         }
     }
 
-    fn all_removed(&self, user_id: UserId, c: ChatId, seq: Seq) {
-        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        for gone in users.get(&user_id).into_iter().flatten() {
-            self.removed(*gone, c, seq);
-        }
-    }
-
-    fn given(&self, s: SessionId, c: ChatId, seq: Seq, m: Option<Name>, open: bool) {
+    fn given(&self, s: SessionId, c: ChatId, seq: Seq, m: Option<Name>, open: bool, fact: Fact) {
         let now = Instant::now();
         let mut inner = self.lock();
         let t = self.now();
-        let standing = inner.standings.entry((c, s)).or_default();
-        standing.highest = standing.highest.max(seq.get());
         if let Some(m) = m.filter(|_| open) {
             inner.counts.delivered += 1;
-            if let Some(standing) = inner.standings.get_mut(&(c, s)) {
-                standing.received += 1;
-            }
             if let Some(submitted) = inner.submitted.get(&m).copied().filter(|submitted| submitted.by != s) {
                 let micros = now.saturating_duration_since(submitted.at).as_micros();
                 inner.latency.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX).max(1));
             }
         }
         inner.push(Record::Recv { t, s, c, m, seq: seq.get(), open });
-    }
-
-    fn member(&self, s: SessionId, c: ChatId, seq: Seq) {
-        let mut inner = self.lock();
-        let known = &mut inner.standings.entry((c, s)).or_default().member;
-        if *known != Some(seq.get()) {
-            known.get_or_insert(seq.get());
-            inner.push(Record::Member { s, c, seq: seq.get() });
-        }
-    }
-
-    fn removed(&self, s: SessionId, c: ChatId, seq: Seq) {
-        let mut inner = self.lock();
-        let standing = inner.standings.entry((c, s)).or_default();
-        if standing.member.is_some() && standing.removed != Some(seq.get()) {
-            standing.removed.get_or_insert(seq.get());
-            inner.push(Record::Removed { s, c, seq: seq.get() });
+        for record in inner.standings.given(s, c, seq.get(), fact, open && m.is_some()) {
+            inner.push(record);
         }
     }
 
@@ -336,7 +221,7 @@ impl Recorder {
         let text = format!("{:?}", alarm.failure);
         let kind = text.split([' ', '(', '{']).next().unwrap_or("").to_owned();
         if let (Some(s), Some(c), Some(seq), Some(_)) = (s, alarm.chat_id, alarm.seq, alarm.session_id) {
-            self.given(s, c, seq, None, false);
+            self.given(s, c, seq, None, false, Fact::Nothing);
         } else {
             self.lock().troubles.loose_alarms += 1;
         }
@@ -348,10 +233,28 @@ impl Recorder {
         self.lock().troubles.dropped_events += count;
     }
 
-    /// Something was broken on purpose.
-    pub(crate) fn fault(&self, what: &str) {
+    /// Something was broken on purpose: of which kind, and what exactly.
+    pub(crate) fn fault(&self, kind: &str, what: &str) {
+        let mut inner = self.lock();
+        *inner.faults.entry(kind.to_owned()).or_default() += 1;
+        let t = self.now();
+        inner.push(Record::Fault { t, what: format!("{kind}{}{what}", if what.is_empty() { "" } else { ": " }) });
+    }
+
+    /// What was broken is whole again.
+    pub(crate) fn healed(&self, what: &str) {
         let t = self.now();
         self.lock().push(Record::Fault { t, what: what.to_owned() });
+    }
+
+    /// How often each kind of thing was broken.
+    pub(crate) fn faults(&self) -> BTreeMap<String, u64> {
+        self.lock().faults.clone()
+    }
+
+    /// The longest time in which nothing was acknowledged although somebody was sending.
+    pub(crate) fn longest_pause(&self) -> Duration {
+        self.lock().pauses.longest(Instant::now())
     }
 
     /// A session has read a chat to its end.
@@ -376,27 +279,17 @@ impl Recorder {
 
     /// Sessions that are members of a chat now, with the highest seq that each was given.
     pub(crate) fn members(&self, chat_id: ChatId) -> BTreeMap<SessionId, u64> {
-        let inner = self.lock();
-        let of_chat = inner.standings.iter().filter(|((c, _), _)| *c == chat_id);
-        let members = of_chat.filter(|(_, standing)| standing.member.is_some() && standing.removed.is_none());
-        members.map(|((_, s), standing)| (*s, standing.highest)).collect()
+        self.lock().standings.members(chat_id)
     }
 
     /// Sessions that were removed, from which chat, after which seq, and how many messages each had received.
     pub(crate) fn removals(&self) -> Vec<Removal> {
-        let inner = self.lock();
-        let removal = |((chat_id, session_id), standing): (&(ChatId, SessionId), &Standing)| {
-            let (chat_id, session_id, received) = (*chat_id, *session_id, standing.received);
-            Some(Removal { chat_id, session_id, member: standing.member?, seq: standing.removed?, received })
-        };
-        let mut removals: Vec<Removal> = inner.standings.iter().filter_map(removal).collect();
-        removals.sort_by_key(|removal| (removal.chat_id, removal.seq, removal.session_id));
-        removals
+        self.lock().standings.removals()
     }
 
     /// Chats that have members.
     pub(crate) fn chats(&self) -> BTreeSet<ChatId> {
-        self.lock().standings.keys().map(|(chat_id, _)| *chat_id).collect()
+        self.lock().standings.chats()
     }
 
     /// Latencies so far.
@@ -410,12 +303,32 @@ impl Recorder {
     }
 
     /// Ends the history: writes what waits and checks all of it.
-    pub(crate) fn finish(&self) -> anyhow::Result<crate::check::Verdict> {
+    pub(crate) fn finish(&self) -> anyhow::Result<Verdict> {
         let mut inner = self.lock();
         if let Some(file) = &mut inner.file {
             file.flush().context("writing the history")?;
         }
-        Ok(crate::check::check(&inner.records))
+        Ok(check(&inner.records))
+    }
+}
+
+/// The name of a failure, and whether it means that the message is not in the log and never will be.
+fn code_of(error: &SendError) -> (&'static str, bool) {
+    match error {
+        SendError::Refused { code } => (code.as_str(), *code != ErrorCode::UnknownChat),
+        SendError::GaveUp { code } => (code.as_str(), true),
+        SendError::UnknownMessage => ("unknown_message", true),
+        // Another session was first with that number, so it is in the log.
+        SendError::EditConflict { .. } => ("edit_conflict", false),
+        SendError::OutcomeUnknown => ("outcome_unknown", false),
+        SendError::NotMember => ("not_member", false),
+        SendError::NotRecipient => ("not_recipient", false),
+        SendError::TooLarge { .. } => ("too_large", true),
+        SendError::GhostRecipient { .. } => ("ghost_recipient", true),
+        SendError::Sealing => ("sealing", true),
+        SendError::Storage(_) => ("storage", true),
+        SendError::Closed(_) => ("closed", false),
+        _ => ("unknown", false),
     }
 }
 
@@ -439,6 +352,10 @@ pub(crate) struct Removal {
 }
 
 impl Inner {
+    fn refused(&mut self, error: &SendError) {
+        *self.troubles.refusals.entry(code_of(error).0.to_owned()).or_default() += 1;
+    }
+
     fn push(&mut self, record: Record) {
         if let Some(file) = &mut self.file
             && record.write(file).is_err()

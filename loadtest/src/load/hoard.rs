@@ -85,6 +85,7 @@ struct KeptOutbox {
 #[derive(Deserialize)]
 struct KeptOwnKey {
     secret: Secret,
+    announcement: SignedAnnouncement,
 }
 
 #[derive(Deserialize)]
@@ -107,22 +108,24 @@ impl Hoard {
     }
 
     /// Every sender key of a chat that the session held, opened; its own newest too.
-    pub(crate) fn sender_keys(&self, chat_id: ChatId) -> anyhow::Result<Vec<Secret>> {
+    pub(crate) fn sender_keys(&self, chat_id: ChatId) -> anyhow::Result<BTreeMap<KeyId, Secret>> {
         let (session_id, secrets) = self.session()?;
-        let Some(record) = self.record(&format!("chat-{chat_id}")) else { return Ok(Vec::new()) };
+        let Some(record) = self.record(&format!("chat-{chat_id}")) else { return Ok(BTreeMap::new()) };
         let chat: KeptChat = rmp_serde::from_slice(&record).context("reading a keyring's chat")?;
-        let mut held: Vec<Secret> = chat.outbox.key.map(|key| key.secret).into_iter().collect();
+        let own = chat.outbox.key.map(|key| (key.announcement.announcement.key_id, key.secret));
+        let mut held: BTreeMap<KeyId, Secret> = own.into_iter().collect();
         for (key_id, key) in chat.keys.keys {
             let (sender, copy) = match key {
                 KeptKey::Accepted { secret: Some(secret), .. } => {
-                    held.push(secret);
+                    held.insert(key_id, secret);
                     continue;
                 }
                 KeptKey::Accepted { session_id, copy, .. } => (session_id, copy),
                 KeptKey::Offered { announcement, copy } => (announcement.announcement.session_id, copy),
             };
             let Some(copy) = copy else { continue };
-            held.extend(wrap::open_sender_key(&copy, chat_id, key_id, sender, (session_id, &secrets)).ok());
+            let opened = wrap::open_sender_key(&copy, chat_id, key_id, sender, (session_id, &secrets)).ok();
+            held.extend(opened.map(|secret| (key_id, secret)));
         }
         Ok(held)
     }

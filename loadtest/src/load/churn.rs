@@ -12,11 +12,9 @@ use sealcast::client::{Client, ClientError};
 use sealcast::protocol::ids::ChatId;
 use tokio::task::JoinSet;
 
-use crate::device::{Device, Load};
+use super::Load;
+use super::device::Device;
 use crate::rng::Rng;
-
-/// How often members change.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Changes of rules begun each time.
 const RULES_EACH: usize = 3;
@@ -94,6 +92,7 @@ pub(crate) struct Churn {
     pub(crate) users: Arc<Vec<User>>,
     pub(crate) rosters: Arc<Mutex<Vec<Roster>>>,
     pub(crate) changes: Arc<Mutex<Changes>>,
+    interval: Duration,
 }
 
 enum Change {
@@ -103,9 +102,9 @@ enum Change {
 }
 
 impl Churn {
-    /// Over these users and chats.
-    pub(crate) fn new(users: Arc<Vec<User>>, rosters: Vec<Roster>) -> Self {
-        Self { users, rosters: Arc::new(Mutex::new(rosters)), changes: Arc::default() }
+    /// Over these users and chats; members change every `interval`.
+    pub(crate) fn new(users: Arc<Vec<User>>, rosters: Vec<Roster>, interval: Duration) -> Self {
+        Self { users, rosters: Arc::new(Mutex::new(rosters)), changes: Arc::default(), interval }
     }
 
     /// Changes until the run is over.
@@ -113,9 +112,8 @@ impl Churn {
         let mut tasks = JoinSet::new();
         let mut gone = 0;
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => {}
-                () = load.over() => break,
+            if !load.rest(self.interval).await {
+                break;
             }
             self.add(&mut rng, &mut tasks);
             gone += 1;

@@ -1,0 +1,9 @@
+//! Stands a run on a broker and a Postgres of its own.
+//!
+//! `broker` is the process, `database` its Postgres where that is to be broken, `clock` a wall clock that can be moved,
+//! `process` what the system knows of processes.
+
+pub(crate) mod broker;
+pub(crate) mod clock;
+pub(crate) mod database;
+pub(crate) mod process;

@@ -1,0 +1,111 @@
+//! Links sessions that end while messages flow: by their time, or revoked by another session of their user.
+//!
+//! Invariants: a session that ended does not come back; every guest ends within its time, also one whose linking failed
+//! half-way, so that nobody waits for it in the end; what it held is kept, for the trial of the keys of the removed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use sealcast::client::{Client, NewAccount, PendingLink, Storage};
+use sealcast::crypto::link_code::LinkCode;
+use tokio::task::JoinSet;
+
+use super::processes::millis;
+use crate::load::churn::User;
+use crate::load::device::Device;
+use crate::load::hoard::Hoard;
+use crate::rng::Rng;
+use crate::run::Run;
+use crate::scenario::GUEST_INTERVAL;
+
+/// How long a guest lives, in milliseconds.
+const LIFE_MS: std::ops::RangeInclusive<usize> = 5_000..=16_000;
+
+/// One guest of so many is revoked before its time.
+const REVOKED_EVERY: usize = 3;
+
+/// How much longer than its life a guest may take to be linked and to be gone.
+const LINK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Sessions that ended while messages flowed.
+#[derive(Debug, Default)]
+pub(crate) struct Guests {
+    hoards: Mutex<Vec<Arc<Hoard>>>,
+    devices: Mutex<Vec<Device>>,
+}
+
+impl Guests {
+    /// What each held.
+    pub(crate) fn hoards(&self) -> Vec<Arc<Hoard>> {
+        self.hoards.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Those that came to be.
+    pub(crate) fn devices(&self) -> Vec<Device> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Run {
+    /// Has guests until the run is over, and waits for the last to be gone.
+    pub(super) async fn have_guests(&self, users: &Arc<Vec<User>>, mut rng: Rng) {
+        let mut guests = JoinSet::new();
+        let mut number = 0;
+        while self.load.rest(GUEST_INTERVAL).await {
+            let Some(user) = rng.pick(users) else { break };
+            let Some(host) = user.devices.first().map(|device| device.client.clone()) else { break };
+            let life = millis(&mut rng, LIFE_MS);
+            let guest = self.guest(number, &user.username, host, life, rng.below(REVOKED_EVERY) == 0);
+            let load = Arc::clone(&self.load);
+            guests.spawn(async move {
+                if let Err(error) = guest.await {
+                    load.recorder.healed(&format!("a guest was not linked: {error:#}"));
+                }
+            });
+            number += 1;
+        }
+        while guests.join_next().await.is_some() {}
+    }
+
+    /// One guest, from its linking to its end.
+    fn guest(
+        &self,
+        number: usize,
+        username: &str,
+        host: Client,
+        life: Duration,
+        is_revoked: bool,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
+        let hoard = Arc::new(Hoard::default());
+        self.guests.hoards.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&hoard));
+        let account = NewAccount { server: self.url_of(number), username: username.to_owned(), ttl: None };
+        let config = self.config(number);
+        let (load, guests) = (Arc::clone(&self.load), Arc::clone(&self.guests));
+        async move {
+            let storage = Arc::clone(&hoard) as Arc<dyn Storage>;
+            let begin = PendingLink::begin(config?, account, storage);
+            let pending = tokio::time::timeout(LINK_TIMEOUT, begin).await.context("asking for a session")??;
+            let code = pending.code().parse::<LinkCode>()?;
+            let link = async { tokio::try_join!(host.approve_session(&code, Some(life)), pending.wait()) };
+            let (session_id, client) =
+                tokio::time::timeout(life + LINK_TIMEOUT, link).await.context("linking a session")??;
+            let device = Device::attach(client, hoard, &load);
+            let listener = Arc::clone(&device.listener);
+            guests.devices.lock().unwrap_or_else(PoisonError::into_inner).push(device);
+            if is_revoked {
+                tokio::time::sleep(life / 2).await;
+                load.recorder.fault("session revoked", "");
+                host.revoke_session(session_id).await?;
+            } else {
+                load.recorder.fault("session expires", &format!("in less than {} ms", life.as_millis()));
+            }
+            let gone = async {
+                while !listener.is_finished() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            tokio::time::timeout(life + LINK_TIMEOUT, gone).await.context("waiting for a session to end")
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! Key distribution: K1 to K16.
