@@ -104,6 +104,27 @@ async fn d2_a_commit_that_was_given_up_and_comes_through_after_all_counts_once()
     assert_eq!(pair.database.count(ROWS).await, 2);
 }
 
+#[tokio::test]
+async fn d2_a_commit_that_comes_through_after_all_is_shown_though_nobody_repeats_it() {
+    let (mut pair, _path, commits) = behind_a_proxy().await;
+    let now = view(&mut pair.ada_socket, pair.chat_id).await;
+    let mut key = pair.ada.sender_key(&now, pair.chat_id);
+    commits.hold().await;
+    let message = pair.ada.seal(&now, &mut key, b"given up");
+    let message_id = message.envelope.message_id;
+    let refused = submit(&mut pair.ada_socket, message).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::StorageUnavailable);
+    // The chat looks, and cannot know yet: the look waits for the row, in vain.
+    eventually("a look in vain", async || {
+        let looks = "{name=\"load_chat\",outcome=\"failed\"}";
+        pair.broker.metric("sealcast_transactions_total", looks).await >= 1.0
+    })
+    .await;
+    assert_eq!(commits.waiting().await, 1, "its transaction is there still");
+    commits.release().await;
+    assert_eq!(pair.bob_socket.push_that(|push| seq_of(push, message_id)).await, now.seen.seq.next());
+}
+
 /// Chats of Ada's alone, each with a key that has been used, all in one lane.
 async fn chats_of_one_lane(count: usize, deadline_s: u64) -> (Pair, Vec<(ChatId, SenderKey)>) {
     let database = Database::create().await;
