@@ -66,9 +66,9 @@ async fn group(broker: &Broker, index: usize) -> (ChatId, Vec<Person>) {
     }
     let owner = people[0].client.clone();
     let chat_id = owner.create_chat("Lunch").await.unwrap();
-    for member in 1..MEMBERS {
+    for (member, person) in people.iter().enumerate().skip(1) {
         let seq = owner.add_member(chat_id, &format!("person-{index}-{member}"), true, false).await.unwrap();
-        caught_up(&people[member].client, chat_id, seq).await;
+        caught_up(&person.client, chat_id, seq).await;
     }
     (chat_id, people)
 }
