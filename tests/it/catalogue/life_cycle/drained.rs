@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use futures_util::future::join_all;
+use sealcast::protocol::codec::Encoding;
 use sealcast::protocol::error::{CloseCode, ErrorCode};
 use sealcast::protocol::frame::{Nothing, Request, ServerFrame};
 use sealcast::protocol::log::EntryBody;
@@ -119,6 +121,9 @@ async fn l2_a_second_sigterm_ends_the_drain_and_the_exit_code_says_so() {
     assert_eq!(log.len() as u64, now.seen.seq.get() + 1, "once");
 }
 
+/// Those who are connected besides: too many to be told in the moment that a process takes to end.
+const NEWCOMERS: usize = 400;
+
 /// Drains with the database away while a message waits for it; gives the exit code.
 async fn drained_without_database(broken: Path, deadline_s: u64, grace_s: u64) -> Option<i32> {
     let database = Database::create().await;
@@ -126,10 +131,12 @@ async fn drained_without_database(broken: Path, deadline_s: u64, grace_s: u64) -
     let settings = Settings::default()
         .with("database.url", url)
         .with("database.deadline_s", deadline_s)
+        .with("server.login_timeout_s", 300)
         .with("drain.grace_s", grace_s);
     let mut pair = Pair::start_on(database, settings).await;
     let now = view(&mut pair.ada_socket, pair.chat_id).await;
     let mut key = pair.ada.sender_key(&now, pair.chat_id);
+    let newcomers = join_all((0..NEWCOMERS).map(|_| Socket::open(&pair.broker, Encoding::Json))).await;
     path.set(broken);
     let message = pair.ada.seal(&now, &mut key, b"while it is away");
     let id = pair.ada_socket.send(Request::Send(Box::new(message.clone()))).await;
@@ -137,6 +144,9 @@ async fn drained_without_database(broken: Path, deadline_s: u64, grace_s: u64) -
     pair.ada_socket.request(Request::Ping(Nothing {})).await.unwrap();
     pair.broker.signal("TERM");
     let code = pair.broker.exit_code().await;
+    for mut newcomer in newcomers {
+        is_sent_home(&mut newcomer).await;
+    }
     for socket in [&mut pair.ada_socket, &mut pair.bob_socket] {
         is_sent_home(socket).await;
     }

@@ -66,9 +66,9 @@ async fn group(broker: &Broker, index: usize) -> (ChatId, Vec<Person>) {
     }
     let owner = people[0].client.clone();
     let chat_id = owner.create_chat("Lunch").await.unwrap();
-    for member in 1..MEMBERS {
+    for (member, person) in people.iter().enumerate().skip(1) {
         let seq = owner.add_member(chat_id, &format!("person-{index}-{member}"), true, false).await.unwrap();
-        caught_up(&people[member].client, chat_id, seq).await;
+        caught_up(&person.client, chat_id, seq).await;
     }
     (chat_id, people)
 }
@@ -87,7 +87,9 @@ async fn l3_clients_come_back_after_every_restart_with_clean_histories() {
     let database = Database::create().await;
     let settings = Settings::on(&database).with("drain.retry_spread_ms", 200);
     let mut broker = Broker::start_with(settings).await;
-    let groups = stream::iter(0..groups).map(|index| group(&broker, index)).buffered(4).collect::<Vec<_>>().await;
+    let patience = DEADLINE * trials(1, 20) as u32;
+    let meeting = stream::iter(0..groups).map(|index| group(&broker, index)).buffered(4).collect::<Vec<_>>();
+    let groups = tokio::time::timeout(patience * 2, meeting).await.expect("all have met");
     for round in 0..rounds {
         let mut speaking = Vec::new();
         for (chat_id, people) in &groups {
@@ -106,7 +108,7 @@ async fn l3_clients_come_back_after_every_restart_with_clean_histories() {
         }
         broker.restart().await;
         let all = try_join_all(speaking);
-        tokio::time::timeout(DEADLINE * trials(1, 20) as u32, all).await.expect("all are back").unwrap();
+        tokio::time::timeout(patience, all).await.expect("all are back").unwrap();
     }
     for (chat_id, people) in groups {
         let mut last = Seq::default();

@@ -1,9 +1,11 @@
 //! Starts that go wrong: a data folder or a port that is taken, an end in the midst of a start.
 
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -12,7 +14,7 @@ use super::super::super::support::broker::{Broker, Settings, executable};
 use super::super::super::support::database::Database;
 use super::super::super::support::device::Device;
 use super::super::super::support::proxy::{self, Proxy};
-use super::super::super::support::{eventually, trials, within};
+use super::super::super::support::{eventually, trials};
 
 /// A folder that Postgres' account can reach.
 fn folder() -> TempDir {
@@ -22,15 +24,28 @@ fn folder() -> TempDir {
 }
 
 /// A broker that is not waited for. It is killed when it is dropped.
-struct Starting(Option<Child>);
+struct Starting {
+    child: Child,
+    stdout: File,
+    stderr: File,
+}
+
+/// How a start ended, and what was said until then.
+struct Ended {
+    status: ExitStatus,
+    stdout: String,
+    stderr: String,
+}
 
 impl Starting {
     fn begin(variables: &[(&str, &str)]) -> Self {
+        let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let mut command = Command::new(executable());
-        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg("serve").stdin(Stdio::null());
+        command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
         command.env("SEALCAST__SERVER__LISTEN", "127.0.0.1:0").env("SEALCAST__OPERATOR__LISTEN", "127.0.0.1:0");
         command.envs(variables.iter().copied());
-        Self(Some(command.spawn().unwrap()))
+        Self { child: command.spawn().unwrap(), stdout, stderr }
     }
 
     /// On a data folder, with a Postgres of its own.
@@ -39,37 +54,40 @@ impl Starting {
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.0.as_ref().unwrap().id().to_string();
-        Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap();
+        Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
     }
 
-    async fn end(mut self) -> Output {
-        let child = self.0.take().unwrap();
-        within("the end of a start", tokio::task::spawn_blocking(|| child.wait_with_output().unwrap())).await.unwrap()
+    async fn end(mut self) -> Ended {
+        let mut status = None;
+        eventually("the end of a start", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        Ended { status: status.unwrap(), stdout: said(&mut self.stdout), stderr: said(&mut self.stderr) }
     }
+}
 
-    fn kill(mut self) -> ExitStatus {
-        let mut child = self.0.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap()
-    }
+/// All that was written to a file that both ends share.
+fn said(file: &mut File) -> String {
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    text
 }
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 /// That it failed, and the one line that says why.
-fn reason(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(1));
-    assert!(output.stdout.is_empty(), "it said that it listens");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    stderr.lines().find_map(|line| line.strip_prefix("sealcast: ")).expect("a reason").to_owned()
+fn reason(ended: &Ended) -> String {
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stdout.is_empty(), "it said that it listens");
+    ended.stderr.lines().find_map(|line| line.strip_prefix("sealcast: ")).expect("a reason").to_owned()
 }
 
 /// Waits until no process names the folder any more.
@@ -147,7 +165,7 @@ async fn sigterm_while_the_database_is_waited_for_ends_the_start_in_good_order()
         let (path, url) = Proxy::before(&database).await;
         path.set(broken);
         let starting = Starting::begin(&[("SEALCAST__DATABASE__URL", &url), ("SEALCAST__DATABASE__DEADLINE_S", "300")]);
-        let pid = starting.0.as_ref().unwrap().id();
+        let pid = starting.child.id();
         eventually("the signal to be heard", async || catches_sigterm(pid)).await;
         starting.signal("TERM");
         let output = starting.end().await;
@@ -203,10 +221,7 @@ async fn starts_cut_short(cut: impl AsyncFn(Starting)) {
 
 #[tokio::test]
 async fn starts_killed_at_any_moment_leave_a_folder_that_starts() {
-    starts_cut_short(async |starting: Starting| {
-        starting.kill();
-    })
-    .await;
+    starts_cut_short(async |starting: Starting| drop(starting)).await;
 }
 
 #[tokio::test]
