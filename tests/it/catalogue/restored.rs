@@ -121,8 +121,9 @@ async fn d15_a_client_that_is_ahead_raises_an_alarm_and_shows_nothing_of_another
     let chat_id = ada.create_chat("Lunch").await.unwrap();
     let seq = ada.add_member(chat_id, "bob", true, false).await.unwrap();
     caught_up(&bob, chat_id, seq).await;
+    let mut bobs = bob.events();
     ada.send(chat_id, "yesterday").await.unwrap();
-    message(&mut bob.events(), "yesterday").await;
+    message(&mut bobs, "yesterday").await;
     bob.close().await.unwrap();
     stop(&mut broker).await;
     data.back_up();
