@@ -108,7 +108,7 @@ async fn d15_after_an_old_backup_whoever_has_seen_more_is_told_and_is_shown_noth
 async fn d15_a_client_that_is_ahead_raises_an_alarm_and_shows_nothing_of_another_log() {
     use std::sync::Arc;
 
-    use sealcast::client::{Event, MemoryStorage, VerificationFailure};
+    use sealcast::client::{Event, MemoryStorage, Storage, VerificationFailure};
 
     use super::super::support::clients::{event, message, open, register, register_in};
     use super::super::support::library::caught_up;
@@ -116,13 +116,14 @@ async fn d15_a_client_that_is_ahead_raises_an_alarm_and_shows_nothing_of_another
     let folder = folder();
     let data = Data::of(&folder);
     let mut broker = Broker::start_with(Private::settings(folder.path())).await;
-    let storage = Arc::new(MemoryStorage::default());
-    let (ada, bob) = (register(&broker, "ada").await, register_in(&broker, "bob", storage.clone()).await);
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::default());
+    let (ada, bob) = (register(&broker, "ada").await, register_in(&broker, "bob", Arc::clone(&storage)).await);
     let chat_id = ada.create_chat("Lunch").await.unwrap();
     let seq = ada.add_member(chat_id, "bob", true, false).await.unwrap();
     caught_up(&bob, chat_id, seq).await;
+    let mut bobs = bob.events();
     ada.send(chat_id, "yesterday").await.unwrap();
-    message(&mut bob.events(), "yesterday").await;
+    message(&mut bobs, "yesterday").await;
     bob.close().await.unwrap();
     stop(&mut broker).await;
     data.back_up();

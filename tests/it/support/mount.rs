@@ -16,7 +16,8 @@ use super::eventually;
 /// Says on stderr why a test does nothing here; true if so.
 pub fn is_skipped(missing: Option<String>) -> bool {
     if let Some(what) = &missing {
-        writeln!(std::io::stderr(), "skipped: {what}").unwrap();
+        let mut out = std::io::stderr();
+        writeln!(out, "skipped: {what}").unwrap();
     }
     missing.is_some()
 }
