@@ -109,11 +109,13 @@ impl Damage {
                 }
             }
             Self::GivenAfterRemoval => {
-                let (s, c, seq) = facts.after_removal()?;
-                records.push(Record::Recv { t: 0.0, s, c, m: None, seq, open: true });
+                let (s, given) = facts.after_removal(history)?;
+                let Record::Recv { t, c, m, seq, open, .. } = given.clone() else { return None };
+                records.push(Record::Recv { t, s, c, m, seq, open });
             }
             Self::OpenedAfterRemoval => {
-                let (s, c, seq) = facts.after_removal()?;
+                let (s, given) = facts.after_removal(history)?;
+                let Record::Recv { c, seq, .. } = *given else { return None };
                 records.push(Record::Peek { s, c, seq, open: true });
             }
             Self::RefusedYetStored => {
@@ -176,10 +178,13 @@ impl Facts {
         matches!(record, Record::Recv { c, m: Some(m), .. } if self.acknowledged.contains(&(*c, *m)))
     }
 
-    /// A removed session, and the place after its removal.
-    fn after_removal(&self) -> Option<(SessionId, ChatId, u64)> {
-        let ((s, c), seq) = self.removed.iter().next()?;
-        Some((*s, *c, seq + 1))
+    /// A removed session, and an entry that another was given after its removal.
+    fn after_removal<'a>(&self, history: &'a [Record]) -> Option<(SessionId, &'a Record)> {
+        history.iter().find_map(|record| {
+            let Record::Recv { c, seq, .. } = record else { return None };
+            let gone = self.removed.iter().find(|((_, chat_id), removed)| chat_id == c && *removed < seq);
+            gone.map(|((session_id, _), _)| (*session_id, record))
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use sealcast::client::{Client, NewAccount, PendingLink, Storage};
+use sealcast::client::{Client, ClientConfig, NewAccount, PendingLink, Storage};
 use sealcast::crypto::link_code::LinkCode;
 use tokio::task::JoinSet;
 
@@ -26,7 +26,10 @@ const LIFE_MS: std::ops::RangeInclusive<usize> = 5_000..=16_000;
 const REVOKED_EVERY: usize = 3;
 
 /// How much longer than its life a guest may take to be linked and to be gone.
-const LINK_TIMEOUT: Duration = Duration::from_secs(20);
+const LINK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Before a step that failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Sessions that ended while messages flowed.
 #[derive(Debug, Default)]
@@ -83,13 +86,9 @@ impl Run {
         let config = self.config(number);
         let (load, guests) = (Arc::clone(&self.load), Arc::clone(&self.guests));
         async move {
-            let storage = Arc::clone(&hoard) as Arc<dyn Storage>;
-            let begin = PendingLink::begin(config?, account, storage);
-            let pending = tokio::time::timeout(LINK_TIMEOUT, begin).await.context("asking for a session")??;
-            let code = pending.code().parse::<LinkCode>()?;
-            let link = async { tokio::try_join!(host.approve_session(&code, Some(life)), pending.wait()) };
-            let (session_id, client) =
-                tokio::time::timeout(life + LINK_TIMEOUT, link).await.context("linking a session")??;
+            let link = link(config?, account, &hoard, &host, life);
+            let client = tokio::time::timeout(life + LINK_TIMEOUT, link).await.context("linking a session")??;
+            let session_id = client.session_id();
             let device = Device::attach(client, hoard, &load);
             let listener = Arc::clone(&device.listener);
             guests.devices.lock().unwrap_or_else(PoisonError::into_inner).push(device);
@@ -100,12 +99,41 @@ impl Run {
             } else {
                 load.recorder.fault("session expires", &format!("in less than {} ms", life.as_millis()));
             }
-            let gone = async {
+            let is_gone = async {
                 while !listener.is_finished() {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             };
-            tokio::time::timeout(life + LINK_TIMEOUT, gone).await.context("waiting for a session to end")
+            tokio::time::timeout(life + LINK_TIMEOUT, is_gone).await.context("waiting for a session to end")
         }
+    }
+}
+
+/// Links a session, as users do it while things break: what fails is tried again.
+async fn link(
+    config: ClientConfig,
+    account: NewAccount,
+    hoard: &Arc<Hoard>,
+    host: &Client,
+    life: Duration,
+) -> anyhow::Result<Client> {
+    let pending = loop {
+        let storage = Arc::clone(hoard) as Arc<dyn Storage>;
+        match PendingLink::begin(config.clone(), account.clone(), storage).await {
+            Ok(pending) => break pending,
+            Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
+        }
+    };
+    let code = pending.code().parse::<LinkCode>()?;
+    let approve = async {
+        while host.approve_session(&code, Some(life)).await.is_err() {
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        // It goes on until the session that waits is approved: the answer may be lost, and the next try be refused.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        client = pending.wait() => Ok(client?),
+        () = approve => anyhow::bail!("nobody waits"),
     }
 }
