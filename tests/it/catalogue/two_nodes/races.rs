@@ -159,7 +159,7 @@ impl Race {
             self.senders.iter().map(|sender| sender.device.sender_key(&self.view, self.chat_id)).collect();
         let held: HashSet<KeyId> = keys.iter().map(|key| key.announcement.announcement.key_id).collect();
         // Half of the keys are in use when the removal comes, half come up with the racing messages.
-        for (sender, key) in self.senders.iter_mut().zip(&mut keys).filter(|_| race % 2 == 0) {
+        for (sender, key) in self.senders.iter_mut().zip(&mut keys).filter(|_| race.is_multiple_of(2)) {
             let first = sender.device.seal(&self.view, key, b"before the race");
             sender.insist(&first).await.unwrap();
         }
