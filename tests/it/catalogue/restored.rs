@@ -132,6 +132,8 @@ async fn d15_a_client_that_is_ahead_raises_an_alarm_and_shows_nothing_of_another
     for n in 0..4 {
         last = ada.send(chat_id, &format!("today {n}")).await.unwrap().seq;
     }
+    // What she sent comes back to her as an event of its own.
+    caught_up(&ada, chat_id, last).await;
     let mut events = ada.events();
     stop(&mut broker).await;
     data.restore();
