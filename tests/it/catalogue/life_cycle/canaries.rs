@@ -62,7 +62,7 @@ impl Watched {
     /// One run, with everything logged that can be.
     async fn run(&mut self) -> Broker {
         self.runs += 1;
-        let format = if self.runs % 2 == 0 { "json" } else { "text" };
+        let format = if self.runs.is_multiple_of(2) { "json" } else { "text" };
         let settings = Settings::default()
             .with("data_dir", self.data.display())
             .with("log.filter", "trace")

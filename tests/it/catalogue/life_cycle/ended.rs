@@ -99,7 +99,7 @@ async fn l7_a_user_deleted_while_online_in_fifty_chats_leaves_all_and_others_go_
     let mut phone_socket = phone.connect_live(&pair.broker).await;
     let mut chats = vec![pair.chat_id];
     while chats.len() < CHATS {
-        let (owner, owner_socket, other) = if chats.len() % 2 == 0 {
+        let (owner, owner_socket, other) = if chats.len().is_multiple_of(2) {
             (&pair.ada, &mut pair.ada_socket, &pair.bob)
         } else {
             (&pair.bob, &mut pair.bob_socket, &pair.ada)

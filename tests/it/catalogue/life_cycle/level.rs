@@ -78,7 +78,7 @@ async fn round(broker: &Broker, writers: Vec<(Writer, Seq)>, number: usize) -> V
     let refused = join_all((0..10).map(|_| refused(broker))).await;
     let mut gone = Vec::new();
     for (index, (mut person, seq)) in people.into_iter().enumerate() {
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             person.socket.send_raw(Message::Close(None)).await;
             person.socket.close_code().await;
         }

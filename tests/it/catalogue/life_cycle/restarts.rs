@@ -100,7 +100,7 @@ async fn l3_clients_come_back_after_every_restart_with_clean_histories() {
         }
         // Some messages are answered, some are under way, some are not sent yet.
         tokio::task::yield_now().await;
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             broker.kill();
         } else {
             broker.signal("TERM");

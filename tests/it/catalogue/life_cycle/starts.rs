@@ -201,7 +201,7 @@ async fn starts_cut_short(cut: impl AsyncFn(Starting)) {
         getrandom::fill(&mut share).unwrap();
         let starting = Starting::on(&data);
         // The pause is the fault. Most of a first start is the making of the cluster; later ones find it made.
-        let longest = if trial % 2 == 0 { first } else { first / 3 };
+        let longest = if trial.is_multiple_of(2) { first } else { first / 3 };
         tokio::time::sleep(longest * u32::from(share[0]) / 250).await;
         cut(starting).await;
     }
