@@ -288,7 +288,7 @@ impl Outbox {
     }
 
     /// Takes what waits, at most 16 KiB; none after the close frame has been taken. For the one response body.
-    pub(crate) fn poll_chunk(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+    pub fn poll_chunk(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.lock();
         if state.ended || state.ending == Ending::Aborted {
             return Poll::Ready(None);
