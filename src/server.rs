@@ -60,6 +60,10 @@ pub enum ServerError {
     Forced,
 }
 
+/// What those who are connected have for reading the last words, however late it is: without them they would all come
+/// back at once.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// How often a database that does not answer is asked at the start.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -154,13 +158,19 @@ async fn serve(settings: Settings) -> Result<(), ServerError> {
     running.announce()?;
     signals.wait().await;
     tracing::info!("draining");
-    let drained = tokio::select! {
-        drained = running.drain() => drained,
+    let deadline = Instant::now() + running.grace();
+    let is_finished = tokio::select! {
+        is_finished = running.finish(deadline) => is_finished,
+        () = signals.wait() => false,
+    };
+    let goodbye = Instant::now() + GOODBYE;
+    let are_gone = tokio::select! {
+        are_gone = running.send_home(if is_finished { deadline.max(goodbye) } else { goodbye }) => are_gone,
         () = signals.wait() => false,
     };
     running.stop().await;
     database.close().await?;
-    if drained { Ok(()) } else { Err(ServerError::Forced) }
+    if is_finished && are_gone { Ok(()) } else { Err(ServerError::Forced) }
 }
 
 /// Everything that runs above the database.
@@ -215,24 +225,29 @@ impl Running {
         Ok(())
     }
 
-    /// Ends what is open: no new connection, no new message, what was taken in is committed and answered, and
-    /// all that are connected are told to come back (P11). Says whether all of it ended within the grace period.
-    async fn drain(&self) -> bool {
+    fn grace(&self) -> Duration {
+        Duration::from_secs(self.door.settings.drain.grace_s)
+    }
+
+    /// Ends what is open: no new connection, no new message, and what was taken in is committed and answered (P11).
+    /// Says whether all of it ended in time.
+    async fn finish(&self, deadline: Instant) -> bool {
         let door = &self.door;
         door.broker.drain();
         self.public.pause().await;
-        let deadline = Instant::now() + Duration::from_secs(door.settings.drain.grace_s);
-        let committed =
-            wait_until(deadline, async || door.broker.open_work.is_done() && health::writers_are_idle(door).await)
-                .await;
+        wait_until(deadline, async || door.broker.open_work.is_done() && health::writers_are_idle(door).await).await
+    }
+
+    /// Tells all that are connected to come back (P11). Says whether they were gone in time.
+    async fn send_home(&self, deadline: Instant) -> bool {
+        let door = &self.door;
         let connections = door.broker.directory.everybody();
         let count = u64::try_from(connections.len()).unwrap_or(u64::MAX).max(1);
         for (index, connection) in connections.iter().enumerate() {
             let share = u64::try_from(index).unwrap_or(0) * door.settings.drain.retry_spread_ms / count;
             connection.say_bye(share);
         }
-        let closed = wait_until(deadline, async || door.broker.directory.is_empty()).await;
-        committed && closed
+        wait_until(deadline, async || door.broker.directory.is_empty()).await
     }
 
     async fn stop(self) {

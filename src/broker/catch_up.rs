@@ -54,8 +54,8 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
         Subscribed::Waiting | Subscribed::Behind | Subscribed::Stranger => {}
     }
     match read_page(broker, who, chat_id, after).await {
-        // A session that has ended, of somebody who is a member still: its connection is about to be closed.
-        Ok(_) if subscribed == Subscribed::Stranger => connection.forget(chat_id),
+        // The store knows the session, and the chat's actor does not yet: it came by another broker on the same database.
+        Ok(_) if subscribed == Subscribed::Stranger => broker.refresh_chat(chat_id),
         Ok(page) if page.entries.is_empty() => connection.caught_up(lagging),
         Ok(page) => {
             connection.advance(lagging, page.up_to);
@@ -120,5 +120,33 @@ pub async fn subscribe(broker: &Broker, connection: &Arc<Connection>, chat_id: C
         None => Subscribed::Waiting,
         // An actor that went away meanwhile is asked again at the next turn of the reader.
         Some(chat) => chat.send(Subscribe { subscriber }).await.unwrap_or(Subscribed::Again),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p3_nobody_is_live_behind_the_log_nor_reads_what_was_before_they_joined() {
+        let position =
+            ChatPosition { chat_id: ChatId::generate(), joined_seq: Seq::saturating(5), last_seq: Seq::saturating(9) };
+        let at = |seq, subscribed| judge(Some((Seq::saturating(seq), subscribed)), &position, false);
+        let behind = |seq| Standing::Behind(Seq::saturating(seq));
+        use Subscribed::{Again, Behind, Live, Stranger, Waiting};
+        for subscribed in [Live, Waiting, Behind, Stranger, Again] {
+            assert_eq!(at(10, subscribed), Standing::Ahead, "{subscribed:?}");
+        }
+        // The chat is loaded and says where it stands: its word counts, down to the user's joining.
+        assert_eq!([at(9, Live), at(6, Live), at(4, Live)], [Standing::Live; 3]);
+        assert_eq!([at(3, Live), at(0, Live)], [behind(4), behind(4)]);
+        // It is not loaded: the store's word counts.
+        assert_eq!([at(9, Waiting), at(8, Waiting), at(2, Waiting)], [Standing::Live, behind(8), behind(4)]);
+        for subscribed in [Behind, Stranger, Again] {
+            assert_eq!([at(9, subscribed), at(1, subscribed)], [behind(9), behind(4)], "{subscribed:?}");
+        }
+        // Without a cursor everything since the joining is new, unless this connection is in the chat.
+        assert_eq!(judge(None, &position, false), behind(4));
+        assert_eq!(judge(None, &position, true), Standing::AsBefore);
     }
 }

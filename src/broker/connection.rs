@@ -198,3 +198,103 @@ pub fn ready(encoding: Encoding, frame: &ServerFrame) -> ReadyFrame {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::outbox::OutboxLimits;
+    use crate::protocol::ids::{SessionId, UserId};
+
+    fn connection() -> Arc<Connection> {
+        Connection::new(Encoding::Json, Outbox::new(OutboxLimits { frames_max: 4, bytes_max: 100, reserve_bytes: 50 }))
+    }
+
+    fn lagging(connection: &Connection) -> Option<(ChatId, u64)> {
+        connection.next_lagging().map(|lagging| (lagging.chat_id, lagging.after.get()))
+    }
+
+    #[test]
+    fn p3_a_chat_that_lags_keeps_its_place_until_its_reader_moves_it() {
+        let (connection, chat_id) = (connection(), ChatId::generate());
+        assert_eq!(lagging(&connection), None);
+        connection.lag(chat_id, Seq::saturating(5));
+        connection.lag(chat_id, Seq::saturating(9));
+        assert_eq!(lagging(&connection), Some((chat_id, 5)));
+        let read = connection.next_lagging().unwrap();
+        connection.advance(read, Seq::saturating(7));
+        assert_eq!(lagging(&connection), Some((chat_id, 7)));
+        connection.caught_up(connection.next_lagging().unwrap());
+        assert_eq!(lagging(&connection), None);
+        assert_eq!(connection.chats(), [chat_id]);
+    }
+
+    #[test]
+    fn p3_a_word_that_it_lags_which_comes_while_it_is_read_for_is_not_lost() {
+        let (connection, chat_id) = (connection(), ChatId::generate());
+        for words in 0..3 {
+            connection.lag(chat_id, Seq::saturating(5));
+            let read = connection.next_lagging().unwrap();
+            assert_eq!(read.words, words);
+            connection.lag(chat_id, Seq::saturating(5));
+            connection.caught_up(read);
+            assert_eq!(lagging(&connection), Some((chat_id, 5)));
+            let again = connection.next_lagging().unwrap();
+            connection.caught_up(again);
+            assert_eq!(lagging(&connection), None);
+            connection.forget(chat_id);
+            for _ in 0..words + 1 {
+                connection.lag(chat_id, Seq::saturating(5));
+            }
+        }
+    }
+
+    #[test]
+    fn p3_who_stands_in_a_chat_is_live_unless_it_was_said_to_lag() {
+        let (connection, chat_id) = (connection(), ChatId::generate());
+        assert!(!connection.is_in(chat_id));
+        connection.stand(chat_id);
+        assert!(connection.is_in(chat_id));
+        connection.lag(chat_id, Seq::saturating(3));
+        connection.stood(chat_id);
+        assert_eq!(lagging(&connection), Some((chat_id, 3)));
+        connection.stand(chat_id);
+        connection.stood(chat_id);
+        assert_eq!(lagging(&connection), None);
+        // Live, and then behind: from where it was told.
+        connection.lag(chat_id, Seq::saturating(8));
+        assert_eq!(lagging(&connection), Some((chat_id, 8)));
+        connection.forget(chat_id);
+        assert!(!connection.is_in(chat_id) && lagging(&connection).is_none());
+        // Of a chat that it is not in, neither word makes it one.
+        connection.stood(chat_id);
+        assert!(!connection.is_in(chat_id));
+    }
+
+    #[test]
+    fn who_it_is_is_said_once_and_every_connection_has_its_own_number() {
+        let (one, other) = (connection(), connection());
+        assert_ne!(one.id, other.id);
+        let who = Requester { user_id: UserId::generate(), session_id: SessionId::generate() };
+        assert_eq!(one.who(), None);
+        one.log_in(who);
+        one.log_in(Requester { session_id: SessionId::generate(), ..who });
+        assert_eq!(one.who(), Some(who));
+    }
+
+    #[test]
+    fn a_connection_that_takes_not_even_answers_is_closed() {
+        let connection = connection();
+        let answer = ServerFrame::Bye(Bye { retry_after_ms: 1 });
+        let bytes = connection.frame(&answer).wire_bytes();
+        for _ in 0..150 / bytes {
+            connection.push_reply(&answer);
+        }
+        assert!(!connection.outbox.is_closed());
+        connection.push_reply(&answer);
+        assert!(connection.outbox.is_closed());
+        let leaving = self::connection();
+        leaving.say_bye(7);
+        assert!(leaving.outbox.is_closed());
+        assert_eq!(leaving.outbox.frames(), 1, "the word, ahead of the close frame");
+    }
+}

@@ -20,10 +20,15 @@ impl Broker {
             }
         }
         for chat_id in &changed.chats {
-            if let Some(chat) = self.directory.loaded_chat(*chat_id) {
-                // A chat whose mailbox is full has appends on the way, and finds out at the next commit.
-                let _ = chat.try_send(Refresh);
-            }
+            self.refresh_chat(*chat_id);
+        }
+    }
+
+    /// Lets a chat look at the store, if it is loaded.
+    pub fn refresh_chat(&self, chat_id: ChatId) {
+        if let Some(chat) = self.directory.loaded_chat(chat_id) {
+            // A chat whose mailbox is full has appends on the way, and finds out at the next commit.
+            let _ = chat.try_send(Refresh);
         }
     }
 

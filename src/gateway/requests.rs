@@ -81,7 +81,7 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             spawn(responder, async move { broker.store.lookup_user(&lookup.username).await.map(Reply::User) });
         }
         Request::ListSessions(_) => {
-            bulky(caller, responder, async move { broker.store.list_sessions(who.user_id).await.map(Reply::Sessions) });
+            bulky(caller, responder, async move { broker.store.list_sessions(who).await.map(Reply::Sessions) });
         }
         Request::ApproveSession(approve) => spawn(responder, async move {
             let limits = &broker.options.sessions;
@@ -160,7 +160,7 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             done
         }),
         Request::FetchSettings(_) => {
-            bulky(caller, responder, async move { broker.store.settings(who.user_id).await.map(Reply::Settings) });
+            bulky(caller, responder, async move { broker.store.settings(who).await.map(Reply::Settings) });
         }
         Request::SetAddPolicy(set) => spawn(responder, async move {
             broker.store.set_add_policy(who, set.policy).await?;
@@ -287,7 +287,13 @@ async fn resume(
                 broker.directory.unsubscribe(position.chat_id, connection);
                 ahead = Some(position.last_seq);
             }
-            Standing::Live => connection.stood(position.chat_id),
+            Standing::Live => {
+                connection.stood(position.chat_id);
+                // What it lacks is on its way to it, unless another broker on the same database wrote it.
+                if asked.is_some_and(|(seq, _)| seq < position.last_seq) {
+                    broker.refresh_chat(position.chat_id);
+                }
+            }
             Standing::Behind(after) => connection.lag(position.chat_id, after),
             Standing::AsBefore => {}
         }

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::protocol::binary::Hash;
 use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, Seq, SessionId};
 use crate::protocol::keys::{KeyCopy, SignedAnnouncement};
 use crate::protocol::log::LogEntry;
@@ -19,6 +20,8 @@ pub struct Item {
     pub chat_id: ChatId,
     /// The newest entry before this item.
     pub previous: Seq,
+    /// The log's hash with it: another broker may have put another entry at that place.
+    pub previous_hash: Hash,
     /// The epoch in which it was judged.
     pub epoch: Epoch,
     /// The roster version in which it was judged.
@@ -168,6 +171,7 @@ mod tests {
         let item = Item {
             chat_id,
             previous: Seq::saturating(previous),
+            previous_hash: Hash([0; 32]),
             epoch: Epoch::saturating(1),
             roster_version: Seq::saturating(1),
             key_id: Some(KeyId::generate()),

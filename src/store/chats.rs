@@ -6,6 +6,7 @@ use super::Store;
 use super::error::{Failure, StoreError};
 use super::members::{Requester, unknown_chat};
 use super::rows::{bigint, fixed, get, id, number};
+use super::sessions::require_live;
 use crate::protocol::binary::Blob;
 use crate::protocol::frame::{ChatInfo, MemberName};
 use crate::protocol::ids::{ChatId, InfoKeyId, Seq, SessionId, UserId};
@@ -28,9 +29,10 @@ impl Store {
     /// Lists a user's chats with the name's key for one session.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// A requester that is not live, or [`StoreError`].
     pub async fn list_chats(&self, who: Requester) -> Result<Vec<ChatInfo>, Failure> {
         self.read("list_chats", async |tx| {
+            require_live(tx, who.user_id, who.session_id).await?;
             let statement = "SELECT c.id, m.joined_seq, m.readable_from, c.last_seq, coalesce(k.seq, 0) AS cursor, c.name, c.info_key_id, \
                  v.key, v.wrapped_by_session_id, v.signature, \
                  (SELECT count(*) FROM (SELECT 1 FROM (SELECT u.kind, u.sender_id FROM chat_messages u \
@@ -55,10 +57,12 @@ impl Store {
     pub async fn member_names(&self, who: Requester, chat_id: ChatId) -> Result<Vec<MemberName>, Failure> {
         self.read("member_names", async |tx| {
             let statement = "SELECT u.id, u.username FROM user_in_chat m JOIN users u ON u.id = m.user_id \
-                 WHERE m.chat_id = $1 AND EXISTS (SELECT 1 FROM user_in_chat me WHERE me.chat_id = $1 AND me.user_id = $2) \
+                 WHERE m.chat_id = $1 AND EXISTS (SELECT 1 FROM user_in_chat me \
+                     JOIN user_sessions s ON s.id = $3 AND s.user_id = me.user_id AND s.state = 'live' \
+                     WHERE me.chat_id = $1 AND me.user_id = $2) \
                  ORDER BY u.id";
             let mut names = Vec::new();
-            for row in tx.query(statement, &[&chat_id.0, &who.user_id.0]).await? {
+            for row in tx.query(statement, &[&chat_id.0, &who.user_id.0, &who.session_id.0]).await? {
                 let username = Username::parse(get(&row, "username")?);
                 let username = username.map_err(|_| StoreError::Corrupt { what: "username" })?;
                 names.push(MemberName { user_id: id(&row, "id", UserId)?, username });
@@ -72,9 +76,10 @@ impl Store {
     /// Where each chat of a user stands.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// A requester that is not live, or [`StoreError`].
     pub async fn positions(&self, who: Requester) -> Result<Vec<ChatPosition>, Failure> {
         self.read("positions", async |tx| {
+            require_live(tx, who.user_id, who.session_id).await?;
             let statement = "SELECT c.id, m.joined_seq, c.last_seq FROM user_in_chat m JOIN chats c ON c.id = m.chat_id \
                  WHERE m.user_id = $1 ORDER BY c.id";
             let mut positions = Vec::new();

@@ -15,7 +15,7 @@ use super::judgement::{
     Evidence, KeyName, Locked, MessageName, NewestRevision, StoredKey, Verdict, envelope, judge, key_name,
     message_name, revision_of,
 };
-use super::rows::{bigint, get, pack, system_time};
+use super::rows::{bigint, fixed, get, pack, system_time};
 use super::statements::Statements;
 use super::writer::Outcome;
 use crate::protocol::ids::ChatId;
@@ -158,6 +158,7 @@ impl Connection {
         for row in &chat_rows {
             let chat = Locked {
                 last_seq: get(row, "last_seq")?,
+                log_hash: fixed(row, "log_hash")?,
                 epoch: get(row, "epoch")?,
                 roster_version: get(row, "roster_version")?,
                 expiry_due: get(row, "expiry_due")?,

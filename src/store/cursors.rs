@@ -16,8 +16,10 @@ impl Store {
     pub async fn advance_cursor(&self, who: Requester, chat_id: ChatId, seq: Seq) -> Result<bool, Failure> {
         self.write("advance_cursor", async |tx| {
             let statement = "SELECT c.last_seq FROM user_in_chat m JOIN chats c ON c.id = m.chat_id \
+                 JOIN user_sessions s ON s.id = $3 AND s.user_id = m.user_id AND s.state = 'live' \
                  WHERE m.chat_id = $1 AND m.user_id = $2";
-            let Some(row) = tx.query_opt(statement, &[&chat_id.0, &who.user_id.0]).await? else {
+            let found = tx.query_opt(statement, &[&chat_id.0, &who.user_id.0, &who.session_id.0]).await?;
+            let Some(row) = found else {
                 return Err(unknown_chat().into());
             };
             let last_seq: i64 = get(&row, "last_seq")?;
@@ -43,10 +45,12 @@ impl Store {
             let statement = "SELECT s.id, s.user_id, coalesce(k.seq, 0) AS seq FROM user_in_chat m \
                  JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
                  LEFT JOIN session_cursors k ON k.chat_id = m.chat_id AND k.session_id = s.id \
-                 WHERE m.chat_id = $1 AND EXISTS (SELECT 1 FROM user_in_chat me WHERE me.chat_id = $1 AND me.user_id = $2) \
+                 WHERE m.chat_id = $1 AND EXISTS (SELECT 1 FROM user_in_chat me \
+                     JOIN user_sessions own ON own.id = $3 AND own.user_id = me.user_id AND own.state = 'live' \
+                     WHERE me.chat_id = $1 AND me.user_id = $2) \
                  ORDER BY s.id";
             let mut deliveries = Vec::new();
-            for row in tx.query(statement, &[&chat_id.0, &who.user_id.0]).await? {
+            for row in tx.query(statement, &[&chat_id.0, &who.user_id.0, &who.session_id.0]).await? {
                 deliveries.push(Delivery {
                     session_id: id(&row, "id", SessionId)?,
                     user_id: id(&row, "user_id", UserId)?,
@@ -59,14 +63,16 @@ impl Store {
         .await
     }
 
-    /// Refuses who is no member of a chat.
+    /// Refuses who is no member of a chat, or whose session is not live.
     ///
     /// # Errors
     /// `unknown_chat`, or [`super::StoreError`].
     pub async fn require_member(&self, who: Requester, chat_id: ChatId) -> Result<(), Failure> {
         self.read("require_member", async |tx| {
-            let statement = "SELECT 1 FROM user_in_chat WHERE chat_id = $1 AND user_id = $2";
-            match tx.query_opt(statement, &[&chat_id.0, &who.user_id.0]).await? {
+            let statement = "SELECT 1 FROM user_in_chat m \
+                 JOIN user_sessions s ON s.id = $3 AND s.user_id = m.user_id AND s.state = 'live' \
+                 WHERE m.chat_id = $1 AND m.user_id = $2";
+            match tx.query_opt(statement, &[&chat_id.0, &who.user_id.0, &who.session_id.0]).await? {
                 Some(_) => Ok(()),
                 None => Err(unknown_chat().into()),
             }

@@ -2,6 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
+use super::postgres_error::PostgresError;
 use crate::protocol::error::{ErrorCode, Refusal};
 
 /// The database failed, or what it holds is not what this crate wrote.
@@ -10,7 +11,7 @@ use crate::protocol::error::{ErrorCode, Refusal};
 pub enum StoreError {
     /// A statement or the connection failed.
     #[error("the database failed")]
-    Postgres(#[from] tokio_postgres::Error),
+    Postgres(#[from] PostgresError),
     /// No connection could be had from the pool.
     #[error("no database connection could be had")]
     Pool(#[from] deadpool_postgres::PoolError),
@@ -34,6 +35,12 @@ pub enum StoreError {
     Build(#[from] deadpool_postgres::BuildError),
 }
 
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error.into())
+    }
+}
+
 impl StoreError {
     /// Whether the same transaction may succeed at once: another one was in its way.
     #[must_use]
@@ -46,12 +53,13 @@ impl StoreError {
     /// Whether the database went away, or is not back yet.
     #[must_use]
     pub fn is_lost_connection(&self) -> bool {
-        let error = match self {
-            Self::Postgres(error) | Self::Pool(deadpool_postgres::PoolError::Backend(error)) => error,
+        let code = match self {
+            Self::Postgres(error) => error.code(),
+            Self::Pool(deadpool_postgres::PoolError::Backend(error)) => error.code(),
             _ => return false,
         };
         let gone = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
-        error.code().is_none_or(|code| gone.contains(code))
+        code.is_none_or(|code| gone.contains(code))
     }
 
     /// Whether a row of that key was there already.
@@ -101,6 +109,6 @@ impl Failure {
 
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Store(StoreError::Postgres(error))
+        Self::Store(error.into())
     }
 }

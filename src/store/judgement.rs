@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::batch::Item;
 use super::rows::bigint;
 use super::writer::Outcome;
+use crate::protocol::binary::Hash;
 use crate::protocol::envelope::{Envelope, MessageKind};
 use crate::protocol::ids::ChatId;
 use crate::protocol::log::EntryBody;
@@ -24,10 +25,12 @@ pub enum Verdict {
 }
 
 /// A chat's row under its lock, as the items of this batch move it on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Locked {
     /// The newest entry.
     pub last_seq: i64,
+    /// The log's hash with it.
+    pub log_hash: Hash,
     /// The epoch.
     pub epoch: i64,
     /// The seq of the last entry that changed the recipients.
@@ -68,7 +71,7 @@ pub fn revision_of(item: &Item) -> Option<MessageName> {
 }
 
 /// The newest revision of a message, as the items of this batch move it on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NewestRevision {
     /// Its number.
     pub revision: i64,
@@ -77,7 +80,7 @@ pub struct NewestRevision {
 }
 
 /// A stored key, as the items of this batch move it on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StoredKey {
     /// Whose it is.
     pub sender_session_id: Uuid,
@@ -90,7 +93,7 @@ pub struct StoredKey {
 }
 
 /// What a batch is judged by, read under the locks.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Evidence {
     /// The chats whose rows are locked.
     pub chats: HashMap<ChatId, Locked>,
@@ -136,6 +139,7 @@ fn judge_item(
     present: &mut HashSet<MessageName>,
 ) -> Outcome {
     let is_current = chat.last_seq == bigint(item.previous)
+        && chat.log_hash == item.previous_hash
         && chat.epoch == bigint(item.epoch)
         && chat.roster_version == bigint(item.roster_version)
         && !chat.expiry_due;
@@ -165,6 +169,7 @@ fn judge_item(
     }
     if let Some(entry) = &item.entry {
         chat.last_seq = bigint(entry.seq);
+        chat.log_hash = entry.log_hash;
     }
     present.extend(message);
     Outcome::Committed
@@ -205,7 +210,7 @@ fn judge_key(item: &Item, name: KeyName, chat: &Locked, keys: &mut HashMap<KeyNa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::binary::{Hash, Signature};
+    use crate::protocol::binary::Signature;
     use crate::protocol::envelope::Seen;
     use crate::protocol::ids::{Counter, Epoch, KeyId, MessageId, Revision, Seq, SessionId, Timestamp, UserId};
     use crate::protocol::log::LogEntry;
@@ -217,6 +222,7 @@ mod tests {
         Item {
             chat_id,
             previous: Seq::saturating(previous),
+            previous_hash: hash_of(previous),
             epoch: Epoch::saturating(EPOCH),
             roster_version: Seq::saturating(ROSTER),
             key_id: Some(key_id),
@@ -228,8 +234,18 @@ mod tests {
         }
     }
 
+    fn hash_of(seq: u64) -> Hash {
+        Hash([seq as u8; 32])
+    }
+
     fn locked() -> Locked {
-        Locked { last_seq: 9, epoch: EPOCH as i64, roster_version: ROSTER as i64, expiry_due: false }
+        Locked {
+            last_seq: 9,
+            log_hash: hash_of(9),
+            epoch: EPOCH as i64,
+            roster_version: ROSTER as i64,
+            expiry_due: false,
+        }
     }
 
     fn stored(session: SessionId) -> StoredKey {
@@ -249,10 +265,11 @@ mod tests {
     #[test]
     fn p5_what_was_judged_by_another_epoch_roster_or_place_is_not_committed() {
         assert_eq!(verdict(|_, _, _| {}), Verdict::Done(Outcome::Committed));
-        let changes: [fn(&mut Locked, &mut StoredKey, &mut Item); 6] = [
+        let changes: [fn(&mut Locked, &mut StoredKey, &mut Item); 7] = [
             |chat, _, _| chat.epoch += 1,
             |chat, _, _| chat.roster_version += 1,
             |chat, _, _| chat.last_seq += 1,
+            |chat, _, _| chat.log_hash = hash_of(8),
             |chat, _, _| chat.expiry_due = true,
             |_, key, _| key.epoch -= 1,
             |_, key, _| key.sender_session_id = SessionId::generate().0,
@@ -297,7 +314,7 @@ mod tests {
         let entry = LogEntry {
             seq: Seq::saturating(previous + 1),
             created_at: Timestamp::default(),
-            log_hash: Hash([0; 32]),
+            log_hash: hash_of(previous + 1),
             body: EntryBody::Message(envelope),
         };
         let unused = item(chat_id, KeyId::generate(), previous, 0, SessionId::generate());

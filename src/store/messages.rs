@@ -94,6 +94,19 @@ impl Store {
         .await
     }
 
+    /// The newest entry of a chat, for its members' live sessions; none for anybody else.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn newest_seq(&self, who: Requester, chat_id: ChatId) -> Result<Option<Seq>, Failure> {
+        let bounds = self.read("newest_seq", async |tx| bounds(tx, who, chat_id).await).await;
+        match bounds {
+            Ok(bounds) => Ok(Some(bounds.last_seq)),
+            Err(Failure::Refused(_)) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Reads entries for those who were live at `after`: everything that came since, or none if that is too much
     /// for one page.
     ///

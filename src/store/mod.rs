@@ -27,6 +27,7 @@ pub mod members;
 pub mod messages;
 pub mod migrate;
 pub mod pool;
+pub mod postgres_error;
 pub mod refusals;
 pub mod revisions;
 pub mod rows;

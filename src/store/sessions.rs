@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 use super::Store;
 use super::error::{Failure, StoreError};
 use super::head::{self, ChatHead, LockedUser, lock_user};
+use super::members::Requester;
 use super::rows::{bigint, fixed, fixed_or_null, get, id, number_of, pack, timestamp, timestamp_of};
 use super::users::certificate_of;
 use crate::protocol::binary::{Blob, SigningKey};
@@ -205,9 +206,11 @@ impl Store {
     /// Lists a user's sessions and the head of the user's chain.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn list_sessions(&self, user_id: UserId) -> Result<Sessions, Failure> {
+    /// A requester that is not live, or [`StoreError`].
+    pub async fn list_sessions(&self, who: Requester) -> Result<Sessions, Failure> {
+        let user_id = who.user_id;
         self.read("list_sessions", async |tx| {
+            require_live(tx, user_id, who.session_id).await?;
             let statement = "SELECT id, state, certificate, last_seen_at, public_key, signing_public_key, link_proof, created_at, label, \
                  expired_at <= clock_timestamp() AS is_over FROM user_sessions WHERE user_id = $1 ORDER BY created_at, id";
             let (mut sessions, mut pending) = (Vec::new(), Vec::new());

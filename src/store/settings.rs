@@ -21,9 +21,11 @@ impl Store {
     /// What a user has set.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn settings(&self, user_id: UserId) -> Result<Settings, Failure> {
+    /// A requester that is not live, or [`StoreError`].
+    pub async fn settings(&self, who: Requester) -> Result<Settings, Failure> {
+        let user_id = who.user_id;
         self.read("settings", async |tx| {
+            require_live(tx, user_id, who.session_id).await?;
             let statement = "SELECT add_policy FROM users WHERE id = $1";
             let row = tx.query_opt(statement, &[&user_id.0]).await?.ok_or_else(no_such_session)?;
             let add_policy = policy_of(get(&row, "add_policy")?)?;

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Statement};
 use super::error::StoreError;
 
 /// Locks what can be locked at once; a row that somebody else holds is left out.
-const LOCK: &str = "SELECT id, last_seq, epoch, roster_version, \
+const LOCK: &str = "SELECT id, last_seq, log_hash, epoch, roster_version, \
      coalesce(next_expiry <= clock_timestamp(), false) AS expiry_due \
      FROM chats WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED";
 

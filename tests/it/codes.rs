@@ -95,7 +95,7 @@ fn every_code_is_covered_or_not_given() {
 }
 
 /// Everything in a database that a refused request might have touched.
-async fn contents(database: &Database) -> Vec<(String, String)> {
+pub async fn contents(database: &Database) -> Vec<(String, String)> {
     let client = database.client().await;
     let tables =
         "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE 'refinery%' ORDER BY 1";

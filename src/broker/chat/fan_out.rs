@@ -253,3 +253,6 @@ pub fn say_deleted(broker: &super::super::Broker, chat_id: ChatId, change: &Sign
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 //! refusal changes nothing.
 
 mod signal;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -389,11 +391,11 @@ impl ChatState {
     }
 
     fn accept(&mut self, now: Timestamp, send: &Send, accepted: Option<Accepted>) -> Item {
-        let previous = self.last_seq;
+        let previous = (self.last_seq, self.log_hash);
         // Time never goes back within a log, though two nodes' estimates of the clock may differ a little.
         self.last_time = self.last_time.max(now);
         let body = EntryBody::Message(send.envelope.clone());
-        let entry = next_entry(self.chat_id, previous, &self.log_hash, self.last_time, body);
+        let entry = next_entry(self.chat_id, previous.0, &previous.1, self.last_time, body);
         self.last_seq = entry.seq;
         self.log_hash = entry.log_hash;
         let counter = send.envelope.counter;
@@ -406,7 +408,7 @@ impl ChatState {
     fn store_key(&mut self, now: Timestamp, send: &Send, accepted: Accepted) -> Item {
         let counter = accepted.last_counter;
         self.remember(now, &accepted, counter);
-        self.item(send, Some(accepted), self.last_seq, counter, None)
+        self.item(send, Some(accepted), (self.last_seq, self.log_hash), counter, None)
     }
 
     fn remember(&mut self, now: Timestamp, accepted: &Accepted, counter: Counter) {
@@ -434,7 +436,7 @@ impl ChatState {
         &self,
         send: &Send,
         accepted: Option<Accepted>,
-        previous: Seq,
+        (previous, previous_hash): (Seq, Hash),
         counter: Counter,
         entry: Option<LogEntry>,
     ) -> Item {
@@ -445,6 +447,7 @@ impl ChatState {
         Item {
             chat_id: self.chat_id,
             previous,
+            previous_hash,
             epoch: self.epoch,
             roster_version: self.roster_version,
             key_id,

@@ -4,10 +4,13 @@
 //! Lives here: [`Proxy`] and [`Path`]. Imports nothing of Sealcast: what passes is bytes. Invariant: as long as the path
 //! is [`Path::Open`], [`Path::Delay`], [`Path::Rate`] or [`Path::ByteByByte`], every byte arrives once and in order.
 
+mod disk;
 mod flow;
+mod nbd;
 mod proxy;
 mod stream;
 
+pub use disk::{Disk, Health};
 pub use proxy::Proxy;
 pub use stream::Target;
 

@@ -1,1 +1,7 @@
 //! Authorisation: Z1 to Z14.
+
+mod edges;
+mod keys;
+mod removed;
+mod rights;
+mod strangers;

@@ -6,10 +6,17 @@
 
 mod authentication;
 mod authorisation;
+mod clocks;
 mod durability;
 #[cfg(feature = "fail-points")]
 mod fail_points;
 mod keys;
 mod life_cycle;
+mod migration;
+mod power;
+mod private;
 mod protocol;
+mod resources;
+mod restored;
 mod storage;
+mod two_nodes;

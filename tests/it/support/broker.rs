@@ -19,6 +19,12 @@ impl Settings {
         self
     }
 
+    /// Sets a variable of the process that is no setting.
+    pub fn with_variable(mut self, name: &str, value: impl ToString) -> Self {
+        self.0.push((name.to_owned(), value.to_string()));
+        self
+    }
+
     /// For one broker on one database.
     pub fn on(database: &Database) -> Self {
         Self::default().with("database.url", database.url())

@@ -70,6 +70,15 @@ pub struct Database {
 impl Database {
     /// A fresh, migrated database.
     pub async fn create() -> Self {
+        Self::create_from(TEMPLATE).await
+    }
+
+    /// A fresh database with nothing in it.
+    pub async fn create_empty() -> Self {
+        Self::create_from("template1").await
+    }
+
+    async fn create_from(template: &str) -> Self {
         let pattern = match std::env::var(SERVER) {
             Ok(pattern) => pattern,
             Err(_) => {
@@ -80,7 +89,7 @@ impl Database {
         let admin = connect(&pattern.replace("{database}", "postgres")).await;
         // Two clones of one template at once exclude each other for a moment.
         loop {
-            match admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await {
+            match admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await {
                 Ok(()) => break,
                 Err(error) if error.code().is_some_and(|code| code.code() == "55006") => {
                     tokio::time::sleep(Duration::from_millis(20)).await;

@@ -132,6 +132,13 @@ impl Device {
         socket
     }
 
+    /// Logs in at `http://…`, which may be a path to a broker, JSON.
+    pub async fn connect_at(&self, url: &str) -> Socket {
+        let mut socket = Socket::open_at(url.strip_prefix("http://").unwrap(), Encoding::Json).await;
+        socket.request(self.login(&socket.hello)).await.unwrap();
+        socket
+    }
+
     /// Logs in and catches up from nothing known.
     pub async fn connect_live(&self, broker: &Broker) -> Socket {
         let mut socket = self.connect(broker).await;
@@ -159,7 +166,12 @@ pub struct Socket {
 impl Socket {
     /// Opens a connection and reads `hello`.
     pub async fn open(broker: &Broker, encoding: Encoding) -> Self {
-        let stream = Self::handshake(broker.address(), encoding.subprotocol()).await.unwrap();
+        Self::open_at(broker.address(), encoding).await
+    }
+
+    /// The same to `host:port`, which may be a path to a broker.
+    pub async fn open_at(address: &str, encoding: Encoding) -> Self {
+        let stream = Self::handshake(address, encoding.subprotocol()).await.unwrap();
         let hello = Hello {
             nonce: sealcast::protocol::binary::Nonce([0; 32]),
             server_name: String::new(),

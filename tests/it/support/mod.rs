@@ -11,9 +11,11 @@ pub mod chat;
 pub mod clients;
 pub mod database;
 pub mod device;
+pub mod every_request;
 #[cfg(feature = "client")]
 pub mod library;
 pub mod link;
+pub mod mount;
 pub mod proxy;
 pub mod revisions;
 pub mod rights;

@@ -1,6 +1,7 @@
 //! Messages on their way: judged, given to the writer, answered, taken back.
 //!
-//! A message that is refused may be the repeat of one that is in the log: then its sender gets the first result (P2).
+//! A message that is refused may be the repeat of one that is in the log: then its sender gets the first result (P2). And
+//! what it was refused by may be old, where several brokers write to one database: then it is judged again.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,6 +15,8 @@ use super::{ChatActor, InFlight, Phase, QUEUE_PAUSE, Work};
 use crate::protocol::envelope::{Envelope, MessageKind};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{Nothing, Reply, Send, SendOk};
+use crate::protocol::ids::Seq;
+use crate::store::Failure;
 use crate::store::batch::Item;
 use crate::store::members::unknown_chat;
 use crate::store::messages::StoredMessage;
@@ -54,20 +57,69 @@ impl ChatActor {
         match state.submit(now, submit.who, &submit.signing_key, &submit.send, target.as_ref()) {
             Decision::Append(item) => self.append(submit, Arc::from(item), None, ctx),
             Decision::StoreKey(item, refusal) => self.append(submit, Arc::from(item), Some(refusal), ctx),
-            Decision::Refuse(refusal) => self.refuse_unless_repeat(submit, refusal, ctx),
+            Decision::Refuse(refusal) => self.refuse_unless_old(submit, refusal, ctx),
         }
     }
 
+    /// A refusal stands unless the very same message is in the log, or the log has moved on without this actor: another
+    /// broker on the same database writes it too, and who was refused may know more than was known here.
+    fn refuse_unless_old(&mut self, submit: Submit, refusal: Refusal, ctx: &mut Context<Self>) {
+        let (broker, chat_id, who, judged_by) = (self.broker.clone(), self.chat_id, submit.who, self.delivered);
+        let (message_id, revision) = (submit.send.envelope.message_id, submit.send.envelope.revision);
+        let look = async move {
+            let found = broker.store.find_message(chat_id, message_id, revision).await?;
+            // Strangers are told nothing, and hold up nobody.
+            let newest = if found.is_none() { broker.store.newest_seq(who, chat_id).await? } else { None };
+            Ok::<_, Failure>((found, newest))
+        };
+        let answer = look.into_actor(self).map(move |looked, actor, ctx| match looked {
+            Ok((Some(stored), _)) => {
+                let result = repeat(stored, &submit, refusal);
+                submit.answer(result);
+            }
+            Ok((None, newest)) if newest > judged_by => {
+                actor.look_again(newest);
+                actor.queue.push_back(Work::Submit(submit));
+                actor.pump(ctx);
+                actor.watch_overdue(ctx);
+            }
+            Ok((None, _)) => submit.answer(Err(refusal)),
+            Err(failure) => submit.answer(Err(failure.refusal())),
+        });
+        ctx.spawn(answer);
+    }
+
+    /// The store has an entry of this seq. While something is on its way its outcome tells whether that was another's.
+    fn look_again(&mut self, newest: Option<Seq>) {
+        self.refresh_wanted |= newest > self.delivered && self.in_flight.is_empty();
+    }
+
     /// Takes in a part of a list of copies: a recipient's alone, and not many more copies than there are recipients.
-    pub(super) fn stage(&mut self, stage: Stage) {
+    pub(super) fn stage(&mut self, stage: Stage, ctx: &mut Context<Self>) {
         let Phase::Ready(state) = &self.phase else { return self.queue.push_front(Work::Stage(stage)) };
         let session_id = stage.who.session_id;
-        let result = if state.is_recipient(session_id) {
-            self.staging.put(session_id, stage.part, state.recipient_count(), Instant::now())
-        } else {
-            Err(unknown_chat())
-        };
+        if !state.is_recipient(session_id) {
+            return self.stage_by_stranger(stage, ctx);
+        }
+        let result = self.staging.put(session_id, stage.part, state.recipient_count(), Instant::now());
         stage.responder.answer(result.map(|()| Reply::Done(Nothing {})));
+    }
+
+    /// Who is unknown here may have come by another broker on the same database.
+    fn stage_by_stranger(&mut self, stage: Stage, ctx: &mut Context<Self>) {
+        let (broker, chat_id, who, judged_by) = (self.broker.clone(), self.chat_id, stage.who, self.delivered);
+        let look = async move { broker.store.newest_seq(who, chat_id).await };
+        let answer = look.into_actor(self).map(move |newest, actor, ctx| match newest {
+            Ok(newest) if newest > judged_by => {
+                actor.look_again(newest);
+                actor.queue.push_back(Work::Stage(stage));
+                actor.pump(ctx);
+                actor.watch_overdue(ctx);
+            }
+            Ok(_) => stage.responder.refuse(unknown_chat()),
+            Err(failure) => stage.responder.refuse(failure.refusal()),
+        });
+        ctx.spawn(answer);
     }
 
     pub(super) fn append(

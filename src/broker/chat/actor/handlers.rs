@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::super::messages::{
     Advanced, Control, CopiesChanged, Counted, Pass, Refresh, Stage, Submit, Subscribe, Subscribed, Unsubscribe,
 };
-use super::{ChatActor, Phase, Work};
+use super::{ChatActor, Phase, Work, idle_limit};
 use crate::broker::Broker;
 use crate::protocol::ids::ChatId;
 use crate::store::writer::{Appended, Outcome};
@@ -18,7 +18,7 @@ impl Actor for ChatActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.broker.metrics.chats_loaded.inc();
-        let interval = (self.broker.options.chat_idle / 2).clamp(Duration::from_millis(10), Duration::from_secs(30));
+        let interval = (idle_limit(&self.broker) / 2).clamp(Duration::from_millis(10), Duration::from_secs(30));
         ctx.run_interval(interval, |actor, ctx| {
             actor.staging.forget_old(Instant::now());
             actor.passivate_if_idle(ctx);
@@ -125,8 +125,13 @@ impl Handler<Subscribe> for ChatActor {
 
     fn handle(&mut self, subscribe: Subscribe, ctx: &mut Self::Context) -> ResponseFuture<Subscribed> {
         let (reply, answer) = oneshot::channel();
+        // Who was handed more than this actor knows of has it from another broker on the same database.
+        let is_old = self.delivered.is_some_and(|delivered| subscribe.subscriber.position > delivered);
+        self.refresh_wanted |= is_old && self.in_flight.is_empty();
         self.asking.push((subscribe.subscriber, reply));
-        self.answer_asking();
+        if !self.refresh_wanted {
+            self.answer_asking();
+        }
         self.pump(ctx);
         // An actor that goes meanwhile answers nothing: its chat is asked for anew.
         Box::pin(async move { answer.await.unwrap_or(Subscribed::Again) })

@@ -197,7 +197,7 @@ impl ChatActor {
                 Some(Work::Submit(submit)) if self.needs_message(&submit) => return self.look_up(submit, ctx),
                 Some(Work::Submit(submit)) => self.submit(submit, None, ctx),
                 Some(Work::Revision(submit, target)) => self.submit(submit, target, ctx),
-                Some(Work::Stage(stage)) => self.stage(stage),
+                Some(Work::Stage(stage)) => self.stage(stage, ctx),
                 Some(Work::Signal(pass)) => self.pass_signal(pass),
                 Some(Work::Control(control)) if self.is_by_stranger(&control) => self.control_by_stranger(control, ctx),
                 Some(Work::Control(control)) if self.in_flight.is_empty() => return self.control(control, ctx),
@@ -248,7 +248,7 @@ impl ChatActor {
         let is_at_rest = matches!(self.phase, Phase::Ready(_) | Phase::Stale) && self.asking.is_empty();
         let is_at_rest = is_at_rest && !self.is_looking_up;
         let is_idle = self.queue.is_empty() && self.in_flight.is_empty() && is_at_rest;
-        if is_idle && self.busy_at.elapsed() >= self.broker.options.chat_idle {
+        if is_idle && self.busy_at.elapsed() >= idle_limit(&self.broker) {
             self.broker.metrics.chats_passivated.inc();
             self.leave(ctx);
         }
@@ -284,6 +284,14 @@ impl ChatActor {
             actor.watch_overdue(ctx);
         });
     }
+}
+
+/// After how long a chat without work leaves memory.
+fn idle_limit(broker: &Broker) -> Duration {
+    fail::fail_point!("chat::idle_ms", |ms| Duration::from_millis(
+        ms.and_then(|ms| ms.parse().ok()).unwrap_or_default()
+    ));
+    broker.options.chat_idle
 }
 
 fn storage_unavailable() -> Refusal {
