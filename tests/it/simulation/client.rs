@@ -9,9 +9,7 @@ use sealcast::protocol::binary::{Blob, Hash, Signature, WrappedKey};
 use sealcast::protocol::envelope::{Envelope, MessageKind, Seen};
 use sealcast::protocol::error::{ErrorCode, Refusal};
 use sealcast::protocol::frame::{NewKey, Send, SendOk};
-use sealcast::protocol::ids::{
-    ChangeNo, ChatId, Counter, Epoch, KeyId, MessageId, Revision, Seq, SessionId, UserId,
-};
+use sealcast::protocol::ids::{ChangeNo, ChatId, Counter, Epoch, KeyId, MessageId, Revision, Seq, SessionId, UserId};
 use sealcast::protocol::keys::{Announcement, KeyCopy, SignedAnnouncement};
 use sealcast::protocol::membership::{Actor, Change, MembershipChange, SignedChange, Target};
 
@@ -20,7 +18,7 @@ use super::fold::Fold;
 use super::node::{Answer, Pushed};
 use super::oracle::Made;
 use super::shell::{Control, Submit, Work};
-use super::world::{MILLI, SECOND, World};
+use super::world::{MILLI, World};
 
 /// Messages that a client has open at a time.
 const OPEN_MAX: usize = 3;
@@ -86,11 +84,21 @@ pub struct Client {
     is_resumed: bool,
     pub chats: BTreeMap<ChatId, ClientChat>,
     pub outgoing: Vec<Outgoing>,
+    /// Signatures of messages that were open when one behind them was refused as a gap: none may be accepted now.
+    overtaken: BTreeSet<Vec<u8>>,
 }
 
 impl Client {
     pub fn new(session_id: SessionId, user_id: UserId) -> Self {
-        Self { session_id, user_id, socket: None, is_resumed: false, chats: BTreeMap::new(), outgoing: Vec::new() }
+        Self {
+            session_id,
+            user_id,
+            socket: None,
+            is_resumed: false,
+            chats: BTreeMap::new(),
+            outgoing: Vec::new(),
+            overtaken: BTreeSet::new(),
+        }
     }
 
     pub fn is_live(&self, db: &Database) -> bool {
@@ -107,7 +115,7 @@ impl World {
     }
 
     pub fn client_turn(&mut self, index: usize) {
-        let pause = if self.calm { 20 * MILLI } else { self.rng.between(5, 45) * MILLI };
+        let pause = if self.calm { 60 * MILLI } else { self.rng.between(5, 45) * MILLI };
         self.after(pause, "client", move |world| world.client_turn(index));
         if !self.clients[index].is_live(&self.db) {
             return;
@@ -190,6 +198,7 @@ impl World {
         }
         client.socket = None;
         client.is_resumed = false;
+        client.overtaken.clear();
         client.outgoing.iter_mut().for_each(|outgoing| outgoing.open = None);
     }
 
@@ -225,7 +234,8 @@ impl World {
         if self.clients[index].outgoing.iter().any(is_change) {
             return;
         }
-        let others: Vec<UserId> = fold.members.keys().copied().filter(|id| *id != user_id && Some(*id) != fold.owner).collect();
+        let others: Vec<UserId> =
+            fold.members.keys().copied().filter(|id| *id != user_id && Some(*id) != fold.owner).collect();
         let strangers: Vec<UserId> = self.users.iter().copied().filter(|id| !fold.members.contains_key(id)).collect();
         let (change, target) = match self.rng.below(10) {
             0..=2 if rights.can_manage => {
@@ -275,16 +285,17 @@ impl World {
         let mut held: BTreeSet<ChatId> = BTreeSet::new();
         for place in 0..outgoing.len() {
             let chat_id = outgoing[place].chat_id;
-            if held.contains(&chat_id) {
-                continue;
-            }
             let open = outgoing.iter().filter(|other| other.chat_id == chat_id && other.open.is_some()).count();
+            let is_sealed = |other: &&Outgoing| matches!(&other.what, What::Message { sealed: Some(_), .. });
+            let sealed = outgoing.iter().filter(|other| other.chat_id == chat_id).filter(is_sealed).count();
             let this = &mut outgoing[place];
-            if this.open.is_some() {
+            // What went before goes again first: only by its answer does the client know where its key stands.
+            let was_sent = is_sealed(&&*this);
+            if this.open.is_some() || (held.contains(&chat_id) && !was_sent) {
                 continue;
             }
             let is_early = this.not_before > self.now;
-            if is_early || open >= OPEN_MAX || !self.make(index, this, open) {
+            if is_early || open >= OPEN_MAX || !self.make(index, this, sealed) {
                 // What is behind it in the chat keeps its place.
                 held.insert(chat_id);
                 continue;
@@ -322,7 +333,7 @@ impl World {
     }
 
     /// Seals a message if it is not sealed; whether it may go.
-    fn make(&mut self, index: usize, outgoing: &mut Outgoing, open: usize) -> bool {
+    fn make(&mut self, index: usize, outgoing: &mut Outgoing, sealed_now: usize) -> bool {
         let What::Message { id, kind, revision, sealed } = &mut outgoing.what else { return true };
         if sealed.is_some() {
             return true;
@@ -331,7 +342,7 @@ impl World {
         let signature = self.signature();
         let (new_id, is_careful) = (KeyId(self.rng.id()), self.rng.chance(400));
         let Some(chat) = self.clients[index].chats.get_mut(&outgoing.chat_id) else { return false };
-        if chat.fold.seq < chat.wants || (chat.settles && open > 0) {
+        if chat.fold.seq < chat.wants || (chat.settles && sealed_now > 0) {
             return false;
         }
         if chat.settles {
@@ -441,6 +452,10 @@ impl World {
         };
         self.tell(|_| format!("client {index} hears of {name:?}: {told}"));
         self.note(told.len() as u64);
+        let was_overtaken = self.clients[index].overtaken.remove(send.envelope.signature.as_ref());
+        if was_overtaken && result.is_ok() && !self.oracle.judged_again.contains(&chat_id) {
+            return self.violated(format!("P3: {name:?} is accepted after one behind it was refused as a gap"));
+        }
         let Some(chat) = self.clients[index].chats.get_mut(&chat_id) else { return };
         let refusal = match result {
             Ok(sent) => {
@@ -470,17 +485,16 @@ impl World {
             _ => {}
         }
         self.oracle.refused.insert(send.envelope.signature.as_ref().to_vec());
-        if refusal.code == ErrorCode::CounterGap && is_one_node {
-            self.check_order(index, place, &send, request);
+        if refusal.code == ErrorCode::CounterGap && is_one_node && !self.oracle.judged_again.contains(&chat_id) {
+            self.note_overtaken(index, place, &send, request);
         }
         let Some(chat) = self.clients[index].chats.get_mut(&chat_id) else { return };
         chat.settles = true;
         chat.wants = chat.wants.max(details.seq.map_or(0, Seq::get));
         match refusal.code {
-            ErrorCode::UnknownChat
-            | ErrorCode::CannotWrite
-            | ErrorCode::EditConflict
-            | ErrorCode::UnknownMessage => return,
+            ErrorCode::UnknownChat | ErrorCode::CannotWrite | ErrorCode::EditConflict | ErrorCode::UnknownMessage => {
+                return;
+            }
             ErrorCode::KeyStale | ErrorCode::KeySpent | ErrorCode::KeyExists | ErrorCode::UnknownKey => {
                 if chat.key.as_ref().is_some_and(|key| Some(key.id) == send.envelope.key_id) {
                     chat.key = None;
@@ -494,8 +508,12 @@ impl World {
             }
             _ => {}
         }
+        if chat.is_gone {
+            return;
+        }
         if outgoing.tries > 200 {
-            return self.violated(format!("{name:?} finds no end: {refusal:?}"));
+            let knows = (chat.fold.seq, chat.fold.epoch, chat.wants);
+            return self.violated(format!("{name:?} finds no end: {refusal:?}, client {index} knows {knows:?}"));
         }
         if let What::Message { sealed, .. } = &mut outgoing.what {
             *sealed = None;
@@ -503,25 +521,27 @@ impl World {
         self.clients[index].outgoing.insert(place, outgoing);
     }
 
-    /// A counter that is not the next, though all before it went ahead on the same connection and none was refused.
-    fn check_order(&mut self, index: usize, place: usize, send: &Send, request: u64) {
-        let earlier = self.clients[index].outgoing.iter().take(place).filter_map(|other| match &other.what {
-            What::Message { sealed: Some(other_send), .. } => Some((other, other_send)),
-            _ => None,
-        });
-        let of_key = earlier.filter(|(_, other)| {
-            other.chat_id == send.chat_id
-                && other.envelope.key_id == send.envelope.key_id
-                && other.envelope.counter < send.envelope.counter
-        });
-        let acknowledged = self.clients[index].chats.get(&send.chat_id).and_then(|chat| chat.key.as_ref());
-        let acknowledged = acknowledged.filter(|key| Some(key.id) == send.envelope.key_id);
-        let Some(acknowledged) = acknowledged.map(|key| key.acknowledged) else { return };
-        let open: Vec<bool> = of_key.map(|(other, _)| other.open.is_some_and(|open| open < request)).collect();
-        let is_whole = acknowledged + open.len() as u64 + 1 == send.envelope.counter.get();
-        if is_whole && open.iter().all(|is_open| *is_open) {
-            let counter = send.envelope.counter;
-            self.violated(format!("P3: counter {counter} is refused as a gap, and all before it went ahead"));
+    /// A counter is not the next, though all before it went ahead in order on the same connection: none of those may be
+    /// accepted after it.
+    fn note_overtaken(&mut self, index: usize, place: usize, send: &Send, request: u64) {
+        let client = &mut self.clients[index];
+        let key = client.chats.get(&send.chat_id).and_then(|chat| chat.key.as_ref());
+        let Some(key) = key.filter(|key| Some(key.id) == send.envelope.key_id) else { return };
+        let mut earlier: Vec<(u64, Option<u64>, Vec<u8>)> = Vec::new();
+        for other in client.outgoing.iter().take(place) {
+            if let What::Message { sealed: Some(other_send), .. } = &other.what
+                && other_send.chat_id == send.chat_id
+                && other_send.envelope.key_id == Some(key.id)
+            {
+                let signature = other_send.envelope.signature.as_ref().to_vec();
+                earlier.push((other_send.envelope.counter.get(), other.open, signature));
+            }
+        }
+        let is_whole = key.acknowledged + earlier.len() as u64 + 1 == send.envelope.counter.get();
+        let in_order = earlier.is_sorted_by(|one, next| one.0 < next.0 && one.1 < next.1);
+        let all_open = earlier.iter().all(|(_, open, _)| open.is_some_and(|open| open < request));
+        if is_whole && in_order && all_open {
+            client.overtaken.extend(earlier.into_iter().map(|(_, _, signature)| signature));
         }
     }
 
@@ -567,7 +587,8 @@ impl World {
             }
             Pushed::Key { chat_id, key_id } => {
                 let session_id = self.clients[index].session_id;
-                let node = self.clients[index].socket.and_then(|number| self.sockets.get(&number)).map(|socket| socket.node);
+                let node =
+                    self.clients[index].socket.and_then(|number| self.sockets.get(&number)).map(|socket| socket.node);
                 if let Some(node) = node.filter(|_| self.breaks(40)) {
                     self.tell(|_| format!("client {index} refuses its copy of {key_id}"));
                     self.refuse_copy(node, chat_id, key_id, session_id);
@@ -587,14 +608,21 @@ impl World {
         self.clients[index].outgoing.retain(|outgoing| outgoing.chat_id != chat_id || outgoing.open.is_some());
     }
 
-    fn receive_page(&mut self, index: usize, chat_id: ChatId, after: u64, entries: &[sealcast::protocol::log::LogEntry]) {
+    fn receive_page(
+        &mut self,
+        index: usize,
+        chat_id: ChatId,
+        after: u64,
+        entries: &[sealcast::protocol::log::LogEntry],
+    ) {
         let last = after + entries.len() as u64;
         self.tell(|_| format!("client {index} reads {after}..{last}"));
         let has = self.has(index, chat_id);
         if has.is_none_or(|has| has < after) {
             let user_id = self.clients[index].user_id;
             let chat = &self.db.chats[&chat_id].fold;
-            let is_join = chat.spans.get(&user_id).is_some_and(|spans| spans.iter().any(|(from, _)| *from == after + 1));
+            let is_join =
+                chat.spans.get(&user_id).is_some_and(|spans| spans.iter().any(|(from, _)| *from == after + 1));
             if !is_join {
                 return self.violated(format!("P3: client {index} has {has:?} and reads on from {after}"));
             }
@@ -624,18 +652,26 @@ impl World {
 
     /// Whether everybody has everything and nobody waits.
     pub fn is_settled(&self) -> bool {
-        self.now > self.calm_since() && self.clients.iter().filter(|client| client.is_live(&self.db)).all(|client| {
-            let has_all = |chat_id: &ChatId| {
-                let newest = self.db.chats[chat_id].fold.seq;
-                client.chats.get(chat_id).is_some_and(|chat| !chat.is_gone && chat.fold.seq == newest)
-            };
-            client.is_resumed && client.outgoing.is_empty() && self.db.chats_of(client.user_id).iter().all(has_all)
-        })
+        let live = self.clients.iter().filter(|client| client.is_live(&self.db));
+        self.now > self.calm_since() && live.into_iter().all(|client| self.is_settled_for(client))
+    }
+
+    pub fn is_settled_for(&self, client: &Client) -> bool {
+        let has_all = |chat_id: &ChatId| {
+            let newest = self.db.chats[chat_id].newest_told();
+            client.chats.get(chat_id).is_some_and(|chat| !chat.is_gone && chat.fold.seq >= newest)
+        };
+        client.is_resumed && client.outgoing.is_empty() && self.db.chats_of(client.user_id).iter().all(has_all)
+    }
+
+    /// Everybody connects anew, and so reads what nobody has told them.
+    pub fn reconnect_all(&mut self) {
+        (0..self.clients.len()).for_each(|index| self.hang_up(index));
     }
 
     /// How long after the last fault what is under way may still come to an end.
     fn calm_since(&self) -> u64 {
-        self.calm_at + SECOND
+        self.calm_at + 800 * MILLI
     }
 }
 

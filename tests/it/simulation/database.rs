@@ -78,12 +78,21 @@ pub struct Database {
     pub down_until: u64,
 }
 
+impl ChatRow {
+    /// The newest entry that must be told without a next use of the chat: not one of a session (protocol, section 16).
+    pub fn newest_told(&self) -> u64 {
+        let is_of_session =
+            |entry: &&LogEntry| matches!(entry.body, EntryBody::SessionIn(_) | EntryBody::SessionOut(_));
+        let untold = self.log.iter().rev().take_while(is_of_session).count();
+        self.log.len() as u64 - untold as u64
+    }
+}
+
 /// What a batch found under its locks, and means to write.
 #[derive(Debug)]
 pub struct Batch {
     pub verdicts: Vec<Verdict>,
     pub accepted: Vec<Arc<Item>>,
-    pub locked: Vec<ChatId>,
 }
 
 pub fn identity_key(user_id: UserId) -> IdentityKey {
@@ -280,9 +289,9 @@ impl Database {
             };
             (key_id, loaded)
         });
-        let loaded_recipients = recipients.iter().map(|(id, user_id)| {
-            (*id, LoadedRecipient { user_id: *user_id, public_key: exchange_key(*id) })
-        });
+        let loaded_recipients = recipients
+            .iter()
+            .map(|(id, user_id)| (*id, LoadedRecipient { user_id: *user_id, public_key: exchange_key(*id) }));
         let news: &[LogEntry] = since.map_or(&[], |since| &chat.log[chat.log.len().min(since as usize)..]);
         LoadedChat {
             last_seq: chat.head.last_seq,
@@ -319,6 +328,11 @@ impl Database {
         })
     }
 
+    /// The newest entry of a chat, for its members' live sessions.
+    pub fn newest_seq(&self, who: Requester, chat_id: ChatId) -> Option<Seq> {
+        self.page(who, chat_id, 0).map(|_| self.chats[&chat_id].head.last_seq)
+    }
+
     /// Entries after a place as a session may read them; none if it is a stranger.
     pub fn page(&self, who: Requester, chat_id: ChatId, after: u64) -> Option<(u64, Vec<LogEntry>)> {
         let chat = &self.chats[&chat_id];
@@ -344,7 +358,6 @@ impl Database {
     pub fn begin_batch(&mut self, tx: u64, items: &mut [Arc<Item>], now: u64) -> Batch {
         let mut evidence = Evidence::default();
         let mut present: HashSet<MessageName> = HashSet::new();
-        let mut locked = Vec::new();
         for item in items.iter() {
             let chat_id = item.chat_id;
             if !evidence.chats.contains_key(&chat_id) {
@@ -354,11 +367,11 @@ impl Database {
                 }
                 if !is_held {
                     self.chats.get_mut(&chat_id).unwrap().locked_by = Some(tx);
-                    locked.push(chat_id);
                 }
                 let head = &self.chats[&chat_id].head;
                 let row = Locked {
                     last_seq: number(head.last_seq.get()),
+                    log_hash: head.log_hash,
                     epoch: number(head.epoch.get()),
                     roster_version: number(head.roster_version.get()),
                     expiry_due: self.expiry_due(chat_id, now),
@@ -382,8 +395,7 @@ impl Database {
                 if let Some((_, id, _)) = revision_of(item)
                     && let Some(head) = self.message_head(chat_id, MessageId(id))
                 {
-                    let newest =
-                        NewestRevision { revision: number(head.revision.get()), is_deleted: head.is_deleted };
+                    let newest = NewestRevision { revision: number(head.revision.get()), is_deleted: head.is_deleted };
                     evidence.newest.insert((chat_id.0, id), newest);
                 }
             }
@@ -391,7 +403,7 @@ impl Database {
         if !self.holds(Rule::CommitLooksAgain) {
             self.take_their_word(items, &mut evidence);
         }
-        self.judge_with_copies(items, evidence, present, locked)
+        self.judge_with_copies(items, evidence, present)
     }
 
     /// The rule that is dropped: items go behind what is in the log, whatever they were judged by.
@@ -402,7 +414,7 @@ impl Database {
             let head = &self.chats[&item.chat_id].head;
             let (seq, hash) = ends.entry(item.chat_id).or_insert((head.last_seq.get(), head.log_hash));
             let mut moved = Item::clone(item);
-            moved.previous = Seq::saturating(*seq);
+            (moved.previous, moved.previous_hash) = (Seq::saturating(*seq), *hash);
             if let Some(entry) = moved.entry.take() {
                 let entry = next_entry(item.chat_id, moved.previous, hash, entry.created_at, entry.body);
                 (*seq, *hash) = (entry.seq.get(), entry.log_hash);
@@ -419,23 +431,17 @@ impl Database {
         }
     }
 
-    fn judge_with_copies(
-        &mut self,
-        items: &[Arc<Item>],
-        evidence: Evidence,
-        present: HashSet<MessageName>,
-        locked: Vec<ChatId>,
-    ) -> Batch {
+    fn judge_with_copies(&mut self, items: &[Arc<Item>], evidence: Evidence, present: HashSet<MessageName>) -> Batch {
         let mut uncovered = HashSet::new();
         loop {
-            let mut copy = clone(&evidence);
+            let mut copy = evidence.clone();
             let verdicts = judge(items, &mut copy, present.clone(), &uncovered);
             let is_accepted = |(_, verdict): &(_, &Verdict)| **verdict == Verdict::Done(Outcome::Committed);
             let accepted: Vec<Arc<Item>> =
                 items.iter().zip(&verdicts).filter(is_accepted).map(|(item, _)| Arc::clone(item)).collect();
             let more = self.uncovered(&accepted, &copy);
             if more.is_empty() || !self.holds(Rule::CommitCountsCopies) || !self.holds(Rule::CommitLooksAgain) {
-                return Batch { verdicts, accepted, locked };
+                return Batch { verdicts, accepted };
             }
             uncovered.extend(more);
         }
@@ -515,19 +521,4 @@ pub fn envelope(entry: &LogEntry) -> Option<&Envelope> {
         EntryBody::Message(envelope) => Some(envelope),
         _ => None,
     }
-}
-
-fn clone(evidence: &Evidence) -> Evidence {
-    let chats = evidence.chats.iter().map(|(id, row)| {
-        let Locked { last_seq, epoch, roster_version, expiry_due } = *row;
-        (*id, Locked { last_seq, epoch, roster_version, expiry_due })
-    });
-    let keys = evidence.keys.iter().map(|(name, key)| {
-        let StoredKey { sender_session_id, epoch, last_counter, was_covered } = *key;
-        (*name, StoredKey { sender_session_id, epoch, last_counter, was_covered })
-    });
-    let newest = evidence.newest.iter().map(|(name, newest)| {
-        (*name, NewestRevision { revision: newest.revision, is_deleted: newest.is_deleted })
-    });
-    Evidence { chats: chats.collect(), keys: keys.collect(), newest: newest.collect() }
 }

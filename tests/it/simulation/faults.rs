@@ -31,7 +31,7 @@ impl World {
             for _ in 0..self.rng.between(1, 2) {
                 let session_id = SessionId(self.rng.id());
                 let is_short = self.rng.chance(200);
-                let life = if is_short { self.rng.between(100, 1_400) * MILLI } else { 3_600 * SECOND };
+                let life = if is_short { self.rng.between(50, 900) * MILLI } else { 3_600 * SECOND };
                 let row = SessionRow { user_id, state: State::Live, expired_at: self.now + life };
                 self.db.sessions.insert(session_id, row);
                 sessions.push((session_id, user_id));

@@ -14,7 +14,6 @@ use sealcast::protocol::membership::{Change, chain_start};
 pub struct Rights {
     pub can_write: bool,
     pub can_manage: bool,
-    pub joined: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -94,11 +93,11 @@ impl Fold {
         match change {
             Change::Create => {
                 self.owner = Some(target);
-                self.members.insert(target, Rights { can_write: true, can_manage: true, joined: self.seq });
+                self.members.insert(target, Rights { can_write: true, can_manage: true });
                 self.spans.entry(target).or_default().push((self.seq, None));
             }
             Change::Add { can_write, can_manage, .. } => {
-                let rights = Rights { can_write: *can_write, can_manage: *can_manage, joined: self.seq };
+                let rights = Rights { can_write: *can_write, can_manage: *can_manage };
                 self.members.insert(target, rights);
                 self.spans.entry(target).or_default().push((self.seq, None));
                 self.epoch += 1;

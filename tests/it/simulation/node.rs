@@ -117,14 +117,12 @@ impl World {
     pub fn accept(&mut self, node: usize, client: usize, number: u64) {
         let session = &self.clients[client];
         let who = Requester { user_id: session.user_id, session_id: session.session_id };
-        let limits = OutboxLimits {
-            frames_max: self.rng.between(3, 12) as usize,
-            bytes_max: 1 << 16,
-            reserve_bytes: 1 << 20,
-        };
+        let limits =
+            OutboxLimits { frames_max: self.rng.between(3, 12) as usize, bytes_max: 1 << 16, reserve_bytes: 1 << 20 };
         let connection = Connection::new(Encoding::MessagePack, Outbox::new(limits));
         connection.log_in(who);
-        let is_older = |socket: &Socket| socket.node == node && socket.is_open && socket.who.session_id == who.session_id;
+        let is_older =
+            |socket: &Socket| socket.node == node && socket.is_open && socket.who.session_id == who.session_id;
         let older: Vec<u64> = self.sockets.iter().filter(|(_, socket)| is_older(socket)).map(|(id, _)| *id).collect();
         older.into_iter().for_each(|id| self.close(id, CloseCode::Replaced));
         let is_slow = self.breaks(100);
@@ -353,6 +351,9 @@ impl World {
 
     fn read_on(&mut self, number: u64, lagging: Lagging, subscribed: Subscribed) {
         let Some(socket) = self.sockets.get_mut(&number) else { return };
+        let client = socket.client;
+        self.tell(|_| format!("client {client} stands at {}: {subscribed:?}", lagging.after));
+        let Some(socket) = self.sockets.get_mut(&number) else { return };
         match subscribed {
             Subscribed::Live => {
                 socket.connection.caught_up(lagging);
@@ -381,7 +382,9 @@ impl World {
         socket.is_reading = false;
         let (node, connection, chat_id) = (socket.node, Arc::clone(&socket.connection), lagging.chat_id);
         match page {
-            Some(Some(_)) if subscribed == Subscribed::Stranger => connection.forget(chat_id),
+            Some(Some(_)) if subscribed == Subscribed::Stranger => {
+                self.with_shell(node, chat_id, |shell, world| shell.refresh(world));
+            }
             Some(Some((_, entries))) if entries.is_empty() => connection.caught_up(lagging),
             Some(Some((after, entries))) => {
                 connection.advance(lagging, Seq::saturating(after + entries.len() as u64));
@@ -435,7 +438,12 @@ impl World {
             let asked = standing.remove(&position.chat_id).map(|(seq, stands)| (Seq::saturating(seq), stands));
             match judge(asked, &position, connection.is_in(position.chat_id)) {
                 Standing::Ahead => self.violated(format!("a cursor of {asked:?} is ahead of {position:?}")),
-                Standing::Live => connection.stood(position.chat_id),
+                Standing::Live => {
+                    connection.stood(position.chat_id);
+                    if asked.is_some_and(|(seq, _)| seq < position.last_seq) {
+                        self.with_shell(node, position.chat_id, |shell, world| shell.refresh(world));
+                    }
+                }
                 Standing::Behind(after) => connection.lag(position.chat_id, after),
                 Standing::AsBefore => {}
             }
@@ -501,7 +509,7 @@ impl World {
         let accepted = found.accepted;
         let write = move |world: &mut Self| {
             for item in &accepted {
-                world.check_commit(item, judged_at);
+                world.check_commit(item, &accepted, judged_at);
                 world.db.commit_item(item);
             }
         };
@@ -544,14 +552,10 @@ impl World {
 
 fn decode(payload: &[u8]) -> Pushed {
     match rmp_serde::from_slice::<ServerFrame>(payload).unwrap() {
-        ServerFrame::Entry(entry) => Pushed::Entry {
-            chat_id: entry.chat_id,
-            seq: entry.entry.seq.get(),
-            log_hash: entry.entry.log_hash.0,
-        },
-        ServerFrame::Key(key) => {
-            Pushed::Key { chat_id: key.chat_id, key_id: key.key.announcement.announcement.key_id }
+        ServerFrame::Entry(entry) => {
+            Pushed::Entry { chat_id: entry.chat_id, seq: entry.entry.seq.get(), log_hash: entry.entry.log_hash.0 }
         }
+        ServerFrame::Key(key) => Pushed::Key { chat_id: key.chat_id, key_id: key.key.announcement.announcement.key_id },
         ServerFrame::ChatGone(gone) => Pushed::Gone { chat_id: gone.chat_id },
         _ => Pushed::Other,
     }

@@ -5,10 +5,11 @@
 //! accepted under a key that somebody knows who receives no longer, and nothing later is handed to them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sealcast::protocol::envelope::MessageKind;
 use sealcast::protocol::ids::{ChatId, KeyId, MessageId, SessionId, UserId};
-use sealcast::protocol::log::{LogEntry, next_entry};
+use sealcast::protocol::log::{EntryBody, LogEntry, next_entry};
 use sealcast::store::batch::Item;
 
 use super::database::envelope;
@@ -32,17 +33,20 @@ pub struct Oracle {
     pub refused: BTreeSet<Vec<u8>>,
     /// By signature: the chat that a membership change is of.
     pub chat_of_change: BTreeMap<Vec<u8>, ChatId>,
+    /// Chats in which a message was judged again behind others, because the log had moved on.
+    pub judged_again: BTreeSet<ChatId>,
     counters: BTreeMap<(ChatId, KeyId), u64>,
 }
 
 impl World {
-    /// Looks at an item just before the database takes it. `judged_at`: when its rows were locked.
-    pub fn check_commit(&mut self, item: &Item, judged_at: u64) {
+    /// Looks at an item of a batch just before the database takes it. `judged_at`: when its rows were locked.
+    pub fn check_commit(&mut self, item: &Item, batch: &[Arc<Item>], judged_at: u64) {
         let chat = &self.db.chats[&item.chat_id];
         let Some(entry) = &item.entry else { return };
         let Some(envelope) = envelope(entry) else { return };
         let fold = &chat.fold;
-        let next = next_entry(item.chat_id, chat.head.last_seq, &chat.head.log_hash, entry.created_at, entry.body.clone());
+        let next =
+            next_entry(item.chat_id, chat.head.last_seq, &chat.head.log_hash, entry.created_at, entry.body.clone());
         let name = (envelope.message_id, envelope.revision.get());
         let problem = if next.seq != entry.seq || next.log_hash != entry.log_hash {
             Some(format!("P3: entry {} does not follow entry {}", entry.seq, chat.head.last_seq))
@@ -56,14 +60,12 @@ impl World {
             Some(format!("entry {} is by a member who may not write", entry.seq))
         } else if envelope.roster_hash != fold.roster_hash() {
             Some(format!("P5: entry {} was made for other recipients", entry.seq))
-        } else if let Some(late) =
-            fold.recipients.keys().find(|id| self.db.sessions[*id].expired_at <= judged_at)
-        {
+        } else if let Some(late) = fold.recipients.keys().find(|id| self.db.sessions[*id].expired_at <= judged_at) {
             Some(format!("P5: entry {} was judged after the expiry of {late}", entry.seq))
         } else {
             None
         };
-        let problem = problem.or_else(|| self.check_key(item));
+        let problem = problem.or_else(|| self.check_key(item, batch));
         if let Some(problem) = problem {
             self.violated(problem);
         }
@@ -72,11 +74,14 @@ impl World {
         }
     }
 
-    fn check_key(&self, item: &Item) -> Option<String> {
+    fn check_key(&self, item: &Item, batch: &[Arc<Item>]) -> Option<String> {
         let (key_id, entry) = (item.key_id?, item.entry.as_ref()?);
         let chat = &self.db.chats[&item.chat_id];
         let recipients = &chat.fold.recipients;
-        let mut copies: BTreeSet<SessionId> = item.copies.iter().map(|copy| copy.session_id).collect();
+        // What is committed at once is there at once.
+        let of_key = batch.iter().filter(|other| (other.chat_id, other.key_id) == (item.chat_id, item.key_id));
+        let mut copies: BTreeSet<SessionId> =
+            of_key.flat_map(|other| other.copies.iter().map(|copy| copy.session_id)).collect();
         copies.extend(chat.keys.get(&key_id).into_iter().flat_map(|key| key.copies.iter().copied()));
         if let Some(without) = recipients.keys().find(|id| !copies.contains(id)) {
             return Some(format!("P4: at entry {} {without} has no copy of the key", entry.seq));
@@ -153,8 +158,19 @@ impl World {
             for client in self.clients.iter().filter(|client| client.is_live(&self.db)) {
                 let is_member = chat.fold.recipients.contains_key(&client.session_id);
                 let seq = client.chats.get(chat_id).filter(|chat| !chat.is_gone).map(|chat| chat.fold.seq);
-                if is_member && seq != Some(chat.fold.seq) {
-                    let has = format!("{seq:?} of {}", chat.fold.seq);
+                if is_member && seq.is_none_or(|seq| seq < chat.newest_told()) {
+                    let socket = client.socket.and_then(|number| self.sockets.get(&number));
+                    let connection = socket.map(|socket| (socket.is_open, socket.connection.next_lagging()));
+                    let missing = &chat.log[seq.unwrap_or_default() as usize..];
+                    let kinds: Vec<&str> = missing
+                        .iter()
+                        .map(|entry| match &entry.body {
+                            EntryBody::Message(_) => "message",
+                            EntryBody::Membership(_) => "membership",
+                            _ => "session",
+                        })
+                        .collect();
+                    let has = format!("{seq:?} of {}, {connection:?} {kinds:?}", chat.fold.seq);
                     problems.push(format!("P3: {} has the log up to {has} at the end", client.session_id));
                 }
             }
@@ -162,6 +178,9 @@ impl World {
         for client in self.clients.iter().filter(|client| client.is_live(&self.db)) {
             if let Some(open) = client.outgoing.first() {
                 problems.push(format!("{} has no answer for {:?} at the end", client.session_id, open.name()));
+            }
+            if !self.is_settled_for(client) {
+                problems.push(format!("{} is not up to date at the end", client.session_id));
             }
         }
         if let Some(problem) = problems.into_iter().next() {

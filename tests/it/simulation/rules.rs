@@ -31,10 +31,12 @@ pub enum Rule {
     CommitLocks,
     /// What was committed while a chat did not know it is shown to who listens.
     LoadShowsNews,
+    /// Who asks where it stands while a change of members is under way is told when that is refused.
+    AskingIsAnswered,
 }
 
 impl Rule {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::CommitLooksAgain,
         Self::CommitCountsCopies,
         Self::KeyCarriesItsEpoch,
@@ -49,5 +51,6 @@ impl Rule {
         Self::LoadLocks,
         Self::CommitLocks,
         Self::LoadShowsNews,
+        Self::AskingIsAnswered,
     ];
 }

@@ -153,7 +153,21 @@ pub struct Shell {
 
 impl std::fmt::Debug for Shell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shell").field("id", &self.id).field("phase", &self.phase).finish_non_exhaustive()
+        let phase = match &self.phase {
+            Phase::Stale => "stale",
+            Phase::Away => "away",
+            Phase::Ready(_) => "ready",
+            Phase::Gone => "gone",
+        };
+        f.debug_struct("Shell")
+            .field("phase", &phase)
+            .field("queue", &self.queue.len())
+            .field("in_flight", &self.in_flight.len())
+            .field("asking", &self.asking.len())
+            .field("delivered", &self.delivered)
+            .field("refresh_wanted", &self.refresh_wanted)
+            .field("is_looking_up", &self.is_looking_up)
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,8 +195,12 @@ impl Shell {
     }
 
     pub fn stand(&mut self, subscriber: Subscriber, told: Told, world: &mut World) {
+        let is_old = self.delivered.is_some_and(|delivered| subscriber.position > delivered);
+        self.refresh_wanted |= is_old && self.in_flight.is_empty();
         self.asking.push((subscriber, told));
-        self.answer_asking(world);
+        if !self.refresh_wanted {
+            self.answer_asking(world);
+        }
         self.pump(world);
     }
 
@@ -236,6 +254,9 @@ impl Shell {
                 }
                 self.phase = Phase::Stale;
                 continue;
+            }
+            if world.holds(Rule::AskingIsAnswered) {
+                self.answer_asking(world);
             }
             match self.queue.pop_front() {
                 None => return,
@@ -328,7 +349,7 @@ impl Shell {
         match state.submit(now, submit.who, &Trusting, &send, target.as_ref()) {
             Decision::Append(item) => self.append(submit, Arc::from(item), None, world),
             Decision::StoreKey(item, refusal) => self.append(submit, Arc::from(item), Some(refusal), world),
-            Decision::Refuse(refusal) => self.refuse_unless_repeat(submit, refusal, world),
+            Decision::Refuse(refusal) => self.refuse_unless_old(submit, refusal, world),
         }
     }
 
@@ -355,7 +376,7 @@ impl Shell {
         let waiting = Waiting { item: Arc::clone(&item), since: world.instant(), reply: (self.id, ticket) };
         self.in_flight.push_back(InFlight { ticket, submit, item, announcement, refusal, taken_back: None });
         let (node, life) = (self.id.node, self.id.life);
-        if world.nodes[node].queue.push(waiting).is_err() || world.breaks(4) {
+        if world.breaks(4) || world.nodes[node].queue.push(waiting).is_err() {
             // A mailbox that is full says so at once, a queue that is full a little later: both are overloaded.
             return self.take_back(ticket, Outcome::Overloaded);
         }
@@ -387,7 +408,7 @@ impl Shell {
             self.fan_out.keys(announcement, &done.item.copies);
         }
         if let Some(refusal) = done.refusal {
-            return done.submit.answer(Err(refusal), world);
+            return self.refuse_unless_repeat(done.submit, refusal, world);
         }
         let Some(entry) = Arc::unwrap_or_clone(done.item).entry else { return };
         self.delivered = Some(entry.seq);
@@ -421,6 +442,47 @@ impl Shell {
                 None => Err(storage_unavailable()),
             };
             submit.answer(result, world);
+        });
+    }
+
+    /// A refusal stands unless the very same message is in the log, or the log has moved on without this actor.
+    fn refuse_unless_old(&mut self, submit: Submit, refusal: Refusal, world: &mut World) {
+        if !world.holds(Rule::RepeatsAreLookedUp) {
+            return submit.answer(Err(refusal), world);
+        }
+        let (id, who, judged_by) = (self.id, submit.who, self.delivered);
+        let (message_id, revision) = (submit.send.envelope.message_id, submit.send.envelope.revision);
+        let look = move |world: &World| {
+            let found = world.db.find(id.chat_id, message_id, revision).cloned();
+            let newest = if found.is_none() { world.db.newest_seq(who, id.chat_id) } else { None };
+            (found, newest)
+        };
+        world.read(look, move |world, looked| {
+            if world.nodes[id.node].life != id.life {
+                return;
+            }
+            match looked {
+                Some((Some(stored), _)) => {
+                    let result = repeat(&stored, &submit, refusal);
+                    submit.answer(result, world);
+                }
+                Some((None, newest)) if newest > judged_by => {
+                    let mut waits = Some(submit);
+                    world.oracle.judged_again.insert(id.chat_id);
+                    world.with_same(id, |shell, world| {
+                        shell.refresh_wanted |= newest > shell.delivered && shell.in_flight.is_empty();
+                        shell.queue.extend(waits.take().map(Work::Submit));
+                        shell.pump(world);
+                        shell.watch_overdue(world);
+                    });
+                    if let Some(submit) = waits {
+                        // An actor that has gone drops it, and its responder says so.
+                        submit.answer(Err(Refusal::new(ErrorCode::Internal, "the request was lost")), world);
+                    }
+                }
+                Some((None, _)) => submit.answer(Err(refusal), world),
+                None => submit.answer(Err(storage_unavailable()), world),
+            }
         });
     }
 
@@ -576,15 +638,18 @@ impl Shell {
     fn control_by_stranger(&mut self, control: Control, world: &mut World) {
         let id = self.id;
         world.change_membership(id.node, control.who, control.change.clone(), move |world, result| {
+            if world.nodes[id.node].life != id.life {
+                return;
+            }
             world.with_same(id, |shell, world| {
                 shell.refresh_wanted |= matches!(result, Some(Ok(_)));
-                let result = match result {
-                    Some(result) => result.map(|(seq, _)| seq),
-                    None => Err(storage_unavailable()),
-                };
-                control.answer(result, world);
                 shell.pump(world);
             });
+            let result = match result {
+                Some(result) => result.map(|(seq, _)| seq),
+                None => Err(storage_unavailable()),
+            };
+            control.answer(result, world);
         });
     }
 }

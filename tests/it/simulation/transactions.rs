@@ -188,9 +188,7 @@ impl World {
         now: u64,
     ) -> Result<u64, Refusal> {
         let chat = &self.db.chats[&chat_id];
-        let is_repeat = |entry: &&sealcast::protocol::log::LogEntry| {
-            matches!(&entry.body, EntryBody::Membership(stored) if stored == signed)
-        };
+        let is_repeat = |entry: &&sealcast::protocol::log::LogEntry| matches!(&entry.body, EntryBody::Membership(stored) if stored == signed);
         let is_own = signed.change.actor.user_id == who.user_id;
         if let Some(stored) = chat.log.iter().find(is_repeat).filter(|_| is_own) {
             return Ok(stored.seq.get());

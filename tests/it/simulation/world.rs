@@ -48,7 +48,7 @@ pub struct World {
 }
 
 /// What a seed came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     pub violation: Option<String>,
     pub trace: u64,
@@ -96,16 +96,20 @@ impl World {
 
     /// Runs a seed to its end.
     pub fn run(mut self) -> (Report, Vec<String>) {
-        let busy_until = self.now + self.rng.between(700, 1_500) * MILLI;
+        let busy_until = self.now + self.rng.between(250, 800) * MILLI;
         self.run_until(busy_until);
         (self.calm, self.calm_at) = (true, self.now);
         self.mend();
         let calm_until = self.now + 60 * SECOND;
         while self.now < calm_until && self.oracle.violation.is_none() && !self.events.is_empty() {
-            let next = (self.now + SECOND).min(calm_until);
+            let next = (self.now + 200 * MILLI).min(calm_until);
             self.run_until(next);
             if self.is_settled() {
                 break;
+            }
+            // Brokers on one database do not tell each other of messages: who is connected to another looks anew.
+            if self.nodes.len() > 1 {
+                self.reconnect_all();
             }
         }
         if self.oracle.violation.is_none() {
