@@ -25,23 +25,31 @@ pub enum Verdict {
 }
 
 /// A chat's row under its lock, as the items of this batch move it on.
-pub(super) struct Locked {
-    pub(super) last_seq: i64,
-    pub(super) log_hash: Hash,
-    pub(super) epoch: i64,
-    pub(super) roster_version: i64,
-    pub(super) expiry_due: bool,
+#[derive(Debug, Clone)]
+pub struct Locked {
+    /// The newest entry.
+    pub last_seq: i64,
+    /// The log's hash with it.
+    pub log_hash: Hash,
+    /// The epoch.
+    pub epoch: i64,
+    /// The seq of the last entry that changed the recipients.
+    pub roster_version: i64,
+    /// Whether an expiry waits to be written down.
+    pub expiry_due: bool,
 }
 
 /// A key by its chat and id: the ids are their makers' choice, so two chats may use the same one.
-pub(super) type KeyName = (Uuid, Uuid);
+pub type KeyName = (Uuid, Uuid);
 
-pub(super) fn key_name(item: &Item) -> Option<KeyName> {
+/// The key that an item uses.
+#[must_use]
+pub fn key_name(item: &Item) -> Option<KeyName> {
     item.key_id.map(|key_id| (item.chat_id.0, key_id.0))
 }
 
 /// A revision of a message by its chat, id and number.
-pub(super) type MessageName = (Uuid, Uuid, i64);
+pub type MessageName = (Uuid, Uuid, i64);
 
 pub(super) fn envelope(item: &Item) -> Option<&Envelope> {
     match item.entry.as_ref().map(|entry| &entry.body) {
@@ -50,44 +58,56 @@ pub(super) fn envelope(item: &Item) -> Option<&Envelope> {
     }
 }
 
-pub(super) fn message_name(item: &Item) -> Option<MessageName> {
+/// The revision that an item writes.
+#[must_use]
+pub fn message_name(item: &Item) -> Option<MessageName> {
     envelope(item).map(|envelope| (item.chat_id.0, envelope.message_id.0, bigint(envelope.revision)))
 }
 
 /// The message that an item edits or deletes, and the revision that this makes.
-pub(super) fn revision_of(item: &Item) -> Option<MessageName> {
+#[must_use]
+pub fn revision_of(item: &Item) -> Option<MessageName> {
     message_name(item).filter(|_| envelope(item).is_some_and(|envelope| envelope.kind != MessageKind::Message))
 }
 
 /// The newest revision of a message, as the items of this batch move it on.
-pub(super) struct NewestRevision {
-    pub(super) revision: i64,
-    pub(super) is_deleted: bool,
+#[derive(Debug, Clone)]
+pub struct NewestRevision {
+    /// Its number.
+    pub revision: i64,
+    /// Whether it is a deletion.
+    pub is_deleted: bool,
 }
 
 /// A stored key, as the items of this batch move it on.
-pub(super) struct StoredKey {
-    pub(super) sender_session_id: Uuid,
-    pub(super) epoch: i64,
-    pub(super) last_counter: i64,
+#[derive(Debug, Clone)]
+pub struct StoredKey {
+    /// Whose it is.
+    pub sender_session_id: Uuid,
+    /// The epoch that its maker signed.
+    pub epoch: i64,
+    /// The counter of its newest message.
+    pub last_counter: i64,
     /// Whether the store knew before this batch that its copies are the recipients; else it counts them.
-    pub(super) was_covered: bool,
+    pub was_covered: bool,
 }
 
 /// What a batch is judged by, read under the locks.
-#[derive(Default)]
-pub(super) struct Evidence {
-    pub(super) chats: HashMap<ChatId, Locked>,
-    pub(super) keys: HashMap<KeyName, StoredKey>,
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// The chats whose rows are locked.
+    pub chats: HashMap<ChatId, Locked>,
+    /// The keys of the batch that are stored.
+    pub keys: HashMap<KeyName, StoredKey>,
     /// By chat and message: of those that the batch edits or deletes.
-    pub(super) newest: HashMap<(Uuid, Uuid), NewestRevision>,
+    pub newest: HashMap<(Uuid, Uuid), NewestRevision>,
 }
 
 /// Judges items against what the locked rows say (P4, P5).
 ///
 /// `present` are messages that are in the log; those that are accepted join them, or one id twice in one batch
 /// would fail the batch as a whole.
-pub(super) fn judge(
+pub fn judge(
     items: &[Arc<Item>],
     evidence: &mut Evidence,
     mut present: HashSet<MessageName>,

@@ -54,6 +54,7 @@ mod sessions;
 #[cfg(feature = "client")]
 mod shared_history;
 mod signals;
+mod simulation;
 #[cfg(feature = "client")]
 mod stranger;
 mod support;

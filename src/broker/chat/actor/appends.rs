@@ -179,12 +179,13 @@ impl ChatActor {
         self.phase = Phase::Stale;
     }
 
-    pub(super) fn committed(&mut self, done: InFlight) {
+    pub(super) fn committed(&mut self, done: InFlight, ctx: &mut Context<Self>) {
         if let Some(announcement) = &done.announcement {
             self.fan_out.keys(announcement, &done.item.copies);
         }
         if let Some(refusal) = done.refusal {
-            return done.submit.answer(Err(refusal));
+            // The message itself may be in the log since before a copy of its key went, and its sender not know it.
+            return self.refuse_unless_repeat(done.submit, refusal, ctx);
         }
         let Some(entry) = Arc::unwrap_or_clone(done.item).entry else { return };
         if done.submit.send.new_key.as_ref().is_some_and(|new_key| new_key.staged.is_some()) {

@@ -175,7 +175,7 @@ impl Handler<Appended> for ChatActor {
             Outcome::Committed => {
                 let position = self.in_flight.iter().position(|item| item.ticket == appended.ticket);
                 if let Some(done) = position.and_then(|position| self.in_flight.remove(position)) {
-                    self.committed(done);
+                    self.committed(done, ctx);
                 }
             }
             outcome => self.take_back(appended.ticket, outcome),

@@ -187,6 +187,8 @@ impl ChatActor {
                 self.phase = Phase::Stale;
                 continue;
             }
+            // Who asked while a change of members was under way that came to nothing: no load answers them.
+            self.answer_asking();
             match self.queue.pop_front() {
                 None => return,
                 // A repeat of what is on its way waits for its outcome.
