@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sealcast::protocol::codec::Encoding;
-use sealcast::protocol::error::{ErrorCode, ErrorDetails};
+use sealcast::protocol::error::ErrorCode;
 use sealcast::protocol::frame::{
     ChatGone, Cursor, Direction, FurtherCopy, Keys, LookupUser, Nothing, Request, Resume, ServerFrame, UploadCopies,
 };
@@ -34,7 +34,7 @@ async fn z1_a_stranger_is_answered_as_if_there_were_no_such_chat_whatever_they_a
     for encoding in Encoding::ALL {
         let mut socket = eve.connect_with(&pair.broker, encoding).await;
         let before = contents(&pair.database).await;
-        let mut answers: Vec<Vec<(ErrorCode, String, bool, Option<Box<ErrorDetails>>)>> = Vec::new();
+        let mut answers = Vec::new();
         for chat_id in [pair.chat_id, ChatId::generate()] {
             let scene = Scene { device: &eve, other: &pair.bob, chat_id, view: &theirs, message_id, key_id };
             let mut told = Vec::new();
