@@ -7,6 +7,8 @@
 mod model;
 mod real;
 
+use std::io::Write;
+
 use proptest::test_runner::{Config, RngSeed};
 use proptest_state_machine::prop_state_machine;
 
@@ -20,7 +22,7 @@ fn config() -> Config {
         getrandom::fill(&mut bytes).unwrap();
         u64::from_le_bytes(bytes)
     });
-    println!("SEALCAST_SEED={seed}");
+    let _ = writeln!(std::io::stdout(), "SEALCAST_SEED={seed}");
     let cases = trials(6, 500) as u32;
     Config {
         cases,
