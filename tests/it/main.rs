@@ -39,6 +39,7 @@ mod deliveries;
 mod drain;
 mod embedded;
 mod fetch;
+mod found_by_worlds;
 #[cfg(feature = "client")]
 mod healing;
 mod labels;
@@ -55,6 +56,7 @@ mod sessions;
 mod shared_history;
 mod signals;
 mod simulation;
+mod state_machine;
 #[cfg(feature = "client")]
 mod stranger;
 mod support;

@@ -166,11 +166,11 @@ impl World {
         let chats = &self.clients[index].chats;
         let cursors: VecDeque<(ChatId, u64)> =
             chats.iter().filter(|(_, chat)| !chat.is_gone).map(|(id, chat)| (*id, chat.fold.seq)).collect();
-        self.to_broker(number, move |world| world.resume(number, cursors, BTreeMap::new()));
+        self.bring(number, move |world| world.resume(number, cursors, BTreeMap::new()));
     }
 
     /// A frame on its way to the broker, behind those before it; lost if the broker has stopped reading.
-    fn to_broker(&mut self, number: u64, arrive: impl FnOnce(&mut Self) + 'static) {
+    fn bring(&mut self, number: u64, arrive: impl FnOnce(&mut Self) + 'static) {
         let delay = self.delay();
         let now = self.now;
         let Some(socket) = self.sockets.get_mut(&number) else { return };
@@ -316,7 +316,7 @@ impl World {
             What::Message { sealed, .. } => {
                 let Some(send) = sealed.clone() else { return };
                 self.tell(|_| format!("client {index} sends {} counter {}", outgoing.name(), send.envelope.counter));
-                self.to_broker(number, move |world| {
+                self.bring(number, move |world| {
                     let submit = Submit { who, send, since: world.now, connection, request };
                     world.with_chat(node, chat_id, |chat, world| chat.enqueue(Work::Submit(submit), world));
                 });
@@ -324,7 +324,7 @@ impl World {
             What::Change(signed) => {
                 let change = signed.clone();
                 self.tell(|_| format!("client {index} sends {}", outgoing.name()));
-                self.to_broker(number, move |world| {
+                self.bring(number, move |world| {
                     let control = Control { who, change, since: world.now, connection, request };
                     world.with_chat(node, chat_id, |chat, world| chat.enqueue(Work::Control(control), world));
                 });
@@ -496,9 +496,7 @@ impl World {
                 return;
             }
             ErrorCode::KeyStale | ErrorCode::KeySpent | ErrorCode::KeyExists | ErrorCode::UnknownKey => {
-                if chat.key.as_ref().is_some_and(|key| Some(key.id) == send.envelope.key_id) {
-                    chat.key = None;
-                }
+                chat.key.take_if(|key| Some(key.id) == send.envelope.key_id);
             }
             ErrorCode::CopiesMissing => {
                 if let Some(key) = chat.key.as_mut().filter(|key| Some(key.id) == send.envelope.key_id) {

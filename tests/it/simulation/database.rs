@@ -360,7 +360,8 @@ impl Database {
         let mut present: HashSet<MessageName> = HashSet::new();
         for item in items.iter() {
             let chat_id = item.chat_id;
-            if !evidence.chats.contains_key(&chat_id) {
+            let is_known = evidence.chats.contains_key(&chat_id);
+            if !is_known {
                 let is_held = self.chats[&chat_id].locked_by.is_some();
                 if is_held && self.holds(Rule::CommitLocks) {
                     continue;

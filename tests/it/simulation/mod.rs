@@ -16,6 +16,7 @@ mod shell;
 mod transactions;
 mod world;
 
+use std::io::Write;
 use std::ops::Range;
 
 use rules::Rule;
@@ -27,6 +28,10 @@ const PARTS: u64 = 8;
 
 /// Worlds within which a rule that is dropped must be missed.
 const NOTICED_WITHIN: u64 = 1_000;
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
 
 fn run(seed: u64, dropped: Option<Rule>) -> Report {
     World::new(seed, dropped).run().0
@@ -53,7 +58,7 @@ fn run_all(seeds: Range<u64>) {
         sum.acknowledged += report.acknowledged;
         sum.refused += report.refused;
     }
-    println!("seeds {seeds:?}: {sum:?}");
+    say(&format!("seeds {seeds:?}: {sum:?}"));
     let worlds = seeds.end - seeds.start;
     assert!(sum.acknowledged > 10 * worlds && sum.refused > 5 * worlds, "worlds in which little happens: {sum:?}");
 }
@@ -115,7 +120,7 @@ fn worlds_that_are_named() {
 #[test]
 fn a_world_that_is_told() {
     let Ok(seed) = std::env::var("SEALCAST_SEED") else { return };
-    println!("{}", story(seed.parse().unwrap(), None));
+    say(&story(seed.parse().unwrap(), None));
 }
 
 #[test]
@@ -139,7 +144,7 @@ fn every_rule_that_is_dropped_is_missed() {
     let mut unnoticed = Vec::new();
     for rule in Rule::ALL {
         match noticed(rule) {
-            Some((seed, violation)) => println!("{rule:?}: seed {seed}: {violation:.120}"),
+            Some((seed, violation)) => say(&format!("{rule:?}: seed {seed}: {violation:.120}")),
             None => unnoticed.push(rule),
         }
     }

@@ -60,10 +60,9 @@ impl World {
             Some(format!("entry {} is by a member who may not write", entry.seq))
         } else if envelope.roster_hash != fold.roster_hash() {
             Some(format!("P5: entry {} was made for other recipients", entry.seq))
-        } else if let Some(late) = fold.recipients.keys().find(|id| self.db.sessions[*id].expired_at <= judged_at) {
-            Some(format!("P5: entry {} was judged after the expiry of {late}", entry.seq))
         } else {
-            None
+            let late = fold.recipients.keys().find(|id| self.db.sessions[*id].expired_at <= judged_at);
+            late.map(|late| format!("P5: entry {} was judged after the expiry of {late}", entry.seq))
         };
         let problem = problem.or_else(|| self.check_key(item, batch));
         if let Some(problem) = problem {

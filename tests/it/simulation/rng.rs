@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-/// SplitMix64: small, even, and the same on every machine.
+/// `SplitMix64`: small, even, and the same on every machine.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
