@@ -101,6 +101,7 @@ async fn d15_after_an_old_backup_whoever_has_seen_more_is_told_and_is_shown_noth
     let message = private.ada.seal(&now, &mut key, b"from here on");
     submit(&mut socket, message).await.unwrap();
     private.log().await;
+    stop(&mut private.broker).await;
 }
 
 #[cfg(feature = "client")]
@@ -159,4 +160,5 @@ async fn d15_a_client_that_is_ahead_raises_an_alarm_and_shows_nothing_of_another
     })
     .await;
     assert_eq!(ada.head(chat_id).map(|head| head.seq), Some(last), "what was seen stays what was seen");
+    stop(&mut broker).await;
 }
