@@ -28,6 +28,7 @@ const FILES: &[(&str, &str)] = &[
     ("limits", include_str!("../../limits.rs")),
     ("messages", include_str!("../../messages.rs")),
     ("reading", include_str!("../../reading.rs")),
+    ("resources", include_str!("../resources.rs")),
     ("rights", include_str!("../../rights.rs")),
     ("sessions", include_str!("../../sessions.rs")),
     ("signals", include_str!("../../signals.rs")),
@@ -119,6 +120,10 @@ const TESTED: &[(&str, &str)] = &[
     (
         "`limits.outbox_frames_max`, `limits.outbox_bytes_max`",
         "messages::p9_a_reader_that_stops_reading_slows_nobody_and_misses_nothing",
+    ),
+    (
+        "`limits.outboxes_bytes_max`: of all connections together",
+        "resources::l12_a_thousand_clients_that_do_not_read_fit_in_256_mib",
     ),
 ];
 
