@@ -453,7 +453,8 @@ impl World {
         self.tell(|_| format!("client {index} hears of {name:?}: {told}"));
         self.note(told.len() as u64);
         let was_overtaken = self.clients[index].overtaken.remove(send.envelope.signature.as_ref());
-        if was_overtaken && result.is_ok() && !self.oracle.judged_again.contains(&chat_id) {
+        let is_new = result.as_ref().is_ok_and(|sent| !sent.duplicate);
+        if was_overtaken && is_new && !self.oracle.judged_again.contains(&chat_id) {
             return self.violated(format!("P3: {name:?} is accepted after one behind it was refused as a gap"));
         }
         let Some(chat) = self.clients[index].chats.get_mut(&chat_id) else { return };
@@ -635,9 +636,12 @@ impl World {
         let has = self.has(index, chat_id);
         if has.is_none_or(|has| has < after) {
             let user_id = self.clients[index].user_id;
-            let chat = &self.db.chats[&chat_id].fold;
-            let is_join =
-                chat.spans.get(&user_id).is_some_and(|spans| spans.iter().any(|(from, _)| *from == after + 1));
+            let spans = self.db.chats[&chat_id].fold.spans.get(&user_id);
+            let is_join = spans.is_some_and(|spans| spans.iter().any(|(from, _)| *from == after + 1));
+            if !is_join && self.clients[index].chats.get(&chat_id).is_some_and(|chat| chat.is_gone) {
+                // It was read before the end and written after the word of it.
+                return;
+            }
             if !is_join {
                 return self.violated(format!("P3: client {index} has {has:?} and reads on from {after}"));
             }
