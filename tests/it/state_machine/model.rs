@@ -319,7 +319,7 @@ impl ReferenceStateMachine for Model {
         prop_oneof![
             1 => Just(Step::Register),
             1 => user.clone().prop_map(|by| Step::Create { by }),
-            4 => (managing.clone(), user.clone(), rights.clone()).prop_map(|((chat, by), target, (write, manage))| {
+            4 => (managing.clone(), user.clone(), rights).prop_map(|((chat, by), target, (write, manage))| {
                 Step::Add { chat, by, target, can_write: write || manage, can_manage: manage }
             }),
             2 => (managing.clone(), user.clone()).prop_map(|((chat, by), target)| Step::Remove { chat, by, target }),
