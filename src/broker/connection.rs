@@ -147,6 +147,29 @@ impl Connection {
         self.lock().contains_key(&chat_id)
     }
 
+    /// Notes that its user is in a chat anew and reads from `after` on, unless it reads the chat by now. One that is just
+    /// being told apart is told so too: what is looked at for it may be from before.
+    pub fn welcome(&self, chat_id: ChatId, after: Seq) {
+        let mut chats = self.lock();
+        let place = chats.entry(chat_id).or_insert(Place::Standing);
+        if *place == Place::Standing {
+            *place = Place::Lagging { after, words: 0 };
+        }
+        drop(chats);
+        self.wake.notify_one();
+    }
+
+    /// Forgets a chat unless it was said meanwhile that the chat lags; says whether it is forgotten.
+    #[must_use]
+    pub fn forget_standing(&self, chat_id: ChatId) -> bool {
+        let mut chats = self.lock();
+        let is_told_otherwise = chats.get(&chat_id).is_some_and(|place| *place != Place::Standing);
+        if !is_told_otherwise {
+            chats.remove(&chat_id);
+        }
+        !is_told_otherwise
+    }
+
     /// Notes that a chat in which it stood is live, unless it lags by now.
     pub fn stood(&self, chat_id: ChatId) {
         if let Some(place @ Place::Standing) = self.lock().get_mut(&chat_id) {

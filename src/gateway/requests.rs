@@ -303,8 +303,11 @@ async fn resume(
     }
     // What is left are chats that are not the user's.
     for chat_id in standing.into_keys() {
-        broker.directory.unsubscribe(chat_id, connection);
-        lose(connection, chat_id);
+        // Who was added again after that look has been welcomed, and the reader stands it where it belongs.
+        if connection.forget_standing(chat_id) {
+            broker.directory.unsubscribe(chat_id, connection);
+            lose(connection, chat_id);
+        }
     }
     if connection.outbox.is_closed() {
         // It ended meanwhile, and what it left then was less than where it stands now.

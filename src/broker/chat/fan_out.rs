@@ -4,9 +4,8 @@
 //! fan-out and reads from the store, and nobody waits for it (P9).
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use super::super::connection::{Connection, ready};
+use super::super::connection::ready;
 use super::super::directory::Subscriber;
 use super::super::outbox::PushError;
 use super::super::ready_frame::ReadyFrame;
@@ -236,9 +235,8 @@ impl Frames {
 /// Newcomers who are connected here read the chat from their own addition on, unless they do by now.
 pub fn welcome(broker: &super::super::Broker, chat_id: ChatId, added_at: Seq, sessions: &[SessionId]) {
     for session_id in sessions {
-        let connection: Option<Arc<Connection>> = broker.directory.connection(*session_id);
-        if let Some(connection) = connection.filter(|connection| !connection.is_in(chat_id)) {
-            connection.lag(chat_id, Seq::saturating(added_at.get().saturating_sub(1)));
+        if let Some(connection) = broker.directory.connection(*session_id) {
+            connection.welcome(chat_id, Seq::saturating(added_at.get().saturating_sub(1)));
         }
     }
 }

@@ -476,8 +476,8 @@ impl World {
                 return self.clients[index].outgoing.insert(place, outgoing);
             }
             ErrorCode::IdReused => {
-                let found = details.stored.map(|stored| stored.seq.get());
-                return self.violated(format!("P2: {name:?} is told to be reused, stored {found:?}"));
+                let found = details.stored.map(|stored| (stored.seq.get(), stored.log_hash));
+                return self.receive_reused(chat_id, name, found, index);
             }
             ErrorCode::AheadOfLog | ErrorCode::BadSignature | ErrorCode::Malformed | ErrorCode::TooLarge => {
                 return self.violated(format!("{name:?} is refused: {refusal:?}"));
@@ -517,6 +517,23 @@ impl World {
             *sealed = None;
         }
         self.clients[index].outgoing.insert(place, outgoing);
+    }
+
+    /// The id of a message is in the log with other bytes: those that were refused before.
+    ///
+    /// With one broker that never is. Where there are two, one may refuse while a transaction of the other, which has died,
+    /// is still to commit; then the client takes what is stored as its own.
+    fn receive_reused(&mut self, chat_id: ChatId, name: (MessageId, u64), found: Option<(u64, Hash)>, index: usize) {
+        let Some((seq, log_hash)) = found.filter(|_| self.nodes.len() > 1) else {
+            return self.violated(format!("P2: {name:?} is told to be reused, stored {found:?}"));
+        };
+        if let Some(chat) = self.clients[index].chats.get_mut(&chat_id) {
+            chat.settles = true;
+        }
+        let stored = self.db.chats[&chat_id].log.get(seq as usize - 1);
+        if stored.is_none_or(|stored| stored.log_hash != log_hash) {
+            self.violated(format!("P2: {name:?} is told to be at {seq} and is not there"));
+        }
     }
 
     /// A counter is not the next, though all before it went ahead in order on the same connection: none of those may be

@@ -66,6 +66,8 @@ pub struct ChatRow {
     pub fold: Fold,
     /// The transaction that holds the row.
     pub locked_by: Option<u64>,
+    /// Entries that a process had on their way when it died: nobody who is left knows of them.
+    pub orphans: BTreeSet<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -79,11 +81,14 @@ pub struct Database {
 }
 
 impl ChatRow {
-    /// The newest entry that must be told without a next use of the chat: not one of a session (protocol, section 16).
+    /// The newest entry that must be told without a next use of the chat: not one of a session (protocol, section 16), and
+    /// not one that was committed after the death of the only process that knew of it.
     pub fn newest_told(&self) -> u64 {
-        let is_of_session =
-            |entry: &&LogEntry| matches!(entry.body, EntryBody::SessionIn(_) | EntryBody::SessionOut(_));
-        let untold = self.log.iter().rev().take_while(is_of_session).count();
+        let may_wait = |entry: &&LogEntry| {
+            matches!(entry.body, EntryBody::SessionIn(_) | EntryBody::SessionOut(_))
+                || self.orphans.contains(&entry.seq.get())
+        };
+        let untold = self.log.iter().rev().take_while(may_wait).count();
         self.log.len() as u64 - untold as u64
     }
 }
@@ -223,6 +228,7 @@ impl Database {
             revisions: BTreeMap::new(),
             fold,
             locked_by: None,
+            orphans: BTreeSet::new(),
         };
         self.chats.insert(chat_id, row);
         self.append(chat_id, now, EntryBody::Membership(signed));

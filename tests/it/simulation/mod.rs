@@ -133,6 +133,12 @@ fn the_same_seed_is_the_same_world() {
     assert_eq!(story(42, None), story(42, None));
 }
 
+/// A member who was taken out and added again while resuming was told that the chat is gone, and nothing more.
+#[test]
+fn seed_13532_who_is_added_again_while_resuming_is_welcomed() {
+    assert_eq!(run(13_532, None).violation, None);
+}
+
 /// The first world in which it is seen that a rule is dropped, and by what.
 fn noticed(rule: Rule) -> Option<(u64, String)> {
     (0..NOTICED_WITHIN).find_map(|seed| Some((seed, run(seed, Some(rule)).violation?)))

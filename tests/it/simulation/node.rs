@@ -449,8 +449,10 @@ impl World {
             }
         }
         for chat_id in standing.into_keys() {
-            self.unsubscribe(node, chat_id, &connection);
-            lose(&connection, chat_id);
+            if connection.forget_standing(chat_id) {
+                self.unsubscribe(node, chat_id, &connection);
+                lose(&connection, chat_id);
+            }
         }
         if connection.outbox.is_closed() {
             for chat_id in connection.chats() {
@@ -511,6 +513,11 @@ impl World {
             for item in &accepted {
                 world.check_commit(item, &accepted, judged_at);
                 world.db.commit_item(item);
+                if world.nodes[node].life != life
+                    && let (Some(entry), Some(chat)) = (&item.entry, world.db.chats.get_mut(&item.chat_id))
+                {
+                    chat.orphans.insert(entry.seq.get());
+                }
             }
         };
         let verdicts = found.verdicts;

@@ -134,8 +134,8 @@ impl World {
     /// Newcomers who are connected here read the chat from their own addition on, unless they do by now.
     pub fn welcome(&mut self, node: usize, chat_id: ChatId, added_at: Seq, sessions: &[SessionId]) {
         for socket in self.sockets.values().filter(|socket| socket.node == node && socket.is_open) {
-            if sessions.contains(&socket.who.session_id) && !socket.connection.is_in(chat_id) {
-                socket.connection.lag(chat_id, Seq::saturating(added_at.get().saturating_sub(1)));
+            if sessions.contains(&socket.who.session_id) {
+                socket.connection.welcome(chat_id, Seq::saturating(added_at.get().saturating_sub(1)));
             }
         }
     }
@@ -161,7 +161,17 @@ impl World {
                     });
                 }
                 let change = signed.clone();
-                let apply = move |world: &mut Self| world.judge_change(chat_id, who, &change, now);
+                let life = world.nodes[node].life;
+                let apply = move |world: &mut Self| {
+                    let before = world.db.chats[&chat_id].log.len() as u64;
+                    let result = world.judge_change(chat_id, who, &change, now);
+                    if world.nodes[node].life != life
+                        && let Some(chat) = world.db.chats.get_mut(&chat_id)
+                    {
+                        chat.orphans.extend(before + 1..=chat.log.len() as u64);
+                    }
+                    result
+                };
                 world.transact(node, tx, apply, move |world, result| {
                     let result = result.map(|result| {
                         let seq = result?;
