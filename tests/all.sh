@@ -59,7 +59,7 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null && getent passwd nobody >
     chown -R nobody "$home"
     user=(setpriv --reuid=nobody --regid="$(id -g nobody)" --clear-groups env -i "PATH=$PATH" "HOME=$home" "TMPDIR=$home/tmp"
         "SEALCAST_TEST_BROKER=$home/sealcast" "RUST_BACKTRACE=$RUST_BACKTRACE")
-    (cd "$home" && "${user[@]}" "$home/private-postgres" "$home/it" --skip tidy)
+    (cd "$home" && "${user[@]}" "$home/private-postgres" "$home/it" --skip tidy --skip simulation:: --skip state_machine::)
 fi
 
 step "documentation"

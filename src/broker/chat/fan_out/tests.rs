@@ -1,6 +1,10 @@
+//! What is handed to whom: entries, copies of keys, signals; who lags, and who is gone.
+
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
+use crate::broker::connection::Connection;
 use crate::broker::outbox::{Outbox, OutboxLimits};
 use crate::protocol::binary::{Blob, Hash, IdentityKey, Signature, WrappedKey};
 use crate::protocol::certificate::{Deletion, SignedDeletion};
