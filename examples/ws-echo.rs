@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use sealcast::broker::outbox::{Outbox, OutboxBudget, OutboxLimits, PushError};
+use sealcast::broker::outbox::{Outbox, OutboxLimits, PushError};
+use sealcast::broker::outbox_budget::OutboxBudget;
 use sealcast::broker::ready_frame::ReadyFrame;
 use sealcast::gateway::reaper::{Reaper, ReaperLimits};
 use sealcast::gateway::transport::{

@@ -12,6 +12,7 @@ pub mod copies;
 pub mod directory;
 pub mod open_work;
 pub mod outbox;
+pub mod outbox_budget;
 pub mod ready_frame;
 pub mod responder;
 pub mod sessions;

@@ -1,8 +1,8 @@
 //! Holds what waits to be written to one connection, bounded in frames and in bytes.
 //!
 //! Here lives [`Outbox`], the queue between the many who push ready frames (on any thread) and the one response body
-//! that takes, and [`OutboxBudget`], what all of them may hold together. Floor 3; it knows no actor, no HTTP and no
-//! WebSocket crate.
+//! that takes. What all of them may hold together is [`OutboxBudget`]'s. Floor 3; it knows no actor, no HTTP and no WebSocket
+//! crate.
 //!
 //! Invariants:
 //! 1. The buffer never holds more than `bytes_max + reserve_bytes`, or one single frame where that frame alone is larger.
@@ -13,7 +13,7 @@
 //!    those who do not.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
+use super::outbox_budget::OutboxBudget;
 use super::ready_frame::ReadyFrame;
 
 /// The most that is handed to the response body at once, in bytes.
@@ -42,32 +43,6 @@ const SPARE_SHARE: usize = 4;
 /// Bytes of answers that one outbox may hold while the budget of all is used up: a small page, and what is asked
 /// beside it.
 const PRESSED_BYTES_MAX: usize = 192 * 1024;
-
-/// What all outboxes of a process may hold together, so that many who do not read cannot take all its memory.
-#[derive(Debug)]
-pub struct OutboxBudget {
-    bytes_max: usize,
-    bytes: AtomicUsize,
-}
-
-impl OutboxBudget {
-    /// A budget of so many bytes.
-    #[must_use]
-    pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { bytes_max, bytes: AtomicUsize::new(0) })
-    }
-
-    /// Bytes that wait in all outboxes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Whether more may wait. Those who ask at once may each be told so: a frame too many each is no harm.
-    fn has_room(&self) -> bool {
-        self.bytes() < self.bytes_max
-    }
-}
 
 /// The bounds of one outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -428,7 +403,7 @@ impl State {
             self.buffer.reserve(frame.wire_bytes().max(self.forecast_bytes));
         }
         self.buffer.extend_from_slice(frame.as_bytes());
-        self.budget.bytes.fetch_add(frame.wire_bytes(), Ordering::Relaxed);
+        self.budget.take(frame.wire_bytes());
         self.lengths.push_back(frame.wire_bytes());
         if self.waiting_since.is_none() {
             self.waiting_since = Some(Instant::now());
@@ -439,12 +414,12 @@ impl State {
         if self.buffer.len() <= CHUNK_BYTES_MAX {
             self.forecast_bytes = self.buffer.len().min(FORECAST_BYTES_MAX);
             let chunk = std::mem::take(&mut self.buffer).freeze();
-            self.budget.bytes.fetch_sub(chunk.len(), Ordering::Relaxed);
+            self.budget.give_back(chunk.len());
             self.release();
             return chunk;
         }
         let chunk = self.buffer.split_to(CHUNK_BYTES_MAX).freeze();
-        self.budget.bytes.fetch_sub(chunk.len(), Ordering::Relaxed);
+        self.budget.give_back(chunk.len());
         let mut taken = chunk.len();
         while let Some(front) = self.lengths.front_mut() {
             if *front > taken {
@@ -460,7 +435,7 @@ impl State {
 
     /// Forgets what waits and gives its memory back.
     fn release(&mut self) {
-        self.budget.bytes.fetch_sub(self.buffer.len(), Ordering::Relaxed);
+        self.budget.give_back(self.buffer.len());
         self.buffer = BytesMut::new();
         self.waiting_since = None;
         if self.lengths.capacity() > LENGTHS_KEPT {

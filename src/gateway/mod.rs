@@ -20,7 +20,8 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::broker::Broker;
-use crate::broker::outbox::{OutboxBudget, OutboxLimits};
+use crate::broker::outbox::OutboxLimits;
+use crate::broker::outbox_budget::OutboxBudget;
 use crate::config::Settings;
 use reaper::Reaper;
 

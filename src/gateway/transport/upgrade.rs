@@ -23,7 +23,8 @@ use super::kill::{ConnectionData, KillSwitch};
 use super::link::Link;
 use super::meter::{Meter, TransportLimits};
 use super::pump::Pump;
-use crate::broker::outbox::{Outbox, OutboxBudget, OutboxLimits};
+use crate::broker::outbox::{Outbox, OutboxLimits};
+use crate::broker::outbox_budget::OutboxBudget;
 
 /// What a route accepts.
 #[derive(Clone, Copy, Debug)]

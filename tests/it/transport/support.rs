@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpRequest, HttpServer, web};
-use sealcast::broker::outbox::{OutboxBudget, OutboxLimits};
+use sealcast::broker::outbox::OutboxLimits;
+use sealcast::broker::outbox_budget::OutboxBudget;
 use sealcast::broker::ready_frame::ReadyFrame;
 use sealcast::gateway::reaper::{Reaper, ReaperLimits};
 use sealcast::gateway::transport::{

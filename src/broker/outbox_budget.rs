@@ -1,0 +1,40 @@
+//! What all outboxes of a process may hold together, so that many who do not read cannot take all its memory.
+//!
+//! Here lives [`OutboxBudget`], a count of bytes that the outboxes keep. Floor 3; it knows nothing of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The budget of a process.
+#[derive(Debug)]
+pub struct OutboxBudget {
+    bytes_max: usize,
+    bytes: AtomicUsize,
+}
+
+impl OutboxBudget {
+    /// A budget of so many bytes.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self { bytes_max, bytes: AtomicUsize::new(0) })
+    }
+
+    /// Bytes that wait in all outboxes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether more may wait. Those who ask at once may each be told so: a frame too many each is no harm.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes() < self.bytes_max
+    }
+
+    pub(super) fn take(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
