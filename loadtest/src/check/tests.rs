@@ -178,6 +178,23 @@ fn entries_given_the_wrong_way_round_are_out_of_order() {
 }
 
 #[test]
+fn what_a_session_reads_of_the_time_before_it_has_no_order() {
+    let mut run = Run::good();
+    let (one, other) = (run.position(1, 6), run.position(1, 7));
+    run.records.swap(one, other);
+    assert_eq!(run.findings(), [("out_of_order", 1)]);
+    let s = run.s[1];
+    for record in &mut run.records {
+        if let Record::Member { s: whose, seq, .. } = record
+            && *whose == s
+        {
+            *seq = 7;
+        }
+    }
+    assert_eq!(run.findings(), []);
+}
+
+#[test]
 fn a_message_before_one_that_was_acknowledged_earlier_is_out_of_order() {
     let mut run = Run::good();
     let (late, m) = (900.0, run.m[1]);

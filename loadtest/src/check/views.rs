@@ -1,4 +1,6 @@
 //! Judges what each session was given by itself.
+//!
+//! A session is owed nothing of the time before it became a recipient: what it may read of that opens as its keys come.
 
 use std::collections::HashSet;
 
@@ -26,7 +28,7 @@ pub(super) fn check_views(chat_id: ChatId, chat: &Chat, verdict: &mut Verdict) {
             if !seen.insert(seq) {
                 verdict.duplicated += 1;
                 verdict.note(|| format!("{}: given again", place(seq)));
-            } else if seq < highest {
+            } else if seq < highest && view.member.is_none_or(|member| member < seq) {
                 verdict.out_of_order += 1;
                 verdict.note(|| format!("{}: given after seq {highest}", place(seq)));
             }

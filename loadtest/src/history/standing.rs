@@ -79,6 +79,12 @@ impl Standings {
         records
     }
 
+    /// Whether an entry is of the time before a session became a recipient.
+    pub(crate) fn is_older(&self, s: SessionId, c: ChatId, seq: u64) -> bool {
+        let standing = self.chats.get(&c).and_then(|chat| chat.sessions.get(&s));
+        standing.and_then(|standing| standing.member).is_some_and(|member| seq < member)
+    }
+
     /// Sessions that are members of a chat now, with the highest seq that each was given.
     pub(crate) fn members(&self, chat_id: ChatId) -> BTreeMap<SessionId, u64> {
         let sessions = self.chats.get(&chat_id).into_iter().flat_map(|chat| &chat.sessions);
@@ -184,6 +190,17 @@ mod tests {
         removed.sort_by_key(|record| format!("{record:?}"));
         assert_eq!(removed.len(), 2);
         assert_eq!(standings.given(one, c, 5, Fact::UserOut(user), false), []);
+    }
+
+    #[test]
+    fn what_was_before_a_session_is_older() {
+        let (c, user, [owner, linked, _]) = ids();
+        let mut standings = Standings::default();
+        let _ = standings.given(owner, c, 2, Fact::In(user, owner), false);
+        assert!(!standings.is_older(linked, c, 4));
+        let _ = standings.given(owner, c, 5, Fact::In(user, linked), false);
+        assert_eq!([4, 5, 6].map(|seq| standings.is_older(linked, c, seq)), [true, false, false]);
+        assert!(!standings.is_older(owner, c, 4));
     }
 
     #[test]

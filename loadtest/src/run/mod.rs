@@ -136,6 +136,8 @@ impl Run {
         let changes = churn.await.context("the churn")?;
         let behind = self.heal(&users, &owners).await?;
         let healed_s = healing.elapsed().as_secs_f64();
+        // From here on little is added, and whoever ends a long run by hand can still have it checked.
+        self.load.recorder.flush()?;
         let heads_differ = self.compare_heads(&users, &owners);
         let older = self.read_older(&users, &changes.newcomers).await.context("reading what newcomers may read")?;
         let (connections, resends) = self.stats(&users);

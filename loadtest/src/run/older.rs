@@ -3,14 +3,23 @@
 //! Invariant: who was added under a shared history comes to read everything back to where it began: the keys are asked
 //! for, and some member who has them is connected.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use sealcast::client::{Client, ClientError};
 use sealcast::protocol::ids::ChatId;
 use sealcast::protocol::limits::PAGE_ENTRIES_MAX;
 
 use super::{HEAL_TIMEOUT, LOOK_INTERVAL, Run};
 use crate::load::churn::User;
+
+/// Sessions that read back, evenly chosen from all that may: in a long run each has tens of thousands of entries to open.
+const READERS_MAX: usize = 48;
+
+/// How many of them read at once.
+const AT_ONCE: usize = 4;
 
 /// How newcomers fared.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,27 +33,47 @@ pub(crate) struct Older {
 }
 
 impl Run {
-    /// Every session of those who were added under a shared history, and are members still, reads back.
+    /// Sessions of those who were added under a shared history, and are members still, read back.
     pub(crate) async fn read_older(&self, users: &[User], newcomers: &[(ChatId, usize)]) -> Result<Older, ClientError> {
-        let mut older = Older::default();
-        let deadline = Instant::now() + HEAL_TIMEOUT;
+        let mut readers = Vec::new();
         for (chat_id, user) in newcomers {
             let members = self.load.recorder.members(*chat_id);
             let devices = users.get(*user).into_iter().flat_map(|user| &user.devices);
-            for device in devices.filter(|device| members.contains_key(&device.session_id)) {
-                older.readers += 1;
-                let (opened, locked) = loop {
-                    let (opened, locked) = self.read_back(&device.client, *chat_id).await?;
-                    if locked == 0 || Instant::now() >= deadline {
-                        break (opened, locked);
-                    }
-                    tokio::time::sleep(LOOK_INTERVAL).await;
-                };
-                older.opened += opened;
-                older.locked += locked;
-            }
+            let devices = devices.filter(|device| members.contains_key(&device.session_id));
+            readers.extend(devices.map(|device| (&device.client, *chat_id)));
         }
-        Ok(older)
+        let every = readers.len().div_ceil(READERS_MAX).max(1);
+        let mut waiting: VecDeque<_> = readers.into_iter().step_by(every).collect();
+        let deadline = Instant::now() + HEAL_TIMEOUT;
+        let (mut older, mut reading) = (Older::default(), FuturesUnordered::new());
+        loop {
+            while reading.len() < AT_ONCE
+                && let Some((client, chat_id)) = waiting.pop_front()
+            {
+                reading.push(self.read_back_until(client, chat_id, deadline));
+            }
+            let Some(read) = reading.next().await else { return Ok(older) };
+            let (opened, locked) = read?;
+            older.readers += 1;
+            older.opened += opened;
+            older.locked += locked;
+        }
+    }
+
+    /// Reads back until every key has come, or it is too late for them.
+    async fn read_back_until(
+        &self,
+        client: &Client,
+        chat_id: ChatId,
+        deadline: Instant,
+    ) -> Result<(u64, u64), ClientError> {
+        loop {
+            let (opened, locked) = self.read_back(client, chat_id).await?;
+            if locked == 0 || Instant::now() >= deadline {
+                return Ok((opened, locked));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
     }
 
     async fn read_back(&self, client: &Client, chat_id: ChatId) -> Result<(u64, u64), ClientError> {

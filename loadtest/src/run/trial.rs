@@ -16,7 +16,7 @@ use crate::load::hoard::Hoard;
 
 /// Openings that are tried of one removed session with keys that an entry does not name. Above that only every so
 /// many-th entry is tried with all of them, and each with the key that it names.
-const OPENINGS_MAX: usize = 100_000;
+const OPENINGS_MAX: usize = 20_000;
 
 /// How the trial of the keys of removed sessions went.
 #[derive(Debug, Clone, Copy, Default)]

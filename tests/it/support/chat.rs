@@ -210,6 +210,13 @@ impl Device {
         }
     }
 
+    /// Makes the key a new one when it has carried nearly as many messages as a key may.
+    pub fn renew(&self, view: &View, key: &mut SenderKey) {
+        if key.counter >= KEY_MESSAGES {
+            *key = self.sender_key(view, key.chat_id);
+        }
+    }
+
     /// A message under a key, as an honest client seals it from this view.
     pub fn seal(&self, view: &View, key: &mut SenderKey, data: &[u8]) -> Send {
         key.counter += 1;
@@ -247,6 +254,9 @@ impl Device {
         submit(socket, send).await
     }
 }
+
+/// Messages after which an honest client makes a new key: below `limits.key_messages_max`, as it is by default.
+const KEY_MESSAGES: u64 = 400;
 
 /// A sender key as its maker holds it.
 #[derive(Clone)]

@@ -261,6 +261,7 @@ async fn w10_a_client_that_reads_a_kilobyte_a_second_lags_catches_up_and_misses_
     })
     .await;
     while since.elapsed() < at_least {
+        pair.ada.renew(&now, &mut key);
         let message = pair.ada.seal(&now, &mut key, &[5; 1_000]);
         last = submit(&mut pair.ada_socket, message).await.unwrap().seq;
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -306,6 +307,7 @@ async fn w13_whoever_is_gone_without_a_word_is_offline_in_time_and_resumes_compl
     let mut last = now.seen.seq;
     // Ada and Bob are alive all the time, and say so.
     eventually("the three to be offline", async || {
+        pair.ada.renew(&now, &mut key);
         let message = pair.ada.seal(&now, &mut key, b"while they are away");
         last = submit(&mut pair.ada_socket, message).await.unwrap().seq;
         pair.bob_socket.pushes_so_far().await;
