@@ -57,23 +57,25 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
         // The store knows the session, and the chat's actor does not yet: it came by another broker on the same database.
         Ok(_) if subscribed == Subscribed::Stranger => broker.refresh_chat(chat_id),
         Ok(page) if page.entries.is_empty() => connection.caught_up(lagging),
-        Ok(page) => {
-            connection.advance(lagging, page.up_to);
+        Ok(page) if connection.advance(lagging, page.up_to) => {
             broker.metrics.catch_up_pages.inc();
             connection.push_reply(&ServerFrame::Page(page));
         }
-        Err(Failure::Refused(_)) => {
+        // It was said meanwhile that the chat is gone, and nothing of it may come after that word.
+        Ok(_) => {}
+        Err(Failure::Refused(_)) if connection.forget_lagging(lagging) => {
             broker.directory.unsubscribe(chat_id, connection);
-            lose(connection, chat_id);
+            say_gone(connection, chat_id);
         }
+        // Its user has come into the chat anew since the store was asked.
+        Err(Failure::Refused(_)) => {}
         Err(_) => tokio::time::sleep(STORE_PAUSE).await,
     }
 }
 
-/// Forgets a chat that is not this session's any more, and says so: the entry that took it out comes only to who is
-/// live in the chat, and a reader of the log is a stranger by now.
-pub fn lose(connection: &Connection, chat_id: ChatId) {
-    connection.forget(chat_id);
+/// Says that a chat, which is forgotten by now, is not this session's any more: the entry that took it out comes only to
+/// who is live in the chat, and a reader of the log is a stranger by now.
+pub fn say_gone(connection: &Connection, chat_id: ChatId) {
     connection.push_reply(&ServerFrame::ChatGone(ChatGone { chat_id }));
 }
 

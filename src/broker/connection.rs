@@ -148,12 +148,13 @@ impl Connection {
     }
 
     /// Notes that its user is in a chat anew and reads from `after` on, unless it reads the chat by now. One that is just
-    /// being told apart is told so too: what is looked at for it may be from before.
+    /// being told apart, or is being read for, is told so too: what is looked at for it may be from before.
     pub fn welcome(&self, chat_id: ChatId, after: Seq) {
         let mut chats = self.lock();
-        let place = chats.entry(chat_id).or_insert(Place::Standing);
-        if *place == Place::Standing {
-            *place = Place::Lagging { after, words: 0 };
+        match chats.entry(chat_id).or_insert(Place::Standing) {
+            Place::Live => {}
+            place @ Place::Standing => *place = Place::Lagging { after, words: 0 },
+            Place::Lagging { words, .. } => *words += 1,
         }
         drop(chats);
         self.wake.notify_one();
@@ -170,6 +171,21 @@ impl Connection {
         !is_told_otherwise
     }
 
+    /// Forgets a chat that was read for, unless a word came meanwhile, as that its user is in it anew; says whether it is
+    /// forgotten.
+    #[must_use]
+    pub fn forget_lagging(&self, lagging: Lagging) -> bool {
+        let mut chats = self.lock();
+        let is_told_otherwise = chats.get(&lagging.chat_id).is_some_and(|place| match place {
+            Place::Live | Place::Standing => true,
+            Place::Lagging { words, .. } => *words != lagging.words,
+        });
+        if !is_told_otherwise {
+            chats.remove(&lagging.chat_id);
+        }
+        !is_told_otherwise
+    }
+
     /// Notes that a chat in which it stood is live, unless it lags by now.
     pub fn stood(&self, chat_id: ChatId) {
         if let Some(place @ Place::Standing) = self.lock().get_mut(&chat_id) {
@@ -177,9 +193,17 @@ impl Connection {
         }
     }
 
-    /// Moves on the place of a chat that lags.
-    pub fn advance(&self, lagging: Lagging, after: Seq) {
-        self.lock().insert(lagging.chat_id, Place::Lagging { after, words: lagging.words });
+    /// Moves on the place of a chat that lags, unless it was forgotten meanwhile: then what was read of it is not to be
+    /// shown any more, and `false` says so.
+    #[must_use]
+    pub fn advance(&self, lagging: Lagging, after: Seq) -> bool {
+        let mut chats = self.lock();
+        let place = chats.get_mut(&lagging.chat_id);
+        let is_here = place.is_some();
+        if let Some(place) = place {
+            *place = Place::Lagging { after, words: lagging.words };
+        }
+        is_here
     }
 
     /// Notes that a chat that lagged has caught up, unless it was said to lag again meanwhile.
@@ -254,7 +278,7 @@ mod tests {
         connection.lag(chat_id, Seq::saturating(9));
         assert_eq!(lagging(&connection), Some((chat_id, 5)));
         let read = connection.next_lagging().unwrap();
-        connection.advance(read, Seq::saturating(7));
+        assert!(connection.advance(read, Seq::saturating(7)));
         assert_eq!(lagging(&connection), Some((chat_id, 7)));
         connection.caught_up(connection.next_lagging().unwrap());
         assert_eq!(lagging(&connection), None);
@@ -301,6 +325,34 @@ mod tests {
         // Of a chat that it is not in, neither word makes it one.
         connection.stood(chat_id);
         assert!(!connection.is_in(chat_id));
+    }
+
+    #[test]
+    fn p3_what_was_read_of_a_chat_that_was_forgotten_meanwhile_is_not_shown() {
+        let (connection, chat_id) = (connection(), ChatId::generate());
+        connection.lag(chat_id, Seq::saturating(5));
+        let read = connection.next_lagging().unwrap();
+        connection.forget(chat_id);
+        assert!(!connection.advance(read, Seq::saturating(7)));
+        assert!(!connection.is_in(chat_id) && lagging(&connection).is_none());
+    }
+
+    #[test]
+    fn p3_who_is_in_a_chat_anew_while_it_is_read_for_is_not_forgotten() {
+        let (connection, chat_id) = (connection(), ChatId::generate());
+        connection.lag(chat_id, Seq::saturating(5));
+        let read = connection.next_lagging().unwrap();
+        connection.welcome(chat_id, Seq::saturating(8));
+        assert!(!connection.forget_lagging(read));
+        let again = connection.next_lagging().unwrap();
+        assert!(connection.forget_lagging(again) && !connection.is_in(chat_id));
+        // What was told after it was forgotten stays.
+        connection.welcome(chat_id, Seq::saturating(9));
+        assert_eq!(lagging(&connection), Some((chat_id, 9)));
+        connection.caught_up(connection.next_lagging().unwrap());
+        assert!(!connection.forget_lagging(again) && connection.is_in(chat_id), "it is live");
+        connection.forget(chat_id);
+        assert!(connection.forget_lagging(again), "whoever forgot it said nothing");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Door;
 use super::signals;
 use crate::broker::Broker;
-use crate::broker::catch_up::{Standing, judge, lose, subscribe};
+use crate::broker::catch_up::{Standing, judge, say_gone, subscribe};
 use crate::broker::chat::actor::QUEUE_PAUSE;
 use crate::broker::chat::fan_out::welcome;
 use crate::broker::chat::messages::{Control, ControlRequest, Stage, Submit};
@@ -306,7 +306,7 @@ async fn resume(
         // Who was added again after that look has been welcomed, and the reader stands it where it belongs.
         if connection.forget_standing(chat_id) {
             broker.directory.unsubscribe(chat_id, connection);
-            lose(connection, chat_id);
+            say_gone(connection, chat_id);
         }
     }
     if connection.outbox.is_closed() {

@@ -306,7 +306,9 @@ impl World {
                 None => self.connection.caught_up(lagging),
                 Some(up_to) => {
                     let up_to = Seq::saturating(*up_to);
-                    self.connection.advance(lagging, up_to);
+                    if !self.connection.advance(lagging, up_to) {
+                        return;
+                    }
                     self.connection.push_reply(&ServerFrame::Page(Page {
                         chat_id: lagging.chat_id,
                         after: lagging.after,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use sealcast::broker::catch_up::{Standing, judge, lose};
+use sealcast::broker::catch_up::{Standing, judge, say_gone};
 use sealcast::broker::chat::fan_out::FanOut;
 use sealcast::broker::chat::messages::Subscribed;
 use sealcast::broker::connection::{Connection, Lagging};
@@ -387,13 +387,15 @@ impl World {
             }
             Some(Some((_, entries))) if entries.is_empty() => connection.caught_up(lagging),
             Some(Some((after, entries))) => {
-                connection.advance(lagging, Seq::saturating(after + entries.len() as u64));
-                self.answer(&connection, Answer::Page { chat_id, after, entries });
+                if connection.advance(lagging, Seq::saturating(after + entries.len() as u64)) {
+                    self.answer(&connection, Answer::Page { chat_id, after, entries });
+                }
             }
-            Some(None) => {
+            Some(None) if connection.forget_lagging(lagging) => {
                 self.unsubscribe(node, chat_id, &connection);
-                lose(&connection, chat_id);
+                say_gone(&connection, chat_id);
             }
+            Some(None) => {}
             None => {
                 socket.is_reading = true;
                 self.after(5 * MILLI, "store pause", move |world| world.read_chat(number));
@@ -451,7 +453,7 @@ impl World {
         for chat_id in standing.into_keys() {
             if connection.forget_standing(chat_id) {
                 self.unsubscribe(node, chat_id, &connection);
-                lose(&connection, chat_id);
+                say_gone(&connection, chat_id);
             }
         }
         if connection.outbox.is_closed() {
