@@ -454,7 +454,7 @@ impl World {
         self.note(told.len() as u64);
         let was_overtaken = self.clients[index].overtaken.remove(send.envelope.signature.as_ref());
         let is_new = result.as_ref().is_ok_and(|sent| !sent.duplicate);
-        if was_overtaken && is_new && !self.oracle.judged_again.contains(&chat_id) {
+        if was_overtaken && is_new {
             return self.violated(format!("P3: {name:?} is accepted after one behind it was refused as a gap"));
         }
         let Some(chat) = self.clients[index].chats.get_mut(&chat_id) else { return };
@@ -486,7 +486,7 @@ impl World {
             _ => {}
         }
         self.oracle.refused.insert(send.envelope.signature.as_ref().to_vec());
-        if refusal.code == ErrorCode::CounterGap && is_one_node && !self.oracle.judged_again.contains(&chat_id) {
+        if refusal.code == ErrorCode::CounterGap && is_one_node {
             self.note_overtaken(index, place, &send, request);
         }
         let Some(chat) = self.clients[index].chats.get_mut(&chat_id) else { return };
@@ -638,10 +638,6 @@ impl World {
             let user_id = self.clients[index].user_id;
             let spans = self.db.chats[&chat_id].fold.spans.get(&user_id);
             let is_join = spans.is_some_and(|spans| spans.iter().any(|(from, _)| *from == after + 1));
-            if !is_join && self.clients[index].chats.get(&chat_id).is_some_and(|chat| chat.is_gone) {
-                // It was read before the end and written after the word of it.
-                return;
-            }
             if !is_join {
                 return self.violated(format!("P3: client {index} has {has:?} and reads on from {after}"));
             }

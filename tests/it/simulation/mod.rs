@@ -144,6 +144,24 @@ fn seed_13532_who_is_added_again_while_resuming_is_welcomed() {
     assert_eq!(run(13_532, None).violation, None);
 }
 
+/// The same while its reader was on its way with what the store had said before.
+#[test]
+fn seeds_98268_and_189422_who_is_added_again_while_reading_is_welcomed() {
+    for seed in [98_268, 189_422] {
+        assert_eq!(run(seed, None).violation, None, "seed {seed}");
+    }
+}
+
+/// A message was refused for good, or as a gap, while the one before it, or the same bytes sent before a connection was
+/// lost, were looked up, and taken afterwards.
+#[test]
+fn seeds_54259_71854_and_122700_what_is_judged_again_is_judged_first() {
+    for seed in [54_259, 71_854, 122_700] {
+        assert_eq!(run(seed, None).violation, None, "seed {seed}");
+        assert_ne!(run(seed, Some(Rule::RefusalsKeepOrder)).violation, None, "seed {seed}");
+    }
+}
+
 /// The first world in which it is seen that a rule is dropped, and by what.
 fn noticed(rule: Rule) -> Option<(u64, String)> {
     worlds_for(rule).find_map(|seed| Some((seed, run(seed, Some(rule)).violation?)))

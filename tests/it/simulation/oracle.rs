@@ -33,8 +33,6 @@ pub struct Oracle {
     pub refused: BTreeSet<Vec<u8>>,
     /// By signature: the chat that a membership change is of.
     pub chat_of_change: BTreeMap<Vec<u8>, ChatId>,
-    /// Chats in which a message was judged again behind others, because the log had moved on.
-    pub judged_again: BTreeSet<ChatId>,
     counters: BTreeMap<(ChatId, KeyId), u64>,
 }
 

@@ -25,6 +25,8 @@ pub enum Rule {
     DeliverAfterCommit,
     /// A refusal is given only after a look whether the very same message is in the log.
     RepeatsAreLookedUp,
+    /// What is refused keeps its place until it is known whether the refusal stands.
+    RefusalsKeepOrder,
     /// A chat is loaded under its row's lock, so that a transaction that was given up on has ended before.
     LoadLocks,
     /// The writer locks the rows of its chats.
@@ -36,7 +38,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::CommitLooksAgain,
         Self::CommitCountsCopies,
         Self::KeyCarriesItsEpoch,
@@ -48,6 +50,7 @@ impl Rule {
         Self::AnswerAfterCommit,
         Self::DeliverAfterCommit,
         Self::RepeatsAreLookedUp,
+        Self::RefusalsKeepOrder,
         Self::LoadLocks,
         Self::CommitLocks,
         Self::LoadShowsNews,

@@ -450,6 +450,9 @@ impl Shell {
         if !world.holds(Rule::RepeatsAreLookedUp) {
             return submit.answer(Err(refusal), world);
         }
+        let holds_up = matches!(&self.phase, Phase::Ready(state) if state.is_recipient(submit.who.session_id));
+        let holds_up = holds_up && world.holds(Rule::RefusalsKeepOrder);
+        self.is_looking_up |= holds_up;
         let (id, who, judged_by) = (self.id, submit.who, self.delivered);
         let (message_id, revision) = (submit.send.envelope.message_id, submit.send.envelope.revision);
         let look = move |world: &World| {
@@ -461,27 +464,31 @@ impl Shell {
             if world.nodes[id.node].life != id.life {
                 return;
             }
+            let mut waits = None;
             match looked {
                 Some((Some(stored), _)) => {
                     let result = repeat(&stored, &submit, refusal);
                     submit.answer(result, world);
                 }
-                Some((None, newest)) if newest > judged_by => {
-                    let mut waits = Some(submit);
-                    world.oracle.judged_again.insert(id.chat_id);
-                    world.with_same(id, |shell, world| {
-                        shell.refresh_wanted |= newest > shell.delivered && shell.in_flight.is_empty();
-                        shell.queue.extend(waits.take().map(Work::Submit));
-                        shell.pump(world);
-                        shell.watch_overdue(world);
-                    });
-                    if let Some(submit) = waits {
-                        // An actor that has gone drops it, and its responder says so.
-                        submit.answer(Err(Refusal::new(ErrorCode::Internal, "the request was lost")), world);
-                    }
-                }
+                Some((None, newest)) if newest > judged_by => waits = Some((newest, submit)),
                 Some((None, _)) => submit.answer(Err(refusal), world),
                 None => submit.answer(Err(storage_unavailable()), world),
+            }
+            world.with_same(id, |shell, world| {
+                shell.is_looking_up &= !holds_up;
+                if let Some((newest, submit)) = waits.take() {
+                    shell.refresh_wanted |= newest > shell.delivered && shell.in_flight.is_empty();
+                    match holds_up {
+                        true => shell.queue.push_front(Work::Submit(submit)),
+                        false => shell.queue.push_back(Work::Submit(submit)),
+                    }
+                }
+                shell.pump(world);
+                shell.watch_overdue(world);
+            });
+            if let Some((_, submit)) = waits {
+                // An actor that has gone drops it, and its responder says so.
+                submit.answer(Err(Refusal::new(ErrorCode::Internal, "the request was lost")), world);
             }
         });
     }

@@ -64,28 +64,40 @@ impl ChatActor {
 
     /// A refusal stands unless the very same message is in the log, or the log has moved on without this actor: another
     /// broker on the same database writes it too, and who was refused may know more than was known here.
+    ///
+    /// The chat waits for that look. What is judged again is thereby judged before what came after it: the sender's
+    /// next message, which would be refused as a gap, and the same bytes sent again after a lost connection, which
+    /// would be refused for good although the first are still to be taken. Strangers hold up nobody.
     fn refuse_unless_old(&mut self, submit: Submit, refusal: Refusal, ctx: &mut Context<Self>) {
+        let holds_up = matches!(&self.phase, Phase::Ready(state) if state.is_recipient(submit.who.session_id));
+        self.is_looking_up |= holds_up;
         let (broker, chat_id, who, judged_by) = (self.broker.clone(), self.chat_id, submit.who, self.delivered);
         let (message_id, revision) = (submit.send.envelope.message_id, submit.send.envelope.revision);
         let look = async move {
             let found = broker.store.find_message(chat_id, message_id, revision).await?;
-            // Strangers are told nothing, and hold up nobody.
+            // Strangers are told nothing.
             let newest = if found.is_none() { broker.store.newest_seq(who, chat_id).await? } else { None };
             Ok::<_, Failure>((found, newest))
         };
-        let answer = look.into_actor(self).map(move |looked, actor, ctx| match looked {
-            Ok((Some(stored), _)) => {
-                let result = repeat(stored, &submit, refusal);
-                submit.answer(result);
+        let answer = look.into_actor(self).map(move |looked, actor, ctx| {
+            actor.is_looking_up &= !holds_up;
+            match looked {
+                Ok((Some(stored), _)) => {
+                    let result = repeat(stored, &submit, refusal);
+                    submit.answer(result);
+                }
+                Ok((None, newest)) if newest > judged_by => {
+                    actor.look_again(newest);
+                    match holds_up {
+                        true => actor.queue.push_front(Work::Submit(submit)),
+                        false => actor.queue.push_back(Work::Submit(submit)),
+                    }
+                }
+                Ok((None, _)) => submit.answer(Err(refusal)),
+                Err(failure) => submit.answer(Err(failure.refusal())),
             }
-            Ok((None, newest)) if newest > judged_by => {
-                actor.look_again(newest);
-                actor.queue.push_back(Work::Submit(submit));
-                actor.pump(ctx);
-                actor.watch_overdue(ctx);
-            }
-            Ok((None, _)) => submit.answer(Err(refusal)),
-            Err(failure) => submit.answer(Err(failure.refusal())),
+            actor.pump(ctx);
+            actor.watch_overdue(ctx);
         });
         ctx.spawn(answer);
     }

@@ -61,7 +61,8 @@ pub struct ChatActor {
     /// The newest entry that was fanned out; none before the first load.
     delivered: Option<Seq>,
     refresh_wanted: bool,
-    /// The message of the edit or deletion at the front is being looked up; what is behind keeps its order.
+    /// What is at the front is being looked up: the message that it edits or deletes, or whether its refusal stands.
+    /// What is behind keeps its order.
     is_looking_up: bool,
     /// Connections that ask to stand in the chat while it is not ready to say where it stands itself.
     asking: Vec<(Subscriber, oneshot::Sender<Subscribed>)>,
