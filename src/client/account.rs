@@ -79,7 +79,8 @@ pub(crate) async fn register(
     Ok(Client::start(config, endpoint, State::new(account, HashMap::new()), storage))
 }
 
-fn fresh(new: &NewAccount, username: Username, info: ServerInfo) -> Account {
+/// A new account, with keys of its own.
+pub(super) fn fresh(new: &NewAccount, username: Username, info: ServerInfo) -> Account {
     let identity = IdentitySecret::generate();
     let me = Me {
         user_id: UserId::generate(),

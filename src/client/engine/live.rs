@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::call::expect_reply;
-use super::state::{Shared, State, Status};
+use super::state::{Inbox, Shared, State, Status};
 use crate::client::chat::state::Chat;
 use crate::client::error::ClientError;
 use crate::client::event::Event;
@@ -110,7 +110,7 @@ impl Shared {
         let chat_id = gone.chat_id;
         {
             let mut state = self.lock();
-            state.inboxes.remove(&chat_id);
+            state.inboxes.insert(chat_id, Inbox::gone());
             if state.chats.contains_key(&chat_id) {
                 let mut events = state.forget(chat_id);
                 events.push(Event::Removed { chat_id });

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::account;
 use super::call::expect_reply;
 use super::fetch::{FoldError, fold_before};
-use super::state::Shared;
+use super::state::{Inbox, Shared};
 use crate::client::chat::log::ChatLog;
 use crate::client::error::{ClientError, CloseReason};
 use crate::client::event::Event;
@@ -150,7 +150,7 @@ fn sort_out(shared: &Shared, known: &HashSet<ChatId>, chats: &Chats) {
         for chat_id in known.difference(&present) {
             if state.chats.contains_key(chat_id) {
                 events.extend(state.forget(*chat_id));
-                state.inboxes.remove(chat_id);
+                state.inboxes.insert(*chat_id, Inbox::gone());
                 events.push(Event::Removed { chat_id: *chat_id });
             }
         }

@@ -56,10 +56,19 @@ pub(crate) struct Inbox {
     pub(crate) must_ask: bool,
     /// Where this user was removed: entries up to there are old.
     pub(crate) gone_at: Option<Seq>,
+    /// The server said that the chat is gone: until this user joins it anew, what comes was read before that word.
+    pub(crate) is_gone: bool,
     /// How often the chat was asked for again.
     pub(crate) resumes: u32,
     /// Nothing of this chat is taken on this connection.
     pub(crate) is_ignored: bool,
+}
+
+impl Inbox {
+    /// Of a chat that is gone, by the server's word.
+    pub(crate) fn gone() -> Self {
+        Self { is_gone: true, ..Self::default() }
+    }
 }
 
 /// How far catching up has come on this connection.
