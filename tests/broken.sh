@@ -18,11 +18,11 @@ while IFS=$'\t' read -r promise file good bad test; do
     [[ $source == *"$good"* ]] || { echo "$file: not there: $good" >&2; exit 1; }
     printf '%s\n' "${source/"$good"/"$bad"}" > "$copy/$file"
     cd "$copy"
-    if ! cargo build --quiet --workspace --all-targets --features fail-points > "$copy/build.log" 2>&1; then
+    if ! cargo build --quiet -p sealcast --all-targets --features fail-points > "$copy/build.log" 2>&1; then
         tail -20 "$copy/build.log"
         echo "$promise: DOES NOT BUILD"
         failed=1
-    elif log=$("$CARGO_TARGET_DIR/debug/examples/private-postgres" cargo nextest run --workspace --features fail-points \
+    elif log=$("$CARGO_TARGET_DIR/debug/examples/private-postgres" cargo nextest run -p sealcast --features fail-points \
         --retries 0 -E "test($test)" 2>&1); then
         echo "$promise: NOT SEEN by $test"
         failed=1

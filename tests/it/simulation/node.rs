@@ -126,6 +126,7 @@ impl World {
         let older: Vec<u64> = self.sockets.iter().filter(|(_, socket)| is_older(socket)).map(|(id, _)| *id).collect();
         older.into_iter().for_each(|id| self.close(id, CloseCode::Replaced));
         let is_slow = self.breaks(100);
+        self.tell(|_| format!("client {client} is let in"));
         let socket = Socket {
             node,
             client,
@@ -436,6 +437,8 @@ impl World {
         let Some(positions) = positions else {
             return self.answer(&connection, Answer::Resumed { is_done: false });
         };
+        let client = socket.client;
+        self.tell(|_| format!("client {client} resumes by {positions:?}"));
         for position in positions {
             let asked = standing.remove(&position.chat_id).map(|(seq, stands)| (Seq::saturating(seq), stands));
             match judge(asked, &position, connection.is_in(position.chat_id)) {

@@ -133,6 +133,7 @@ impl World {
 
     /// Newcomers who are connected here read the chat from their own addition on, unless they do by now.
     pub fn welcome(&mut self, node: usize, chat_id: ChatId, added_at: Seq, sessions: &[SessionId]) {
+        self.tell(|_| format!("{sessions:?} are welcomed at {added_at}"));
         for socket in self.sockets.values().filter(|socket| socket.node == node && socket.is_open) {
             if sessions.contains(&socket.who.session_id) {
                 socket.connection.welcome(chat_id, Seq::saturating(added_at.get().saturating_sub(1)));
