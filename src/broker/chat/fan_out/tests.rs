@@ -291,6 +291,17 @@ fn who_leaves_is_handed_nothing_and_a_newer_connection_stays() {
 }
 
 #[test]
+fn p3_a_session_that_reads_from_the_store_is_handed_nothing_newer_meanwhile() {
+    let (reader, other) = (live(person()), live(person()));
+    let mut fan_out = fan_out(&[&reader, &other]);
+    fan_out.remove_session(reader.who().unwrap().session_id);
+    fan_out.entry(entry(POSITION + 1, message()));
+    assert!(said(&reader).is_empty());
+    assert_eq!(seqs(&said(&other)), [POSITION + 1]);
+    assert!(reader.is_in(fan_out.chat_id) && lags_after(&reader).is_none(), "its reader says where it stands");
+}
+
+#[test]
 fn a_reload_sends_to_the_store_whom_it_must_and_forgets_who_is_no_recipient() {
     let (ahead, behind, stranger) = (live(person()), live(person()), live(person()));
     let mut fan_out = fan_out(&[&behind, &stranger]);
