@@ -16,6 +16,8 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do files+=("$1") && shift; done
 [ ${#files[@]} -gt 0 ] || files=(src/broker/chat/state.rs src/broker/chat/fan_out.rs src/broker/chat/staging.rs
     src/broker/catch_up.rs src/broker/connection.rs src/broker/outbox.rs src/store/batch.rs src/store/judgement.rs
     src/protocol/fold.rs src/protocol/keys.rs)
+# A neighbour of whose inside a file makes use comes along.
+declare -A neighbour=([broker/outbox]=outbox_budget)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target/mutants}
@@ -36,6 +38,8 @@ for file in "${files[@]}"; do
     mkdir -p "$crate/src/$(dirname "$path")"
     cp "$file" "$crate/src/$path"
     [ ! -d "src/$module" ] || cp -r "src/$module" "$crate/src/$module"
+    beside=${neighbour[$module]:-}
+    [ -z "$beside" ] || cp "$(dirname "$file")/$beside.rs" "$crate/src/$(dirname "$path")/"
     {
         echo '#![allow(warnings)]'
         echo 'pub use sealcast::*;'
@@ -45,7 +49,7 @@ for file in "${files[@]}"; do
             at=$at::$parent closing="$closing }"
             echo "pub mod $parent { pub use $at::*;"
         done
-        echo "pub mod $last;$closing"
+        echo "pub mod $last;${beside:+ pub mod $beside;}$closing"
     } > "$crate/src/lib.rs"
     echo "== $file"
     found=$CARGO_TARGET_DIR/mutants/${module//\//-}
