@@ -219,6 +219,11 @@ mod tests {
         items.iter().map(|waiting| waiting.reply).collect()
     }
 
+    /// What leaves, batch by batch, until nothing does.
+    fn batches(queue: &mut Queue<u64>) -> Vec<Vec<u64>> {
+        (0..20).map(|_| replies(&queue.take(Instant::now()))).take_while(|batch| !batch.is_empty()).collect()
+    }
+
     fn queue(items_max: usize) -> Queue<u64> {
         Queue::new(BatchLimits { items_max, bytes_max: 1 << 20, queue_max: 8 })
     }
@@ -228,11 +233,8 @@ mod tests {
         let chat = ChatId::generate();
         let mut queue = queue(2);
         (1..=5).for_each(|n| queue.push(item(chat, n)).unwrap());
-        let mut seen = Vec::new();
-        while !queue.is_empty() {
-            seen.extend(queue.take(Instant::now()).iter().map(|waiting| waiting.reply));
-        }
-        assert_eq!(seen, [1, 2, 3, 4, 5]);
+        assert_eq!(batches(&mut queue), [vec![1, 2], vec![3, 4], vec![5]]);
+        assert!(queue.is_empty());
     }
 
     #[test]
@@ -283,11 +285,7 @@ mod tests {
         queue.push(heavy(7, 1 << 20, 0)).unwrap();
         queue.push(heavy(8, 0, 1_000)).unwrap();
         queue.push(heavy(9, 0, 0)).unwrap();
-        let mut batches = Vec::new();
-        while !queue.is_empty() {
-            batches.push(replies(&queue.take(Instant::now())));
-        }
-        assert_eq!(batches, [vec![1, 2], vec![3, 4], vec![5, 6], vec![7], vec![8], vec![9]]);
+        assert_eq!(batches(&mut queue), [vec![1, 2], vec![3, 4], vec![5, 6], vec![7], vec![8], vec![9]]);
     }
 
     #[test]
