@@ -132,6 +132,20 @@ pub async fn subscribe(broker: &Broker, connection: &Arc<Connection>, chat_id: C
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::outbox::{Outbox, OutboxLimits};
+    use crate::protocol::codec::Encoding;
+
+    #[test]
+    fn who_loses_a_chat_is_told_so_and_reads_it_no_more() {
+        let limits = OutboxLimits { frames_max: 4, bytes_max: 1000, reserve_bytes: 0 };
+        let connection = Connection::new(Encoding::Json, Outbox::new(limits));
+        let chat_id = ChatId::generate();
+        connection.lag(chat_id, Seq::saturating(3));
+        lose(&connection, chat_id);
+        assert!(!connection.is_in(chat_id) && connection.next_lagging().is_none());
+        let told = connection.frame(&ServerFrame::ChatGone(ChatGone { chat_id }));
+        assert_eq!((connection.outbox.frames(), connection.outbox.bytes()), (1, told.wire_bytes()));
+    }
 
     #[test]
     fn p3_nobody_is_live_behind_the_log_nor_reads_what_was_before_they_joined() {

@@ -249,7 +249,7 @@ async fn create_chat(broker: &Broker, who: Requester, create: &CreateChat) -> Re
     };
     // Also after a repeated request: the first may have ended between its commit and this.
     let sessions = broker.sessions_to_welcome(who.user_id).await;
-    welcome(broker, create.chat_id, changed.seq, &sessions);
+    welcome(&broker.directory, create.chat_id, changed.seq, &sessions);
     Ok(Reply::Changed(changed))
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::super::connection::ready;
-use super::super::directory::Subscriber;
+use super::super::directory::{Directory, Subscriber};
 use super::super::outbox::PushError;
 use super::super::ready_frame::ReadyFrame;
 use crate::protocol::codec::Encoding;
@@ -233,19 +233,19 @@ impl Frames {
 }
 
 /// Newcomers who are connected here read the chat from their own addition on, unless they do by now.
-pub fn welcome(broker: &super::super::Broker, chat_id: ChatId, added_at: Seq, sessions: &[SessionId]) {
+pub fn welcome(directory: &Directory, chat_id: ChatId, added_at: Seq, sessions: &[SessionId]) {
     for session_id in sessions {
-        if let Some(connection) = broker.directory.connection(*session_id) {
+        if let Some(connection) = directory.connection(*session_id) {
             connection.welcome(chat_id, Seq::saturating(added_at.get().saturating_sub(1)));
         }
     }
 }
 
 /// Says to whoever received, live or lagging, that the chat has ended.
-pub fn say_deleted(broker: &super::super::Broker, chat_id: ChatId, change: &SignedChange, recipients: &[SessionId]) {
+pub fn say_deleted(directory: &Directory, chat_id: ChatId, change: &SignedChange, recipients: &[SessionId]) {
     let deleted = ServerFrame::ChatDeleted(ChatDeleted { chat_id, change: change.clone() });
     for session_id in recipients {
-        if let Some(connection) = broker.directory.connection(*session_id) {
+        if let Some(connection) = directory.connection(*session_id) {
             connection.forget(chat_id);
             connection.push_reply(&deleted);
         }

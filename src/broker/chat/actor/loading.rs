@@ -45,7 +45,7 @@ impl ChatActor {
                 let newcomers = newcomers(since.as_deref().unwrap_or_default(), &chat);
                 self.show(chat.last_seq, since);
                 for (added_at, sessions) in newcomers {
-                    welcome(&self.broker, self.chat_id, added_at, &sessions);
+                    welcome(&self.broker.directory, self.chat_id, added_at, &sessions);
                 }
                 let state = ChatState::new(self.chat_id, chat, self.broker.options.keys);
                 self.fan_out.retain(|session_id| state.is_recipient(session_id));

@@ -334,3 +334,39 @@ fn an_actor_that_dies_sends_its_subscribers_to_the_store_and_one_that_leaves_doe
     drop(fan_out);
     assert_eq!((lags_after(&closed), metrics.lagged.get()), (None, 0));
 }
+
+/// A directory in which these are connected.
+fn directory(connections: &[&Arc<Connection>]) -> Directory {
+    let directory = Directory::default();
+    for connection in connections {
+        let _ = directory.enter(connection.who().unwrap().session_id, connection);
+    }
+    directory
+}
+
+#[test]
+fn p3_newcomers_read_from_their_own_addition_on() {
+    let (phone, other, elsewhere) = (live(person()), live(person()), person());
+    let (directory, chat_id) = (directory(&[&phone, &other]), ChatId::generate());
+    let sessions = [phone.who().unwrap().session_id, elsewhere.session_id];
+    welcome(&directory, chat_id, Seq::saturating(7), &sessions);
+    let lagging = phone.next_lagging().unwrap();
+    assert_eq!((lagging.chat_id, lagging.after.get()), (chat_id, 6));
+    assert!(!other.is_in(chat_id));
+}
+
+#[test]
+fn who_received_is_told_that_a_chat_has_ended_and_is_in_it_no_more() {
+    let (ahead, behind, other) = (live(person()), live(person()), live(person()));
+    let (directory, chat_id) = (directory(&[&ahead, &behind, &other]), ChatId::generate());
+    ahead.stand(chat_id);
+    behind.lag(chat_id, Seq::saturating(3));
+    let EntryBody::Membership(change) = membership(Change::Delete, person()) else { panic!("a change") };
+    let recipients = [&ahead, &behind].map(|connection| connection.who().unwrap().session_id);
+    say_deleted(&directory, chat_id, &change, &recipients);
+    for connection in [&ahead, &behind] {
+        assert_eq!(said(connection), [ServerFrame::ChatDeleted(ChatDeleted { chat_id, change: change.clone() })]);
+        assert!(!connection.is_in(chat_id));
+    }
+    assert!(said(&other).is_empty());
+}
