@@ -60,11 +60,10 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
         Subscribed::Waiting | Subscribed::Behind | Subscribed::Stranger => {}
     }
     match read_page(broker, connection, who, chat_id, after).await {
-        Ok(page) => {
-            if !take(connection, &broker.metrics, lagging, subscribed, page) {
-                broker.refresh_chat(chat_id);
-            }
-        }
+        Ok(page) => match take(connection, &broker.metrics, lagging, subscribed, page) {
+            Taken::In => {}
+            Taken::Left => broker.refresh_chat(chat_id),
+        },
         Err(Failure::Refused(_)) => {
             broker.directory.unsubscribe(chat_id, connection);
             lose(connection, chat_id);
@@ -73,12 +72,20 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
     }
 }
 
-/// Takes a page in that was read after the connection had come to stand in the chat like this; says no where the chat's
-/// actor must look at the store first.
-fn take(connection: &Connection, metrics: &Metrics, lagging: Lagging, subscribed: Subscribed, page: Page) -> bool {
+/// What became of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// The chat is where the page ends, or live when it is empty.
+    In,
+    /// The chat is where it was: its actor must look at the store first.
+    Left,
+}
+
+/// Takes a page in that was read after the connection had come to stand in the chat like this.
+fn take(connection: &Connection, metrics: &Metrics, lagging: Lagging, subscribed: Subscribed, page: Page) -> Taken {
     // The store knows the session, and the chat's actor does not yet: it came by another broker on the same database.
     if subscribed == Subscribed::Stranger {
-        return false;
+        return Taken::Left;
     }
     if page.entries.is_empty() {
         connection.caught_up(lagging);
@@ -87,7 +94,7 @@ fn take(connection: &Connection, metrics: &Metrics, lagging: Lagging, subscribed
         metrics.catch_up_pages.inc();
         connection.push_reply(&ServerFrame::Page(page));
     }
-    true
+    Taken::In
 }
 
 /// Forgets a chat that is not this session's any more, and says so: the entry that took it out comes only to who is
@@ -193,24 +200,24 @@ mod tests {
         };
         let page = |entries| Page { chat_id, after, up_to, more: false, entries, keys: Vec::new() };
         let (nothing, something) = (page(Vec::new()), page(vec![entry]));
-        let taken = |subscribed, page: &Page| {
+        let after_taking = |subscribed, page: &Page| {
             let connection = connection();
             connection.lag(chat_id, after);
             let lagging = connection.next_lagging().unwrap();
-            let is_taken = take(&connection, &metrics, lagging, subscribed, page.clone());
-            (is_taken, connection.next_lagging().map(|lagging| lagging.after), connection)
+            let taken = take(&connection, &metrics, lagging, subscribed, page.clone());
+            (taken, connection.next_lagging().map(|lagging| lagging.after), connection)
         };
         for subscribed in [Waiting, Behind, Live, Again] {
-            let (is_taken, place, connection) = taken(subscribed, &something);
-            assert_eq!((is_taken, place), (true, Some(up_to)), "it goes on behind the page");
+            let (taken, place, connection) = after_taking(subscribed, &something);
+            assert_eq!((taken, place), (Taken::In, Some(up_to)), "it goes on behind the page");
             assert!(is_told(&connection, &ServerFrame::Page(something.clone())));
-            let (is_taken, place, connection) = taken(subscribed, &nothing);
-            assert_eq!((is_taken, place, connection.outbox.frames()), (true, None, 0));
+            let (taken, place, connection) = after_taking(subscribed, &nothing);
+            assert_eq!((taken, place, connection.outbox.frames()), (Taken::In, None, 0));
             assert!(connection.is_in(chat_id));
         }
         for page in [&something, &nothing] {
-            let (is_taken, place, connection) = taken(Stranger, page);
-            assert_eq!((is_taken, place, connection.outbox.frames()), (false, Some(after), 0));
+            let (taken, place, connection) = after_taking(Stranger, page);
+            assert_eq!((taken, place, connection.outbox.frames()), (Taken::Left, Some(after), 0));
         }
         assert_eq!(metrics.catch_up_pages.get(), 4);
     }
