@@ -695,7 +695,7 @@ mod tests {
         };
         let (identity, session) = (Revoker::Identity, Revoker::Session);
         let forged = [
-            revoked(identity.clone(), &ada.identity),
+            revoked(identity, &ada.identity),
             revoked(session(ada.session_id()), &ada.signing),
             revoked(session(laptop.session_id()), &ada.signing),
             revoked(session(SessionId::generate()), &laptop.signing),
