@@ -56,6 +56,6 @@ for file in "${files[@]}"; do
     mkdir -p "$found"
     (cd "$crate" && cargo mutants --in-place --no-shuffle --config "$root/.cargo/mutants.toml" \
         --file "src/$path" --file "src/$module/*.rs" --exclude '**/tests.rs' --exclude '**/tests/*.rs' \
-        --timeout 20 --colors never --output "$found" "$@" -- --lib) || failed=1
+        --timeout 60 --colors never --output "$found" "$@" -- --lib) || failed=1
 done
 exit "$failed"
