@@ -17,6 +17,7 @@ use crate::protocol::limits::PAGE_ENTRIES_MAX;
 use crate::store::Failure;
 use crate::store::chats::ChatPosition;
 use crate::store::members::Requester;
+use crate::telemetry::metrics::Metrics;
 
 /// How long a reader waits when the store does not answer.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -36,9 +37,14 @@ pub async fn run(broker: Broker, connection: Arc<Connection>, who: Requester) {
         if connection.outbox.is_closed() {
             return;
         }
-        if connection.owes_live.swap(false, Ordering::AcqRel) || has_read {
-            connection.push_reply(&ServerFrame::Live(Nothing {}));
-        }
+        say_live(&connection, has_read);
+    }
+}
+
+/// Says that nothing lags, if that was brought about or is owed.
+fn say_live(connection: &Connection, has_read: bool) {
+    if connection.owes_live.swap(false, Ordering::AcqRel) || has_read {
+        connection.push_reply(&ServerFrame::Live(Nothing {}));
     }
 }
 
@@ -54,15 +60,10 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
         Subscribed::Waiting | Subscribed::Behind | Subscribed::Stranger => {}
     }
     match read_page(broker, connection, who, chat_id, after).await {
-        // The store knows the session, and the chat's actor does not yet: it came by another broker on the same database.
-        Ok(_) if subscribed == Subscribed::Stranger => broker.refresh_chat(chat_id),
-        Ok(page) if page.entries.is_empty() => connection.caught_up(lagging),
-        Ok(page) if connection.advance(lagging, page.up_to) => {
-            broker.metrics.catch_up_pages.inc();
-            connection.push_reply(&ServerFrame::Page(page));
-        }
-        // It was said meanwhile that the chat is gone, and nothing of it may come after that word.
-        Ok(_) => {}
+        Ok(page) => match take(connection, &broker.metrics, lagging, subscribed, page) {
+            Taken::In | Taken::Forgotten => {}
+            Taken::Left => broker.refresh_chat(chat_id),
+        },
         Err(Failure::Refused(_)) if connection.forget_lagging(lagging) => {
             broker.directory.unsubscribe(chat_id, connection);
             say_gone(connection, chat_id);
@@ -71,6 +72,35 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
         Err(Failure::Refused(_)) => {}
         Err(_) => tokio::time::sleep(STORE_PAUSE).await,
     }
+}
+
+/// What became of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// The chat is where the page ends, or live when it is empty.
+    In,
+    /// The chat is where it was: its actor must look at the store first.
+    Left,
+    /// It was said meanwhile that the chat is gone, and nothing of it may come after that word.
+    Forgotten,
+}
+
+/// Takes a page in that was read after the connection had come to stand in the chat like this.
+fn take(connection: &Connection, metrics: &Metrics, lagging: Lagging, subscribed: Subscribed, page: Page) -> Taken {
+    // The store knows the session, and the chat's actor does not yet: it came by another broker on the same database.
+    if subscribed == Subscribed::Stranger {
+        return Taken::Left;
+    }
+    if page.entries.is_empty() {
+        connection.caught_up(lagging);
+        return Taken::In;
+    }
+    if !connection.advance(lagging, page.up_to) {
+        return Taken::Forgotten;
+    }
+    metrics.catch_up_pages.inc();
+    connection.push_reply(&ServerFrame::Page(page));
+    Taken::In
 }
 
 /// Says that a chat, which is forgotten by now, is not this session's any more: the entry that took it out comes only to
@@ -134,6 +164,97 @@ pub async fn subscribe(broker: &Broker, connection: &Arc<Connection>, chat_id: C
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::outbox::{Outbox, OutboxLimits};
+    use crate::protocol::binary::Hash;
+    use crate::protocol::codec::Encoding;
+    use crate::protocol::ids::{SessionId, Timestamp, UserId};
+    use crate::protocol::log::{EntryBody, LogEntry, SessionOut};
+
+    fn connection() -> Arc<Connection> {
+        let limits = OutboxLimits { frames_max: 4, bytes_max: 1000, reserve_bytes: 0 };
+        Connection::new(Encoding::Json, Outbox::new(limits))
+    }
+
+    /// Whether one frame waits for a connection, as long as this one.
+    fn is_told(connection: &Connection, frame: &ServerFrame) -> bool {
+        (connection.outbox.frames(), connection.outbox.bytes()) == (1, connection.frame(frame).wire_bytes())
+    }
+
+    #[test]
+    fn who_loses_a_chat_is_told_so() {
+        let (connection, chat_id) = (connection(), ChatId::generate());
+        say_gone(&connection, chat_id);
+        assert!(is_told(&connection, &ServerFrame::ChatGone(ChatGone { chat_id })));
+    }
+
+    #[test]
+    fn p3_a_chat_is_live_only_when_the_store_has_nothing_newer_and_its_actor_knows_the_session() {
+        use Subscribed::{Again, Behind, Live, Stranger, Waiting};
+        let metrics = Metrics::new().unwrap();
+        let (chat_id, after, up_to) = (ChatId::generate(), Seq::saturating(3), Seq::saturating(4));
+        let entry = LogEntry {
+            seq: up_to,
+            created_at: Timestamp::default(),
+            log_hash: Hash([0; 32]),
+            body: EntryBody::SessionOut(SessionOut::Expired {
+                user_id: UserId::generate(),
+                session_id: SessionId::generate(),
+            }),
+        };
+        let page = |entries| Page { chat_id, after, up_to, more: false, entries, keys: Vec::new() };
+        let (nothing, something) = (page(Vec::new()), page(vec![entry]));
+        let after_taking = |subscribed, page: &Page| {
+            let connection = connection();
+            connection.lag(chat_id, after);
+            let lagging = connection.next_lagging().unwrap();
+            let taken = take(&connection, &metrics, lagging, subscribed, page.clone());
+            (taken, connection.next_lagging().map(|lagging| lagging.after), connection)
+        };
+        for subscribed in [Waiting, Behind, Live, Again] {
+            let (taken, place, connection) = after_taking(subscribed, &something);
+            assert_eq!((taken, place), (Taken::In, Some(up_to)), "it goes on behind the page");
+            assert!(is_told(&connection, &ServerFrame::Page(something.clone())));
+            let (taken, place, connection) = after_taking(subscribed, &nothing);
+            assert_eq!((taken, place, connection.outbox.frames()), (Taken::In, None, 0));
+            assert!(connection.is_in(chat_id));
+        }
+        for page in [&something, &nothing] {
+            let (taken, place, connection) = after_taking(Stranger, page);
+            assert_eq!((taken, place, connection.outbox.frames()), (Taken::Left, Some(after), 0));
+        }
+        assert_eq!(metrics.catch_up_pages.get(), 4);
+    }
+
+    #[test]
+    fn p3_a_page_of_a_chat_that_was_said_to_be_gone_meanwhile_is_not_shown() {
+        let (connection, chat_id, after) = (connection(), ChatId::generate(), Seq::saturating(3));
+        connection.lag(chat_id, after);
+        let lagging = connection.next_lagging().unwrap();
+        connection.forget(chat_id);
+        let body = EntryBody::SessionOut(SessionOut::Expired {
+            user_id: UserId::generate(),
+            session_id: SessionId::generate(),
+        });
+        let entry = LogEntry { seq: after.next(), created_at: Timestamp::default(), log_hash: Hash([0; 32]), body };
+        let page = Page { chat_id, after, up_to: after.next(), more: false, entries: vec![entry], keys: Vec::new() };
+        let taken = take(&connection, &Metrics::new().unwrap(), lagging, Subscribed::Behind, page);
+        assert_eq!((taken, connection.outbox.frames()), (Taken::Forgotten, 0));
+        assert!(!connection.is_in(chat_id));
+    }
+
+    #[test]
+    fn p3_live_is_said_when_something_was_read_and_when_it_is_owed_and_then_once() {
+        let live = ServerFrame::Live(Nothing {});
+        for (is_owed, has_read) in [(true, false), (false, true), (true, true)] {
+            let connection = connection();
+            say_live(&connection, false);
+            assert_eq!(connection.outbox.frames(), 0);
+            connection.owes_live.store(is_owed, Ordering::Release);
+            say_live(&connection, has_read);
+            say_live(&connection, false);
+            assert!(is_told(&connection, &live), "{is_owed} {has_read}");
+        }
+    }
 
     #[test]
     fn p3_nobody_is_live_behind_the_log_nor_reads_what_was_before_they_joined() {

@@ -35,6 +35,8 @@ pub struct Connection {
     pub wake: Notify,
     /// Set when `live` is owed though nothing may lag.
     pub owes_live: AtomicBool,
+    /// Set once the session has resumed: from then on it is handed what is new in all of its user's chats.
+    pub has_resumed: AtomicBool,
     /// Held while a page is read for it: one at a time, so that its outbox holds one page and no more.
     pub reading: tokio::sync::Mutex<()>,
 }
@@ -77,6 +79,7 @@ impl Connection {
             chats: Mutex::new(BTreeMap::new()),
             wake: Notify::new(),
             owes_live: AtomicBool::new(false),
+            has_resumed: AtomicBool::new(false),
             reading: tokio::sync::Mutex::new(()),
         })
     }
@@ -260,6 +263,7 @@ pub fn ready(encoding: Encoding, frame: &ServerFrame) -> ReadyFrame {
 mod tests {
     use super::*;
     use crate::broker::outbox::OutboxLimits;
+    use crate::broker::outbox_budget::OutboxBudget;
     use crate::protocol::ids::{SessionId, UserId};
 
     fn connection() -> Arc<Connection> {
@@ -381,5 +385,52 @@ mod tests {
         leaving.say_bye(7);
         assert!(leaving.outbox.is_closed());
         assert_eq!(leaving.outbox.frames(), 1, "the word, ahead of the close frame");
+    }
+
+    #[test]
+    fn p3_who_is_added_anew_reads_from_there_unless_it_reads_the_chat_by_now() {
+        let (connection, chat_id) = (connection(), ChatId::generate());
+        connection.welcome(chat_id, Seq::saturating(4));
+        assert_eq!(lagging(&connection), Some((chat_id, 4)));
+        connection.welcome(chat_id, Seq::saturating(7));
+        assert_eq!(lagging(&connection), Some((chat_id, 4)), "its reader alone moves it");
+        // One that stands there may have been looked at before it was added: it is told.
+        connection.stand(chat_id);
+        connection.welcome(chat_id, Seq::saturating(7));
+        assert_eq!(lagging(&connection), Some((chat_id, 7)));
+        connection.stood(chat_id);
+        assert_eq!(lagging(&connection), Some((chat_id, 7)));
+        // One that is live is handed what is new.
+        connection.stand(chat_id);
+        connection.stood(chat_id);
+        connection.welcome(chat_id, Seq::saturating(9));
+        assert_eq!(lagging(&connection), None);
+    }
+
+    #[test]
+    fn p3_a_chat_is_forgotten_unless_it_was_said_to_be_there_meanwhile() {
+        let (connection, chat_id) = (connection(), ChatId::generate());
+        assert!(connection.forget_standing(chat_id), "it is not in it");
+        connection.stand(chat_id);
+        assert!(connection.forget_standing(chat_id) && !connection.is_in(chat_id));
+        connection.stand(chat_id);
+        connection.lag(chat_id, Seq::saturating(3));
+        assert!(!connection.forget_standing(chat_id));
+        assert_eq!(lagging(&connection), Some((chat_id, 3)));
+        connection.caught_up(connection.next_lagging().unwrap());
+        assert!(!connection.forget_standing(chat_id) && connection.is_in(chat_id));
+    }
+
+    #[test]
+    fn p9_a_page_is_small_while_what_waits_for_all_is_as_much_as_may_be() {
+        let budget = OutboxBudget::new(1);
+        let limits = OutboxLimits { frames_max: 4, bytes_max: 100, reserve_bytes: 50 };
+        let (reader, other) = (Outbox::within(limits, &budget), Outbox::within(limits, &budget));
+        let connection = Connection::new(Encoding::Json, reader);
+        assert_eq!(connection.page_bytes(), PAGE_BYTES_MAX);
+        other.try_push(&ReadyFrame::text(b"x")).unwrap();
+        assert_eq!(connection.page_bytes(), 32_768);
+        drop(other);
+        assert_eq!(connection.page_bytes(), PAGE_BYTES_MAX);
     }
 }

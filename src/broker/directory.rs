@@ -32,7 +32,7 @@ enum Slot {
 }
 
 /// The directory of one node.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Directory {
     connections: DashMap<SessionId, Arc<Connection>>,
     /// Those that have not logged in, by the connection's own number.
@@ -41,10 +41,6 @@ pub struct Directory {
 }
 
 impl Directory {
-    pub(super) fn new() -> Self {
-        Self { connections: DashMap::new(), newcomers: DashMap::new(), chats: DashMap::new() }
-    }
-
     /// Notes a connection that has yet to log in.
     pub fn meet(&self, connection: &Arc<Connection>) {
         self.newcomers.insert(connection.id, Arc::clone(connection));

@@ -98,7 +98,7 @@ impl Broker {
     ) -> Self {
         Self(Arc::new(Inner {
             store,
-            directory: Directory::new(),
+            directory: Directory::default(),
             readers: Semaphore::new(options.catch_up_readers),
             options,
             metrics,

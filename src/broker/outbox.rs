@@ -30,9 +30,6 @@ use super::ready_frame::ReadyFrame;
 /// would make every connection that ever had a burst expensive for good.
 const CHUNK_BYTES_MAX: usize = 16 * 1024;
 
-/// The largest first allocation of an empty buffer, in bytes; the size of the previous chunk is taken as a forecast.
-const FORECAST_BYTES_MAX: usize = 16 * 1024;
-
 /// A lengths queue with more slots than this is given back when the buffer runs empty.
 const LENGTHS_KEPT: usize = 16;
 
@@ -98,6 +95,7 @@ struct State {
     /// Since when bytes wait without the body having taken any.
     waiting_since: Option<Instant>,
     body: Option<Waker>,
+    /// The first allocation of an empty buffer: what the last chunk that emptied it held, so 16 KiB at most.
     forecast_bytes: usize,
 }
 
@@ -412,7 +410,7 @@ impl State {
 
     fn take_chunk(&mut self) -> Bytes {
         if self.buffer.len() <= CHUNK_BYTES_MAX {
-            self.forecast_bytes = self.buffer.len().min(FORECAST_BYTES_MAX);
+            self.forecast_bytes = self.buffer.len();
             let chunk = std::mem::take(&mut self.buffer).freeze();
             self.budget.give_back(chunk.len());
             self.release();
@@ -480,7 +478,10 @@ mod tests {
 
     fn take(outbox: &Outbox) -> Option<Bytes> {
         match outbox.poll_chunk(&Context::from_waker(Waker::noop())) {
-            Poll::Ready(chunk) => chunk,
+            Poll::Ready(chunk) => {
+                assert_ne!(chunk, Some(Bytes::new()), "a chunk without bytes brings nobody on");
+                chunk
+            }
             Poll::Pending => panic!("nothing waits"),
         }
     }
@@ -516,6 +517,9 @@ mod tests {
         assert!(outbox.below_low_water(), "a reader is not kept waiting");
         assert!((0..6).all(|_| outbox.try_push(&frame).is_ok()));
         assert_eq!((outbox.try_push(&frame), outbox.frames()), (Err(PushError::Full), 8));
+        let small = self::outbox(100, 80, 0);
+        assert_eq!((small.try_push_spare(&frame), small.try_push_spare(&frame)), (Ok(()), Ok(())));
+        assert_eq!(small.try_push_spare(&frame), Err(PushError::Full), "a quarter of the bytes");
     }
 
     #[test]
@@ -524,6 +528,7 @@ mod tests {
         let limits = OutboxLimits { frames_max: 100, bytes_max: 1 << 20, reserve_bytes: 1 << 20 };
         let budget = OutboxBudget::new(45);
         let (slow, fast) = (Outbox::within(limits, &budget), Outbox::within(limits, &budget));
+        assert!(!slow.is_pressed());
         assert!((0..5).all(|_| slow.try_push(&frame).is_ok()) && budget.bytes() == 50);
         assert_eq!(slow.try_push(&frame), Err(PushError::Full));
         assert!(slow.is_pressed() && !slow.below_low_water());
@@ -532,7 +537,7 @@ mod tests {
             assert_eq!(take_all(&fast).len(), 10);
             assert!(fast.below_low_water());
         }
-        let large = ReadyFrame::binary(&[0; PRESSED_BYTES_MAX - 100]);
+        let large = ReadyFrame::binary(&[0; 192 * 1024 - 100]);
         assert_eq!((slow.push_reply(&large), slow.push_reply(&large)), (Ok(()), Err(PushError::Full)));
         assert_eq!(take_all(&slow).len(), 50 + large.wire_bytes());
         assert_eq!((budget.bytes(), slow.try_push(&frame)), (0, Ok(())));
@@ -569,6 +574,85 @@ mod tests {
         assert_eq!(got, sent);
         assert_eq!(frames, [7, 6, 4, 4, 2, 0]);
         assert_eq!(outbox.lock().buffer.capacity(), 0);
+    }
+
+    #[test]
+    fn a_frame_that_ends_with_its_chunk_counts_no_more() {
+        let outbox = outbox(10, 1 << 20, 0);
+        for _ in 0..2 {
+            outbox.try_push(&ReadyFrame::binary(&[0; CHUNK_BYTES_MAX - 4])).unwrap();
+        }
+        assert_eq!((take(&outbox).unwrap().len(), outbox.frames()), (CHUNK_BYTES_MAX, 1));
+        assert_eq!((take(&outbox).unwrap().len(), outbox.frames()), (CHUNK_BYTES_MAX, 0));
+    }
+
+    #[test]
+    fn p9_what_a_burst_took_is_given_back() {
+        let outbox = outbox(1000, 1 << 20, 0);
+        for _ in 0..1000 {
+            outbox.try_push(&ReadyFrame::binary(&[0; 30])).unwrap();
+        }
+        take_all(&outbox);
+        let state = outbox.lock();
+        assert_eq!((state.buffer.capacity(), state.lengths.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn p9_it_is_low_while_at_most_half_of_both_bounds_is_in_use() {
+        let frame = ReadyFrame::binary(&[0; 8]);
+        for outbox in [outbox(4, 1000, 0), outbox(100, 40, 0)] {
+            for is_low in [true, true, false, false] {
+                outbox.try_push(&frame).unwrap();
+                assert_eq!(outbox.below_low_water(), is_low, "{} frames", outbox.frames());
+            }
+            assert_eq!(outbox.try_push(&frame), Err(PushError::Full));
+            let mut drained = std::pin::pin!(outbox.drained());
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(drained.as_mut().poll(&mut context).is_pending());
+            take(&outbox);
+            assert!(drained.as_mut().poll(&mut context).is_ready());
+        }
+    }
+
+    #[test]
+    fn once_the_body_is_gone_nothing_is_kept_for_it() {
+        let outbox = outbox(10, 1000, 100);
+        let frame = ReadyFrame::text(b"never");
+        outbox.try_push(&frame).unwrap();
+        assert!(!outbox.is_closed() && !outbox.has_ended());
+        outbox.end();
+        assert!(outbox.is_closed() && outbox.has_ended());
+        assert_eq!(
+            (outbox.try_push(&frame), outbox.push_reply(&frame)),
+            (Err(PushError::Closed), Err(PushError::Closed))
+        );
+        outbox.push_pong(&ReadyFrame::pong(b""));
+        assert_eq!((outbox.frames(), outbox.bytes(), take(&outbox)), (0, 0, None));
+        assert_eq!(outbox.ending(), Ending::Open, "nobody has closed it");
+    }
+
+    #[test]
+    fn a_close_is_under_way_from_the_first_word_until_the_body_is_gone() {
+        let later = || Instant::now() + Duration::from_secs(60);
+        let outbox = outbox(10, 1000, 0);
+        assert_eq!(outbox.closing_for(later()), None);
+        outbox.close_without_code();
+        let since = outbox.lock().closing_since;
+        assert!(outbox.closing_for(later()).is_some_and(|time| time > Duration::from_secs(50)));
+        outbox.close(1000, "too late");
+        outbox.abort();
+        assert_eq!(outbox.lock().closing_since, since);
+        outbox.end();
+        assert_eq!(outbox.closing_for(later()), None);
+    }
+
+    #[test]
+    fn a_close_frame_without_a_code_is_answered_by_one() {
+        let outbox = outbox(10, 1000, 0);
+        outbox.close_without_code();
+        assert_eq!(outbox.ending(), Ending::Closing { code: None });
+        assert_eq!(take(&outbox).unwrap(), ReadyFrame::close_without_code().as_bytes());
+        assert_eq!(take(&outbox), None);
     }
 
     #[test]
@@ -647,7 +731,7 @@ mod tests {
         });
         while !waiting.is_finished() && outbox.bytes() > 0 {
             assert!(outbox.frames() <= 2 || !waiting.is_finished());
-            take(&outbox);
+            take(&outbox).unwrap();
             tokio::task::yield_now().await;
         }
         tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();

@@ -249,7 +249,7 @@ async fn create_chat(broker: &Broker, who: Requester, create: &CreateChat) -> Re
     };
     // Also after a repeated request: the first may have ended between its commit and this.
     let sessions = broker.sessions_to_welcome(who.user_id).await;
-    welcome(broker, create.chat_id, changed.seq, &sessions);
+    welcome(&broker.directory, create.chat_id, changed.seq, &sessions);
     Ok(Reply::Changed(changed))
 }
 
@@ -271,6 +271,8 @@ async fn resume(
         let subscribed = subscribe(broker, connection, chat_id, seq).await;
         standing.insert(chat_id, (seq, subscribed));
     }
+    // Whoever comes into a chat by a commit that the look does not see is welcomed by the chat.
+    connection.has_resumed.store(true, Ordering::Release);
     let mut ahead: Option<Seq> = None;
     let positions = match broker.store.positions(who).await {
         Ok(positions) => positions,

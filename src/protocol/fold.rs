@@ -600,4 +600,154 @@ mod tests {
         assert_eq!(forged.apply(seq(5), NOW, &deletion(&ada, &bob)).unwrap_err(), FoldError::Signature);
         assert_eq!(forged, fold);
     }
+
+    #[test]
+    fn p4_an_addition_names_the_roster_and_the_epoch_that_its_maker_folded() {
+        let (fold, ada, _) = chat();
+        let eve = User::new(3);
+        let add = |roster_hash, epoch| Change::Add { can_write: true, can_manage: false, roster_hash, epoch };
+        for change in [add(Hash([8; 32]), fold.epoch()), add(fold.roster_hash(), fold.epoch().next())] {
+            let mut copy = fold.clone();
+            let body = ada.change(&fold, change, &eve);
+            assert_eq!(copy.apply(seq(5), NOW, &body).unwrap_err(), FoldError::Anchor);
+            assert_eq!(copy, fold);
+        }
+        after(&fold, &ada, add(fold.roster_hash(), fold.epoch()), &eve);
+    }
+
+    #[test]
+    fn f1_a_change_is_its_actors_sessions_own() {
+        let (fold, ada, bob) = chat();
+        let refused = |body: &EntryBody| {
+            let mut copy = fold.clone();
+            let error = copy.apply(seq(5), NOW, body).unwrap_err();
+            assert_eq!(copy, fold);
+            error
+        };
+        // Bob signs in Ada's name: with his session, and with hers.
+        let EntryBody::Membership(of_ada) = ada.change(&fold, Change::Rekey, &ada) else { panic!("a change") };
+        let mut with_his = of_ada.change.clone();
+        with_his.actor.session_id = bob.session_id();
+        let with_his = EntryBody::Membership(bob.sign(fold.chat_id(), with_his));
+        assert_eq!(refused(&with_his), FoldError::GhostSession);
+        let with_hers = EntryBody::Membership(bob.sign(fold.chat_id(), of_ada.change));
+        assert_eq!(refused(&with_hers), FoldError::Signature);
+    }
+
+    #[test]
+    fn f1_the_first_session_is_the_one_that_signed_the_founding() {
+        let (ada, chat_id) = (User::new(1), ChatId::generate());
+        let Target { user_id, identity_key } = ada.target();
+        let create = MembershipChange {
+            n: ChangeNo::saturating(1),
+            previous: membership_start(chat_id),
+            seen: Seen { seq: Seq::default(), log_hash: log_start(chat_id) },
+            actor: Actor { user_id, session_id: ada.session_id(), identity_key },
+            change: Change::Create,
+            target: ada.target(),
+        };
+        let fold = ChatFold::begin(chat_id, &EntryBody::Membership(ada.sign(chat_id, create.clone()))).unwrap();
+        assert_eq!((fold.epoch(), fold.roster_version()), (Epoch::saturating(1), seq(1)));
+        assert!(fold.recipients().is_empty());
+        let certified = |change: fn(&mut Certificate)| {
+            let mut certificate = ada.certificate.certificate.clone();
+            change(&mut certificate);
+            let signature = Signature(ada.identity.sign(&certificate.signed_bytes()).to_bytes());
+            EntryBody::SessionIn(SignedCertificate { certificate, signature })
+        };
+        // Another session of hers with the same signing key, and the same session with another one.
+        let another_session = certified(|certificate| certificate.session_id = SessionId::generate());
+        let another_key = certified(|certificate| {
+            let signing = ed25519_dalek::SigningKey::from_bytes(&[77; 32]);
+            certificate.signing_public_key = SigningKey(signing.verifying_key().to_bytes());
+        });
+        for body in [another_session, another_key] {
+            let mut copy = fold.clone();
+            assert_eq!(copy.apply(seq(2), NOW, &body).unwrap_err(), FoldError::Signature);
+            assert_eq!(copy, fold);
+        }
+        let mut founded = fold;
+        founded.apply(seq(2), NOW, &EntryBody::SessionIn(ada.certificate.clone())).unwrap();
+        assert!(founded.recipients().contains_key(&ada.session_id()));
+        assert_eq!((founded.epoch(), founded.roster_version()), (Epoch::saturating(1), seq(2)));
+    }
+
+    #[test]
+    fn p5_a_session_is_revoked_by_its_users_identity_or_another_session_of_theirs_and_nobody_else() {
+        let (mut fold, ada, bob) = chat();
+        let mut laptop = User { user_id: bob.user_id, identity: bob.identity.clone(), ..User::new(2) };
+        laptop.signing = ed25519_dalek::SigningKey::from_bytes(&[55; 32]);
+        laptop.certificate.certificate.user_id = bob.user_id;
+        laptop.certificate.certificate.signing_public_key = SigningKey(laptop.signing.verifying_key().to_bytes());
+        laptop.certificate = laptop.renewed(2);
+        fold.apply(seq(5), NOW, &EntryBody::SessionIn(laptop.certificate.clone())).unwrap();
+        let revoked = |by: Revoker, signing: &ed25519_dalek::SigningKey| {
+            let revocation = Revocation {
+                user_id: bob.user_id,
+                place: Place::saturating(3),
+                previous: laptop.certificate.chain_hash(),
+                session_id: bob.session_id(),
+                revoker: by,
+                created_at: NOW,
+            };
+            let signature = Signature(signing.sign(&revocation.signed_bytes()).to_bytes());
+            EntryBody::SessionOut(SessionOut::Revoked(SignedRevocation { revocation, signature }))
+        };
+        let (identity, session) = (Revoker::Identity, Revoker::Session);
+        let forged = [
+            revoked(identity, &ada.identity),
+            revoked(session(ada.session_id()), &ada.signing),
+            revoked(session(laptop.session_id()), &ada.signing),
+            revoked(session(SessionId::generate()), &laptop.signing),
+        ];
+        for body in forged {
+            let mut copy = fold.clone();
+            assert_eq!(copy.apply(seq(6), NOW, &body).unwrap_err(), FoldError::Signature);
+            assert_eq!(copy, fold);
+        }
+        for body in [revoked(identity, &bob.identity), revoked(session(laptop.session_id()), &laptop.signing)] {
+            let mut after = fold.clone();
+            after.apply(seq(6), NOW, &body).unwrap();
+            assert_eq!((after.epoch(), after.roster_version()), (fold.epoch().next(), seq(6)));
+            assert!(!after.recipients().contains_key(&bob.session_id()));
+            assert!(after.recipients().contains_key(&laptop.session_id()));
+            assert_eq!(after.apply(seq(7), NOW, &body).unwrap_err(), FoldError::NotIn, "once");
+        }
+    }
+
+    #[test]
+    fn p5_a_certificate_serves_up_to_its_end_and_not_at_it() {
+        let (fold, _, bob) = chat();
+        let end = bob.certificate.certificate.expired_at;
+        let just_before = Timestamp::saturating(end.get() - 1);
+        let mut copy = fold.clone();
+        assert_eq!(copy.apply(seq(5), just_before, &expiry(&bob)).unwrap_err(), FoldError::NotExpired);
+        copy.apply(seq(5), end, &expiry(&bob)).unwrap();
+        let mut renewed = bob.renewed(2);
+        renewed.certificate.expired_at = end;
+        renewed.signature = Signature(bob.identity.sign(&renewed.certificate.signed_bytes()).to_bytes());
+        let back = EntryBody::SessionIn(renewed);
+        assert_eq!(copy.apply(seq(6), end, &back).unwrap_err(), FoldError::Over);
+        copy.apply(seq(6), just_before, &back).unwrap();
+        // An expiry of somebody else's session in one's own name is none.
+        let mut in_another_name = fold.clone();
+        let (user_id, session_id) = (UserId::generate(), bob.session_id());
+        let body = EntryBody::SessionOut(SessionOut::Expired { user_id, session_id });
+        assert_eq!(in_another_name.apply(seq(5), end, &body).unwrap_err(), FoldError::NotIn);
+        assert_eq!(in_another_name, fold);
+    }
+
+    #[test]
+    fn p4_the_roster_hash_is_of_each_session_and_its_key() {
+        let (fold, ada, bob) = chat();
+        let key_of = |user: &User| (user.session_id(), user.certificate.certificate.public_key);
+        let mut sessions = [key_of(&ada), key_of(&bob)];
+        sessions.sort_by_key(|(session_id, _)| *session_id);
+        let mut expected = Canonical::new("sealcast/roster").u64(2);
+        for (session_id, public_key) in sessions {
+            expected = expected.u64(0).id(session_id.0).bytes(&public_key.0);
+        }
+        assert_eq!(fold.roster_hash(), expected.hash());
+        assert_eq!(fold.recipients().keys().copied().collect::<Vec<_>>(), sessions.map(|(session_id, _)| session_id));
+    }
 }

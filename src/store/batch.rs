@@ -4,7 +4,7 @@
 //! somebody else waits without holding up others. B3 a batch is bounded in messages and bytes, and never empty
 //! while something may leave.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -125,7 +125,6 @@ impl<T> Queue<T> {
         self.busy.retain(|_, until| *until > now);
         let (mut batch, mut left) = (Vec::new(), VecDeque::new());
         let mut bytes = 0;
-        let mut held: HashSet<ChatId> = self.busy.keys().copied().collect();
         while let Some(waiting) = self.waiting.pop_front() {
             let is_full = batch.len() >= self.limits.items_max || bytes >= self.limits.bytes_max;
             if is_full {
@@ -133,8 +132,7 @@ impl<T> Queue<T> {
                 left.append(&mut self.waiting);
                 break;
             }
-            if held.contains(&waiting.item.chat_id) {
-                held.insert(waiting.item.chat_id);
+            if self.busy.contains_key(&waiting.item.chat_id) {
                 left.push_back(waiting);
                 continue;
             }
@@ -166,6 +164,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::protocol::binary::{Blob, Signature, WrappedKey};
+    use crate::protocol::envelope::{Envelope, MessageKind, Seen};
+    use crate::protocol::ids::{MessageId, Revision, Timestamp, UserId};
+    use crate::protocol::log::EntryBody;
 
     fn item(chat_id: ChatId, previous: u64) -> Waiting<u64> {
         let item = Item {
@@ -184,6 +186,44 @@ mod tests {
         Waiting { item: Arc::new(item), since: Instant::now(), reply: previous }
     }
 
+    /// An item with a message of so many bytes, and so many copies.
+    fn heavy(previous: u64, data: usize, copies: usize) -> Waiting<u64> {
+        let envelope = Envelope {
+            kind: MessageKind::Message,
+            message_id: MessageId::generate(),
+            revision: Revision::default(),
+            sender_id: UserId::generate(),
+            sender_session_id: SessionId::generate(),
+            key_id: None,
+            counter: Counter::default(),
+            roster_hash: Hash([0; 32]),
+            seen: Seen { seq: Seq::default(), log_hash: Hash([0; 32]) },
+            attachments: Vec::new(),
+            data: Some(Blob::from(vec![0; data])),
+            purged: None,
+            signature: Signature([0; 64]),
+        };
+        let entry = LogEntry {
+            seq: Seq::saturating(previous + 1),
+            created_at: Timestamp::default(),
+            log_hash: Hash([0; 32]),
+            body: EntryBody::Message(envelope),
+        };
+        let copy = KeyCopy { session_id: SessionId::generate(), key: WrappedKey([0; WrappedKey::LENGTH]) };
+        let waiting = item(ChatId::generate(), previous);
+        let item = Item { entry: Some(entry), copies: vec![copy; copies], ..Item::clone(&waiting.item) };
+        Waiting { item: Arc::new(item), ..waiting }
+    }
+
+    fn replies(items: &[Waiting<u64>]) -> Vec<u64> {
+        items.iter().map(|waiting| waiting.reply).collect()
+    }
+
+    /// What leaves, batch by batch, until nothing does.
+    fn batches(queue: &mut Queue<u64>) -> Vec<Vec<u64>> {
+        (0..20).map(|_| replies(&queue.take(Instant::now()))).take_while(|batch| !batch.is_empty()).collect()
+    }
+
     fn queue(items_max: usize) -> Queue<u64> {
         Queue::new(BatchLimits { items_max, bytes_max: 1 << 20, queue_max: 8 })
     }
@@ -193,11 +233,8 @@ mod tests {
         let chat = ChatId::generate();
         let mut queue = queue(2);
         (1..=5).for_each(|n| queue.push(item(chat, n)).unwrap());
-        let mut seen = Vec::new();
-        while !queue.is_empty() {
-            seen.extend(queue.take(Instant::now()).iter().map(|waiting| waiting.reply));
-        }
-        assert_eq!(seen, [1, 2, 3, 4, 5]);
+        assert_eq!(batches(&mut queue), [vec![1, 2], vec![3, 4], vec![5]]);
+        assert!(queue.is_empty());
     }
 
     #[test]
@@ -213,10 +250,8 @@ mod tests {
         queue.put_back(std::mem::take(&mut taken), now + Duration::from_secs(1));
         queue.push(item(locked, 3)).unwrap();
         queue.push(item(free, 4)).unwrap();
-        let replies: Vec<_> = queue.take(now).iter().map(|waiting| waiting.reply).collect();
-        assert_eq!(replies, [4]);
-        let replies: Vec<_> = queue.take(now + Duration::from_secs(2)).iter().map(|waiting| waiting.reply).collect();
-        assert_eq!(replies, [1, 3]);
+        assert_eq!(replies(&queue.take(now)), [4]);
+        assert_eq!(replies(&queue.take(now + Duration::from_secs(2))), [1, 3]);
     }
 
     #[test]
@@ -224,5 +259,62 @@ mod tests {
         let mut queue = queue(8);
         (1..=8).for_each(|n| queue.push(item(ChatId::generate(), n)).unwrap());
         assert_eq!(queue.push(item(ChatId::generate(), 9)).unwrap_err().reply, 9);
+    }
+
+    #[test]
+    fn b3_a_batch_is_bounded_in_items() {
+        let mut queue = queue(3);
+        assert!(queue.is_empty() && queue.take(Instant::now()).is_empty());
+        (1..=7).for_each(|n| queue.push(item(ChatId::generate(), n)).unwrap());
+        assert!(!queue.is_empty());
+        for (batch, left) in [(vec![1, 2, 3], 4), (vec![4, 5, 6], 1), (vec![7], 0)] {
+            assert_eq!(replies(&queue.take(Instant::now())), batch);
+            assert_eq!(queue.len(), left);
+        }
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn b3_a_batch_is_bounded_in_bytes_of_data_and_copies_and_one_item_may_overshoot() {
+        assert_eq!(item(ChatId::generate(), 1).item.bytes(), 400);
+        assert_eq!(heavy(1, 5_000, 0).item.bytes(), 5_400);
+        assert_eq!(heavy(1, 5_000, 20).item.bytes(), 8_400);
+        let mut queue = Queue::new(BatchLimits { items_max: 100, bytes_max: 10_800, queue_max: 100 });
+        (1..=5).for_each(|n| queue.push(heavy(n, 5_000, 0)).unwrap());
+        queue.push(heavy(6, 5_000, 0)).unwrap();
+        queue.push(heavy(7, 1 << 20, 0)).unwrap();
+        queue.push(heavy(8, 0, 1_000)).unwrap();
+        queue.push(heavy(9, 0, 0)).unwrap();
+        assert_eq!(batches(&mut queue), [vec![1, 2], vec![3, 4], vec![5, 6], vec![7], vec![8], vec![9]]);
+    }
+
+    #[test]
+    fn b2_a_locked_chat_is_tried_again_when_its_time_has_come_and_not_before() {
+        let (sooner, later, now) = (ChatId::generate(), ChatId::generate(), Instant::now());
+        let at = |ms| now + Duration::from_millis(ms);
+        let mut queue = queue(8);
+        assert_eq!(queue.next_try(), None);
+        queue.put_back(vec![item(later, 1)], at(20));
+        queue.put_back(vec![item(sooner, 2), item(sooner, 3)], at(10));
+        assert_eq!((queue.len(), queue.next_try()), (3, Some(at(10))));
+        assert!(queue.take(at(9)).is_empty());
+        assert_eq!(replies(&queue.take(at(10))), [2, 3]);
+        assert_eq!((queue.len(), queue.next_try()), (1, Some(at(20))));
+        assert_eq!(replies(&queue.take(at(21))), [1]);
+        assert_eq!(queue.next_try(), None);
+    }
+
+    #[test]
+    fn what_has_waited_too_long_is_taken_out_and_nothing_else() {
+        let now = Instant::now();
+        let mut queue = queue(8);
+        for n in 1..=4 {
+            let since = now + Duration::from_secs(n);
+            queue.push(Waiting { since, ..item(ChatId::generate(), n) }).unwrap();
+        }
+        assert!(queue.take_older_than(now + Duration::from_secs(1)).is_empty(), "it came just then");
+        assert_eq!(replies(&queue.take_older_than(now + Duration::from_secs(3))), [1, 2]);
+        assert_eq!(replies(&queue.take(now)), [3, 4]);
+        assert!(queue.take_older_than(now + Duration::from_secs(9)).is_empty());
     }
 }

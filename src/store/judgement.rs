@@ -213,6 +213,7 @@ mod tests {
     use crate::protocol::binary::Signature;
     use crate::protocol::envelope::Seen;
     use crate::protocol::ids::{Counter, Epoch, KeyId, MessageId, Revision, Seq, SessionId, Timestamp, UserId};
+    use crate::protocol::keys::{Announcement, SignedAnnouncement};
     use crate::protocol::log::LogEntry;
 
     const EPOCH: u64 = 3;
@@ -294,7 +295,7 @@ mod tests {
         assert_eq!(verdicts, [Verdict::Busy, conflict, done, conflict, done]);
     }
 
-    /// An edit or deletion of a message, as the next entry of a chat.
+    /// A message, an edit or a deletion without a key, as the next entry of a chat.
     fn revision(chat_id: ChatId, message_id: MessageId, previous: u64, revision: u64, kind: MessageKind) -> Item {
         let envelope = Envelope {
             kind,
@@ -344,5 +345,90 @@ mod tests {
                 assert_eq!(verdicts(newest, &[(number, kind)]), [conflict], "{newest:?} {number}");
             }
         }
+    }
+
+    #[test]
+    fn p4_a_chat_whose_copies_are_not_its_recipients_is_not_committed() {
+        let (covered, uncovered) = (ChatId::generate(), ChatId::generate());
+        let (key_id, session) = (KeyId::generate(), SessionId::generate());
+        let items = [covered, uncovered].map(|chat_id| Arc::new(item(chat_id, key_id, 9, 4, session)));
+        let chats = HashMap::from([covered, uncovered].map(|chat_id| (chat_id, locked())));
+        let keys = HashMap::from([covered, uncovered].map(|chat_id| ((chat_id.0, key_id.0), stored(session))));
+        let mut evidence = Evidence { chats, keys, ..Evidence::default() };
+        let verdicts = judge(&items, &mut evidence, HashSet::new(), &HashSet::from([uncovered]));
+        assert_eq!(verdicts, [Verdict::Done(Outcome::Committed), Verdict::Done(Outcome::Conflict)]);
+    }
+
+    #[test]
+    fn p2_a_message_that_is_in_the_log_or_in_this_batch_is_not_committed_again() {
+        let (chat_id, message_id) = (ChatId::generate(), MessageId::generate());
+        let message = |previous| Arc::new(revision(chat_id, message_id, previous, 0, MessageKind::Message));
+        let verdicts = |items: &[Arc<Item>], present: &[MessageName]| {
+            let mut evidence = Evidence { chats: HashMap::from([(chat_id, locked())]), ..Evidence::default() };
+            judge(items, &mut evidence, present.iter().copied().collect(), &HashSet::new())
+        };
+        let (done, taken) = (Verdict::Done(Outcome::Committed), Verdict::Done(Outcome::IdTaken));
+        assert_eq!(verdicts(&[message(9)], &[(chat_id.0, message_id.0, 0)]), [taken]);
+        assert_eq!(verdicts(&[message(9), message(10)], &[]), [done, taken]);
+        // The same id in another chat is another message.
+        assert_eq!(verdicts(&[message(9)], &[(ChatId::generate().0, message_id.0, 0)]), [done]);
+    }
+
+    #[test]
+    fn p5_a_new_key_is_of_the_chats_epoch_and_under_an_id_of_its_own() {
+        let (chat_id, key_id, session) = (ChatId::generate(), KeyId::generate(), SessionId::generate());
+        let verdicts = |epoch: u64, keys: HashMap<KeyName, StoredKey>, items: usize| {
+            let announcement = Announcement {
+                key_id,
+                session_id: session,
+                epoch: Epoch::saturating(epoch),
+                commitment: Hash([5; 32]),
+                previous: None,
+            };
+            let new_key = Some(SignedAnnouncement { announcement, signature: Signature([0; 64]) });
+            let item = Arc::new(Item { new_key, ..item(chat_id, key_id, 9, 0, session) });
+            let mut evidence = Evidence { chats: HashMap::from([(chat_id, locked())]), keys, ..Evidence::default() };
+            judge(&vec![item; items], &mut evidence, HashSet::new(), &HashSet::new())
+        };
+        let (done, conflict) = (Verdict::Done(Outcome::Committed), Verdict::Done(Outcome::Conflict));
+        let taken = Verdict::Done(Outcome::KeyTaken);
+        assert_eq!(verdicts(EPOCH, HashMap::new(), 2), [done, taken]);
+        for epoch in [EPOCH - 1, EPOCH + 1] {
+            assert_eq!(verdicts(epoch, HashMap::new(), 1), [conflict], "{epoch}");
+        }
+        let stored = HashMap::from([((chat_id.0, key_id.0), stored(session))]);
+        assert_eq!(verdicts(EPOCH, stored, 1), [taken]);
+    }
+
+    #[test]
+    fn p3_a_message_has_the_next_counter_of_its_key_and_copies_alone_use_none() {
+        let (chat_id, key_id, session) = (ChatId::generate(), KeyId::generate(), SessionId::generate());
+        let message = |previous, counter| {
+            let entry = revision(chat_id, MessageId::generate(), previous, 0, MessageKind::Message).entry;
+            Arc::new(Item { entry, ..item(chat_id, key_id, previous, counter, session) })
+        };
+        let copies = |previous, counter| Arc::new(item(chat_id, key_id, previous, counter, session));
+        let verdicts = |items: &[Arc<Item>]| {
+            let keys = HashMap::from([((chat_id.0, key_id.0), stored(session))]);
+            let mut evidence = Evidence { chats: HashMap::from([(chat_id, locked())]), keys, ..Evidence::default() };
+            judge(items, &mut evidence, HashSet::new(), &HashSet::new())
+        };
+        let (done, conflict) = (Verdict::Done(Outcome::Committed), Verdict::Done(Outcome::Conflict));
+        assert_eq!(verdicts(&[message(9, 5), copies(10, 5), message(10, 6)]), [done, done, done]);
+        for counter in [0, 3, 4, 6] {
+            assert_eq!(verdicts(&[message(9, counter)]), [conflict], "{counter}");
+        }
+        assert_eq!(verdicts(&[message(9, 5), message(10, 5)]), [done, conflict]);
+    }
+
+    #[test]
+    fn p5_a_key_that_is_not_stored_carries_nothing() {
+        let (chat_id, session) = (ChatId::generate(), SessionId::generate());
+        let items = [Arc::new(item(chat_id, KeyId::generate(), 9, 4, session))];
+        // A key of that session in this chat does not stand for another one.
+        let keys = HashMap::from([((chat_id.0, KeyId::generate().0), stored(session))]);
+        let mut evidence = Evidence { chats: HashMap::from([(chat_id, locked())]), keys, ..Evidence::default() };
+        let verdicts = judge(&items, &mut evidence, HashSet::new(), &HashSet::new());
+        assert_eq!(verdicts, [Verdict::Done(Outcome::Conflict)]);
     }
 }

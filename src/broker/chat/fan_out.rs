@@ -4,9 +4,11 @@
 //! fan-out and reads from the store, and nobody waits for it (P9).
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::super::connection::ready;
-use super::super::directory::Subscriber;
+use super::super::connection::{Connection, ready};
+use super::super::directory::{Directory, Subscriber};
 use super::super::outbox::PushError;
 use super::super::ready_frame::ReadyFrame;
 use crate::protocol::codec::Encoding;
@@ -15,6 +17,7 @@ use crate::protocol::ids::{ChatId, Seq, SessionId, UserId};
 use crate::protocol::keys::{KeyCopy, SignedAnnouncement};
 use crate::protocol::log::{EntryBody, LogEntry};
 use crate::protocol::membership::{Change, SignedChange};
+use crate::store::loaded::LoadedChat;
 use crate::telemetry::metrics::Metrics;
 
 /// The connections of one chat.
@@ -233,19 +236,33 @@ impl Frames {
 }
 
 /// Newcomers who are connected here read the chat from their own addition on, unless they do by now.
-pub fn welcome(broker: &super::super::Broker, chat_id: ChatId, added_at: Seq, sessions: &[SessionId]) {
+pub fn welcome(directory: &Directory, chat_id: ChatId, added_at: Seq, sessions: &[SessionId]) {
     for session_id in sessions {
-        if let Some(connection) = broker.directory.connection(*session_id) {
+        if let Some(connection) = directory.connection(*session_id) {
             connection.welcome(chat_id, Seq::saturating(added_at.get().saturating_sub(1)));
         }
     }
 }
 
+/// Recipients who are connected here, have resumed, and are not in the chat read it from their user's joining on: they came
+/// into it unseen, by a transaction of a process that died before it could welcome them.
+pub fn welcome_unseen(directory: &Directory, chat_id: ChatId, chat: &LoadedChat) {
+    for (session_id, recipient) in &chat.recipients {
+        let Some(member) = chat.members.get(&recipient.user_id) else { continue };
+        let connection = directory.connection(*session_id);
+        let is_unseen =
+            |connection: &Arc<Connection>| connection.has_resumed.load(Ordering::Acquire) && !connection.is_in(chat_id);
+        if let Some(connection) = connection.filter(is_unseen) {
+            connection.welcome(chat_id, Seq::saturating(member.joined_seq.get().saturating_sub(1)));
+        }
+    }
+}
+
 /// Says to whoever received, live or lagging, that the chat has ended.
-pub fn say_deleted(broker: &super::super::Broker, chat_id: ChatId, change: &SignedChange, recipients: &[SessionId]) {
+pub fn say_deleted(directory: &Directory, chat_id: ChatId, change: &SignedChange, recipients: &[SessionId]) {
     let deleted = ServerFrame::ChatDeleted(ChatDeleted { chat_id, change: change.clone() });
     for session_id in recipients {
-        if let Some(connection) = broker.directory.connection(*session_id) {
+        if let Some(connection) = directory.connection(*session_id) {
             connection.forget(chat_id);
             connection.push_reply(&deleted);
         }

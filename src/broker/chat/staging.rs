@@ -143,4 +143,45 @@ mod tests {
         assert!(put(part(key_id, 1, STAGED_PARTS_MAX, 1)).is_ok(), "the same part again");
         assert!(put(part(KeyId::generate(), 2, STAGED_PARTS_MAX, COPIES_PER_FRAME_MAX)).is_ok(), "another list");
     }
+
+    #[test]
+    fn p4_a_part_of_another_key_or_of_another_number_of_parts_begins_anew() {
+        let (mut staging, session_id, now) = (Staging::default(), SessionId::generate(), Instant::now());
+        let (older, newer) = (KeyId::generate(), KeyId::generate());
+        for (key_id, parts) in [(newer, 2), (older, 3)] {
+            let begun = part(older, 0, 2, 3);
+            let whole: Vec<StageCopies> = (0..parts).map(|at| part(key_id, at, parts, 2)).collect();
+            let copies: Vec<KeyCopy> = whole.iter().flat_map(|part| part.copies.clone()).collect();
+            let hash = staged_hash(copies.iter());
+            staging.put(session_id, begun, 9, now).unwrap();
+            for part in whole.iter().rev() {
+                staging.put(session_id, part.clone(), 9, now).unwrap();
+            }
+            assert_eq!(staging.get(session_id, key_id, &hash, now), Some(copies), "{parts}");
+            let another = if key_id == newer { older } else { newer };
+            assert_eq!(staging.get(session_id, another, &hash, now), None);
+        }
+    }
+
+    #[test]
+    fn a_list_is_kept_for_its_time_and_until_its_message_is_accepted() {
+        let (mut staging, key_id, now) = (Staging::default(), KeyId::generate(), Instant::now());
+        let (sent, idle) = (SessionId::generate(), SessionId::generate());
+        let list = part(key_id, 0, 1, 2);
+        let hash = staged_hash(list.copies.iter());
+        for session_id in [sent, idle] {
+            staging.put(session_id, list.clone(), 2, now).unwrap();
+        }
+        staging.remove(sent);
+        assert_eq!(staging.get(sent, key_id, &hash, now), None);
+        let last = now + Duration::from_secs(STAGED_KEPT_S);
+        staging.forget_old(last);
+        assert_eq!(staging.get(idle, key_id, &hash, last), Some(list.copies));
+        // Whoever puts something in clears away what is too old of others.
+        let late = last + Duration::from_nanos(1);
+        staging.put(sent, part(key_id, 0, 1, 1), 2, late).unwrap();
+        assert_eq!(staging.0.len(), 1);
+        staging.forget_old(late + Duration::from_secs(STAGED_KEPT_S + 1));
+        assert!(staging.0.is_empty());
+    }
 }

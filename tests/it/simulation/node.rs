@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -414,6 +415,7 @@ impl World {
         let Some(socket) = self.sockets.get(&number) else { return };
         let (connection, who) = (Arc::clone(&socket.connection), socket.who);
         let Some((chat_id, seq)) = cursors.pop_front() else {
+            connection.has_resumed.store(true, Ordering::Release);
             return self.read(
                 move |world| world.db.positions(who),
                 move |world, positions| world.resume_by(number, standing, positions),

@@ -566,6 +566,9 @@ impl Shell {
         };
         let since = chat.since.take();
         let newcomers = newcomers(since.as_deref().unwrap_or_default(), &chat);
+        if self.delivered.is_none() {
+            world.welcome_unseen(self.id.node, self.id.chat_id, &chat);
+        }
         if world.holds(Rule::LoadShowsNews) {
             self.show(chat.last_seq, since);
         }

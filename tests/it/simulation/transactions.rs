@@ -1,6 +1,8 @@
 //! Transactions beside the writer's: loading a chat, changes of members and of sessions, copies that are refused; and
 //! what a broker does when they are done.
 
+use std::sync::atomic::Ordering;
+
 use sealcast::broker::chat::state::CopyChange;
 use sealcast::protocol::binary::{Hash, Signature};
 use sealcast::protocol::certificate::{Revocation, Revoker, SignedRevocation};
@@ -137,6 +139,18 @@ impl World {
         for socket in self.sockets.values().filter(|socket| socket.node == node && socket.is_open) {
             if sessions.contains(&socket.who.session_id) {
                 socket.connection.welcome(chat_id, Seq::saturating(added_at.get().saturating_sub(1)));
+            }
+        }
+    }
+
+    /// Recipients who are connected here, have resumed, and came into the chat unseen read it from their joining on.
+    pub fn welcome_unseen(&mut self, node: usize, chat_id: ChatId, chat: &LoadedChat) {
+        for socket in self.sockets.values().filter(|socket| socket.node == node && socket.is_open) {
+            let recipient = chat.recipients.get(&socket.who.session_id);
+            let member = recipient.and_then(|recipient| chat.members.get(&recipient.user_id));
+            let has_resumed = socket.connection.has_resumed.load(Ordering::Acquire);
+            if let Some(member) = member.filter(|_| has_resumed && !socket.connection.is_in(chat_id)) {
+                socket.connection.welcome(chat_id, Seq::saturating(member.joined_seq.get().saturating_sub(1)));
             }
         }
     }

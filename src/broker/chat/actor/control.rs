@@ -75,7 +75,7 @@ impl ChatActor {
                 let load = async move { load(&broker, chat_id, since).await };
                 let finish = load.into_actor(self).map(move |loaded, actor, ctx| {
                     actor.loaded(loaded, ctx);
-                    welcome(&actor.broker, actor.chat_id, changed.seq, &newcomers);
+                    welcome(&actor.broker.directory, actor.chat_id, changed.seq, &newcomers);
                     responder.ok(Reply::Changed(changed));
                 });
                 ctx.spawn(finish);
@@ -84,7 +84,7 @@ impl ChatActor {
     }
 
     pub(super) fn end(&mut self, change: &SignedChange, recipients: &[SessionId], ctx: &mut Context<Self>) {
-        say_deleted(&self.broker, self.chat_id, change, recipients);
+        say_deleted(&self.broker.directory, self.chat_id, change, recipients);
         self.phase = Phase::Gone;
         self.leave(ctx);
         self.pump(ctx);

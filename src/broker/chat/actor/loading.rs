@@ -2,7 +2,7 @@
 
 use actix::prelude::*;
 
-use super::super::fan_out::welcome;
+use super::super::fan_out::{welcome, welcome_unseen};
 use super::super::messages::Subscribed;
 use super::super::state::ChatState;
 use super::{ChatActor, Phase, STORE_PAUSE};
@@ -43,9 +43,12 @@ impl ChatActor {
             Ok(Some(mut chat)) => {
                 let since = chat.since.take();
                 let newcomers = newcomers(since.as_deref().unwrap_or_default(), &chat);
+                if self.delivered.is_none() {
+                    welcome_unseen(&self.broker.directory, self.chat_id, &chat);
+                }
                 self.show(chat.last_seq, since);
                 for (added_at, sessions) in newcomers {
-                    welcome(&self.broker, self.chat_id, added_at, &sessions);
+                    welcome(&self.broker.directory, self.chat_id, added_at, &sessions);
                 }
                 let state = ChatState::new(self.chat_id, chat, self.broker.options.keys);
                 self.fan_out.retain(|session_id| state.is_recipient(session_id));

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use super::*;
 use crate::broker::connection::Connection;
 use crate::broker::outbox::{Outbox, OutboxLimits};
-use crate::protocol::binary::{Blob, Hash, IdentityKey, Signature, WrappedKey};
+use crate::protocol::binary::{Blob, ExchangeKey, Hash, IdentityKey, Signature, WrappedKey};
 use crate::protocol::certificate::{Deletion, SignedDeletion};
 use crate::protocol::envelope::{Envelope, MessageKind, Seen};
 use crate::protocol::ids::{ChangeNo, Counter, Epoch, KeyId, MessageId, Place, Revision, SignalId, Timestamp};
@@ -14,6 +14,7 @@ use crate::protocol::keys::Announcement;
 use crate::protocol::log::SessionOut;
 use crate::protocol::membership::{Actor, MembershipChange, Target};
 use crate::protocol::signal::SignalEnvelope;
+use crate::store::loaded::{LoadedMember, LoadedRecipient};
 use crate::store::members::Requester;
 
 const FRAMES_MAX: usize = 8;
@@ -291,6 +292,17 @@ fn who_leaves_is_handed_nothing_and_a_newer_connection_stays() {
 }
 
 #[test]
+fn p3_a_session_that_reads_from_the_store_is_handed_nothing_newer_meanwhile() {
+    let (reader, other) = (live(person()), live(person()));
+    let mut fan_out = fan_out(&[&reader, &other]);
+    fan_out.remove_session(reader.who().unwrap().session_id);
+    fan_out.entry(entry(POSITION + 1, message()));
+    assert!(said(&reader).is_empty());
+    assert_eq!(seqs(&said(&other)), [POSITION + 1]);
+    assert!(reader.is_in(fan_out.chat_id) && lags_after(&reader).is_none(), "its reader says where it stands");
+}
+
+#[test]
 fn a_reload_sends_to_the_store_whom_it_must_and_forgets_who_is_no_recipient() {
     let (ahead, behind, stranger) = (live(person()), live(person()), live(person()));
     let mut fan_out = fan_out(&[&behind, &stranger]);
@@ -322,4 +334,76 @@ fn an_actor_that_dies_sends_its_subscribers_to_the_store_and_one_that_leaves_doe
     let metrics = fan_out.metrics.clone();
     drop(fan_out);
     assert_eq!((lags_after(&closed), metrics.lagged.get()), (None, 0));
+}
+
+/// A directory in which these are connected.
+fn directory(connections: &[&Arc<Connection>]) -> Directory {
+    let directory = Directory::default();
+    for connection in connections {
+        let _ = directory.enter(connection.who().unwrap().session_id, connection);
+    }
+    directory
+}
+
+#[test]
+fn p3_newcomers_read_from_their_own_addition_on() {
+    let (phone, other, elsewhere) = (live(person()), live(person()), person());
+    let (directory, chat_id) = (directory(&[&phone, &other]), ChatId::generate());
+    let sessions = [phone.who().unwrap().session_id, elsewhere.session_id];
+    welcome(&directory, chat_id, Seq::saturating(7), &sessions);
+    let lagging = phone.next_lagging().unwrap();
+    assert_eq!((lagging.chat_id, lagging.after.get()), (chat_id, 6));
+    assert!(!other.is_in(chat_id));
+}
+
+#[test]
+fn p3_who_came_in_unseen_reads_from_its_users_joining_on() {
+    let connections: Vec<_> = (0..4).map(|_| live(person())).collect();
+    let [unseen, waiting, inside, stranger] = &connections[..] else { panic!("four") };
+    let (directory, chat_id) = (directory(&[unseen, waiting, inside, stranger]), ChatId::generate());
+    // One has yet to resume, and is told then; one is there by now; one is no recipient.
+    [unseen, inside, stranger].iter().for_each(|connection| connection.has_resumed.store(true, Ordering::Release));
+    inside.stand(chat_id);
+    inside.stood(chat_id);
+    let mut chat = LoadedChat {
+        last_seq: Seq::saturating(9),
+        log_hash: Hash([0; 32]),
+        last_at: Timestamp::default(),
+        epoch: Epoch::default(),
+        roster_version: Seq::saturating(9),
+        roster_hash: Hash([0; 32]),
+        expiry_due: false,
+        members: std::collections::BTreeMap::new(),
+        recipients: std::collections::BTreeMap::new(),
+        keys: std::collections::BTreeMap::new(),
+        since: None,
+    };
+    for connection in [unseen, waiting, inside] {
+        let who = connection.who().unwrap();
+        let recipient = LoadedRecipient { user_id: who.user_id, public_key: ExchangeKey([0; 32]) };
+        chat.recipients.insert(who.session_id, recipient);
+        let (joined_seq, joined_at) = (Seq::saturating(7), Timestamp::default());
+        let readable_from = Seq::saturating(1);
+        let member = LoadedMember { can_write: true, joined_seq, joined_at, can_manage: false, readable_from };
+        chat.members.insert(who.user_id, member);
+    }
+    welcome_unseen(&directory, chat_id, &chat);
+    assert_eq!(lags_after(unseen), Some(6));
+    assert!([waiting, inside, stranger].iter().all(|connection| lags_after(connection).is_none()));
+}
+
+#[test]
+fn who_received_is_told_that_a_chat_has_ended_and_is_in_it_no_more() {
+    let (ahead, behind, other) = (live(person()), live(person()), live(person()));
+    let (directory, chat_id) = (directory(&[&ahead, &behind, &other]), ChatId::generate());
+    ahead.stand(chat_id);
+    behind.lag(chat_id, Seq::saturating(3));
+    let EntryBody::Membership(change) = membership(Change::Delete, person()) else { panic!("a change") };
+    let recipients = [&ahead, &behind].map(|connection| connection.who().unwrap().session_id);
+    say_deleted(&directory, chat_id, &change, &recipients);
+    for connection in [&ahead, &behind] {
+        assert_eq!(said(connection), [ServerFrame::ChatDeleted(ChatDeleted { chat_id, change: change.clone() })]);
+        assert!(!connection.is_in(chat_id));
+    }
+    assert!(said(&other).is_empty());
 }
