@@ -1,5 +1,7 @@
 //! The house keeps to its plan: floors import downwards, and one folder alone names the WebSocket crate.
 
+mod names;
+
 use std::path::{Path, PathBuf};
 
 /// Floors, lowest first; a module imports its own floor and lower ones.

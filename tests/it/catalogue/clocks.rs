@@ -99,6 +99,8 @@ async fn a9_a_broker_whose_clock_is_wrong_by_ten_minutes_goes_by_the_databases()
 #[cfg(feature = "client")]
 #[tokio::test]
 async fn a9_clients_whose_clocks_are_wrong_by_a_day_chat_with_each_other() {
+    use sealcast::protocol::certificate::SignedCertificate;
+
     use super::super::terminal::Profile;
 
     if is_skipped(cannot_fake_time()) {
@@ -131,6 +133,10 @@ async fn a9_clients_whose_clocks_are_wrong_by_a_day_chat_with_each_other() {
         assert!(read.contains("yesterday") && read.contains("tomorrow"), "{read}");
     }
     assert_eq!(database.count("SELECT count(*) FROM user_sessions WHERE state = 'live'").await, 2);
+    for row in database.client().await.query("SELECT certificate FROM user_sessions", &[]).await.unwrap() {
+        let signed: SignedCertificate = rmp_serde::from_slice(row.get(0)).unwrap();
+        assert_now(signed.certificate.created_at, "a session, though its client asked the server,");
+    }
 }
 
 /// Sets the clock of the processes that look at this file.

@@ -13,11 +13,11 @@ use tokio_postgres::types::ToSql;
 
 use super::super::super::support::broker::{Broker, Settings};
 use super::super::super::support::chat::whole_log;
-use super::super::super::support::clients::{config, read_all, register, register_in, texts};
+use super::super::super::support::clients::{config, event, read_all, register, register_in, texts};
 use super::super::super::support::database::Database;
 use super::super::super::support::device::Device;
 use super::super::super::support::library::caught_up;
-use super::super::super::support::{eventually, within};
+use super::super::super::support::within;
 
 /// What the server does to the last messages of a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -177,6 +177,7 @@ async fn report(with_hashes: bool) {
         put(&database, chat_id, base.seq, &rewrite(attack, base, tail, &other, chat_id)).await;
         of_attack.insert(chat_id, attack);
     }
+    let mut adas = ada.events();
     broker.kill_and_restart().await;
 
     // As it comes: to Bob, who was away.
@@ -228,6 +229,10 @@ async fn report(with_hashes: bool) {
     assert!(within("a message", reader.send(untouched, "good")).await.is_ok());
     // Who has seen it all is told where the log has become shorter, too.
     if with_hashes {
-        eventually("Ada's alarm", async || ada.stats().alarms > 0).await;
+        event("an alarm that entries are lost", &mut adas, |event| match event {
+            Event::Alarm(alarm) => matches!(alarm.failure, VerificationFailure::Rollback { .. }).then_some(()),
+            _ => None,
+        })
+        .await;
     }
 }
