@@ -244,8 +244,10 @@ pub fn welcome(directory: &Directory, chat_id: ChatId, added_at: Seq, sessions: 
     }
 }
 
-/// Recipients who are connected here, have resumed, and are not in the chat read it from their user's joining on: they came
-/// into it unseen, by a transaction of a process that died before it could welcome them.
+/// Recipients who came into the chat unseen read it from their user's joining on.
+///
+/// They are connected here, have resumed, and are not in the chat: they were added by a transaction of a process that died
+/// before it could welcome them, and that was committed after their own look.
 pub fn welcome_unseen(directory: &Directory, chat_id: ChatId, chat: &LoadedChat) {
     for (session_id, recipient) in &chat.recipients {
         let Some(member) = chat.members.get(&recipient.user_id) else { continue };

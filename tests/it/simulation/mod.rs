@@ -152,6 +152,12 @@ fn seeds_98268_and_189422_who_is_added_again_while_reading_is_welcomed() {
     }
 }
 
+/// Who had been added by a process that died was connected before that was committed, and nobody knew of it.
+#[test]
+fn seed_864295_who_came_in_unseen_is_welcomed_by_the_next_load() {
+    assert_eq!(run(864_295, None).violation, None);
+}
+
 /// A message was refused for good, or as a gap, while the one before it, or the same bytes sent before a connection was
 /// lost, were looked up, and taken afterwards.
 #[test]
