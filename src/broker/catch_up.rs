@@ -50,10 +50,15 @@ fn say_live(connection: &Connection, has_read: bool) {
 
 /// Brings one chat up to date, or moves its place on.
 async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester, lagging: Lagging) {
-    let Lagging { chat_id, after, .. } = lagging;
+    let Lagging { chat_id, after, has_more, .. } = lagging;
     let _reading = connection.reading.lock().await;
     connection.outbox.drained().await;
-    let subscribed = subscribe(broker, connection, chat_id, after).await;
+    // While the store is known to have more, it is read, whatever the actor knows by now: a page may show what a later entry
+    // has purged, and `live`, which says that everything up to now was pushed, must not come between the two.
+    let subscribed = match has_more {
+        true => Subscribed::Behind,
+        false => subscribe(broker, connection, chat_id, after).await,
+    };
     match subscribed {
         Subscribed::Live => return connection.caught_up(lagging),
         Subscribed::Again => return,
@@ -91,12 +96,15 @@ fn take(connection: &Connection, metrics: &Metrics, lagging: Lagging, subscribed
     if subscribed == Subscribed::Stranger {
         return Taken::Left;
     }
-    if page.entries.is_empty() {
+    if page.entries.is_empty() && !lagging.has_more {
         connection.caught_up(lagging);
         return Taken::In;
     }
-    if !connection.advance(lagging, page.up_to) {
+    if !connection.advance(lagging, page.up_to, page.more) {
         return Taken::Forgotten;
+    }
+    if page.entries.is_empty() {
+        return Taken::In;
     }
     metrics.catch_up_pages.inc();
     connection.push_reply(&ServerFrame::Page(page));
@@ -143,8 +151,7 @@ pub fn judge(asked: Option<(Seq, Subscribed)>, position: &ChatPosition, is_in: b
     let floor = Seq::saturating(position.joined_seq.get().saturating_sub(1));
     match asked {
         Some((seq, _)) if seq > position.last_seq => Standing::Ahead,
-        Some((seq, Subscribed::Live)) if seq >= floor => Standing::Live,
-        Some((seq, Subscribed::Waiting)) if seq == position.last_seq => Standing::Live,
+        Some((seq, Subscribed::Live | Subscribed::Waiting)) if seq == position.last_seq => Standing::Live,
         Some((seq, _)) => Standing::Behind(seq.max(floor)),
         None if is_in => Standing::AsBefore,
         None => Standing::Behind(floor),
@@ -218,6 +225,13 @@ mod tests {
             assert_eq!((taken, place, connection.outbox.frames()), (Taken::In, None, 0));
             assert!(connection.is_in(chat_id));
         }
+        // While the store is known to have more, a look that finds nothing does not make it live: it has to stand first.
+        let connection = connection();
+        connection.lag_behind(chat_id, after, up_to);
+        let lagging = connection.next_lagging().unwrap();
+        let taken = take(&connection, &metrics, lagging, Behind, Page { up_to: after, ..nothing.clone() });
+        let place = connection.next_lagging().unwrap();
+        assert_eq!((taken, place.after, place.has_more, connection.outbox.frames()), (Taken::In, after, false, 0));
         for page in [&something, &nothing] {
             let (taken, place, connection) = after_taking(Stranger, page);
             assert_eq!((taken, place, connection.outbox.frames()), (Taken::Left, Some(after), 0));
@@ -267,7 +281,8 @@ mod tests {
             assert_eq!(at(10, subscribed), Standing::Ahead, "{subscribed:?}");
         }
         // The chat is loaded and says where it stands: its word counts, down to the user's joining.
-        assert_eq!([at(9, Live), at(6, Live), at(4, Live)], [Standing::Live; 3]);
+        // What it lacks by the store is on its way to it, and it is not told that it has all.
+        assert_eq!([at(9, Live), at(8, Live), at(4, Live)], [Standing::Live, behind(8), behind(4)]);
         assert_eq!([at(3, Live), at(0, Live)], [behind(4), behind(4)]);
         // It is not loaded: the store's word counts.
         assert_eq!([at(9, Waiting), at(8, Waiting), at(2, Waiting)], [Standing::Live, behind(8), behind(4)]);

@@ -51,6 +51,8 @@ enum Place {
     /// Entries after `after` are to be read from the store.
     Lagging {
         after: Seq,
+        /// The store is known to have more.
+        has_more: bool,
         /// Grows with each new word that it lags, so that whoever brings it up to date sees a word that came
         /// meanwhile.
         words: u64,
@@ -64,6 +66,8 @@ pub struct Lagging {
     pub chat_id: ChatId,
     /// Entries after this one are to be read.
     pub after: Seq,
+    /// Whether the store is known to have more.
+    pub has_more: bool,
     words: u64,
 }
 
@@ -129,10 +133,24 @@ impl Connection {
     /// Notes that entries of a chat after `after` are to be read from the store. A chat that lags already keeps
     /// its place: only its reader moves it.
     pub fn lag(&self, chat_id: ChatId, after: Seq) {
+        self.lag_by(chat_id, after, false);
+    }
+
+    /// The same, by the word of the store, whose newest entry is this.
+    pub fn lag_behind(&self, chat_id: ChatId, after: Seq, last_seq: Seq) {
+        self.lag_by(chat_id, after, after < last_seq);
+    }
+
+    fn lag_by(&self, chat_id: ChatId, after: Seq, store_has_more: bool) {
         let mut chats = self.lock();
         match chats.entry(chat_id).or_insert(Place::Standing) {
-            Place::Lagging { words, .. } => *words += 1,
-            place @ (Place::Live | Place::Standing) => *place = Place::Lagging { after, words: 0 },
+            Place::Lagging { words, has_more, .. } => {
+                *words += 1;
+                *has_more |= store_has_more;
+            }
+            place @ (Place::Live | Place::Standing) => {
+                *place = Place::Lagging { after, has_more: store_has_more, words: 0 };
+            }
         }
         drop(chats);
         self.wake.notify_one();
@@ -156,7 +174,7 @@ impl Connection {
         let mut chats = self.lock();
         match chats.entry(chat_id).or_insert(Place::Standing) {
             Place::Live => {}
-            place @ Place::Standing => *place = Place::Lagging { after, words: 0 },
+            place @ Place::Standing => *place = Place::Lagging { after, has_more: false, words: 0 },
             Place::Lagging { words, .. } => *words += 1,
         }
         drop(chats);
@@ -199,12 +217,12 @@ impl Connection {
     /// Moves on the place of a chat that lags, unless it was forgotten meanwhile: then what was read of it is not to be
     /// shown any more, and `false` says so.
     #[must_use]
-    pub fn advance(&self, lagging: Lagging, after: Seq) -> bool {
+    pub fn advance(&self, lagging: Lagging, after: Seq, has_more: bool) -> bool {
         let mut chats = self.lock();
         let place = chats.get_mut(&lagging.chat_id);
         let is_here = place.is_some();
         if let Some(place) = place {
-            *place = Place::Lagging { after, words: lagging.words };
+            *place = Place::Lagging { after, has_more, words: lagging.words };
         }
         is_here
     }
@@ -227,7 +245,9 @@ impl Connection {
     #[must_use]
     pub fn next_lagging(&self) -> Option<Lagging> {
         self.lock().iter().find_map(|(chat_id, place)| match place {
-            Place::Lagging { after, words } => Some(Lagging { chat_id: *chat_id, after: *after, words: *words }),
+            Place::Lagging { after, has_more, words } => {
+                Some(Lagging { chat_id: *chat_id, after: *after, has_more: *has_more, words: *words })
+            }
             Place::Live | Place::Standing => None,
         })
     }
@@ -282,7 +302,7 @@ mod tests {
         connection.lag(chat_id, Seq::saturating(9));
         assert_eq!(lagging(&connection), Some((chat_id, 5)));
         let read = connection.next_lagging().unwrap();
-        assert!(connection.advance(read, Seq::saturating(7)));
+        assert!(connection.advance(read, Seq::saturating(7), false));
         assert_eq!(lagging(&connection), Some((chat_id, 7)));
         connection.caught_up(connection.next_lagging().unwrap());
         assert_eq!(lagging(&connection), None);
@@ -332,12 +352,32 @@ mod tests {
     }
 
     #[test]
+    fn what_the_store_is_known_to_have_is_read_until_it_has_no_more() {
+        let (connection, chat_id) = (connection(), ChatId::generate());
+        let has_more = |connection: &Connection| connection.next_lagging().unwrap().has_more;
+        connection.lag(chat_id, Seq::saturating(5));
+        assert!(!has_more(&connection));
+        connection.lag_behind(chat_id, Seq::saturating(9), Seq::saturating(10));
+        assert_eq!((lagging(&connection), has_more(&connection)), (Some((chat_id, 5)), true));
+        connection.lag(chat_id, Seq::saturating(9));
+        assert!(has_more(&connection));
+        for more in [true, false] {
+            let read = connection.next_lagging().unwrap();
+            assert!(connection.advance(read, Seq::saturating(7), more));
+            assert_eq!(has_more(&connection), more);
+        }
+        connection.caught_up(connection.next_lagging().unwrap());
+        connection.lag_behind(chat_id, Seq::saturating(9), Seq::saturating(9));
+        assert!(!has_more(&connection));
+    }
+
+    #[test]
     fn p3_what_was_read_of_a_chat_that_was_forgotten_meanwhile_is_not_shown() {
         let (connection, chat_id) = (connection(), ChatId::generate());
         connection.lag(chat_id, Seq::saturating(5));
         let read = connection.next_lagging().unwrap();
         connection.forget(chat_id);
-        assert!(!connection.advance(read, Seq::saturating(7)));
+        assert!(!connection.advance(read, Seq::saturating(7), false));
         assert!(!connection.is_in(chat_id) && lagging(&connection).is_none());
     }
 

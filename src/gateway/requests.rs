@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::broker::catch_up::{Standing, judge, say_gone, subscribe};
 use crate::broker::chat::actor::QUEUE_PAUSE;
 use crate::broker::chat::fan_out::welcome;
-use crate::broker::chat::messages::{Control, ControlRequest, Stage, Submit};
+use crate::broker::chat::messages::{Control, ControlRequest, Stage, Submit, Subscribed};
 use crate::broker::connection::Connection;
 use crate::broker::responder::Responder;
 use crate::protocol::binary::SigningKey;
@@ -292,14 +292,14 @@ async fn resume(
                 broker.directory.unsubscribe(position.chat_id, connection);
                 ahead = Some(position.last_seq);
             }
-            Standing::Live => {
-                connection.stood(position.chat_id);
-                // What it lacks is on its way to it, unless another broker on the same database wrote it.
-                if asked.is_some_and(|(seq, _)| seq < position.last_seq) {
+            Standing::Live => connection.stood(position.chat_id),
+            Standing::Behind(after) => {
+                // What its chat does not know of is on its way, unless another broker on the same database wrote it.
+                if matches!(asked, Some((_, Subscribed::Live))) {
                     broker.refresh_chat(position.chat_id);
                 }
+                connection.lag_behind(position.chat_id, after, position.last_seq);
             }
-            Standing::Behind(after) => connection.lag(position.chat_id, after),
             Standing::AsBefore => {}
         }
     }

@@ -64,8 +64,8 @@ struct Chat {
 enum Reading {
     /// It has been told where it stands, and goes to the store unless it is live.
     Stood(Lagging, Subscribed),
-    /// The store has given it a page, which is not yet handed over.
-    Read(Lagging, Vec<u64>),
+    /// The store has given it a page, which is not yet handed over, and said whether it has more.
+    Read(Lagging, Vec<u64>, bool),
 }
 
 /// A `resume` between its two halves.
@@ -272,7 +272,9 @@ impl World {
             match judge(asked, &position, self.connection.is_in(position.chat_id)) {
                 Standing::Ahead => panic!("an honest cursor is never ahead: {asked:?} {position:?}"),
                 Standing::Live => self.connection.stood(position.chat_id),
-                Standing::Behind(after) => self.connection.lag(position.chat_id, after),
+                Standing::Behind(after) => {
+                    self.connection.lag_behind(position.chat_id, after, position.last_seq);
+                }
                 Standing::AsBefore => {}
             }
         }
@@ -288,7 +290,10 @@ impl World {
             return;
         }
         if let Some(lagging) = self.connection.next_lagging() {
-            let subscribed = self.subscribe(lagging.chat_id, lagging.after);
+            let subscribed = match lagging.has_more {
+                true => Subscribed::Behind,
+                false => self.subscribe(lagging.chat_id, lagging.after),
+            };
             self.reading = Some(Reading::Stood(lagging, subscribed));
         }
     }
@@ -300,20 +305,25 @@ impl World {
             Some(Reading::Stood(lagging, _)) => {
                 let after = lagging.after.get();
                 let last = self.chats.iter().find(|chat| chat.id == lagging.chat_id).map_or(0, |chat| chat.last);
-                self.reading = Some(Reading::Read(lagging, (after + 1..=last).take(PAGE).collect()));
+                let seqs: Vec<u64> = (after + 1..=last).take(PAGE).collect();
+                let more = after + (seqs.len() as u64) < last;
+                self.reading = Some(Reading::Read(lagging, seqs, more));
             }
-            Some(Reading::Read(lagging, seqs)) => match seqs.last() {
+            Some(Reading::Read(lagging, seqs, more)) => match seqs.last() {
+                None if lagging.has_more => {
+                    let _ = self.connection.advance(lagging, lagging.after, false);
+                }
                 None => self.connection.caught_up(lagging),
                 Some(up_to) => {
                     let up_to = Seq::saturating(*up_to);
-                    if !self.connection.advance(lagging, up_to) {
+                    if !self.connection.advance(lagging, up_to, more) {
                         return;
                     }
                     self.connection.push_reply(&ServerFrame::Page(Page {
                         chat_id: lagging.chat_id,
                         after: lagging.after,
                         up_to,
-                        more: false,
+                        more,
                         entries: seqs.into_iter().map(entry).collect(),
                         keys: Vec::new(),
                     }));

@@ -1,6 +1,7 @@
 //! Kills at named places: around a commit, in a fan-out, in a passivation (D1), and a rollback there (D14).
 
-use sealcast::protocol::frame::{Request, ServerFrame};
+use sealcast::protocol::frame::{Cursor, Request, Resume, Send, ServerFrame};
+use sealcast::protocol::limits::PAGE_ENTRIES_MAX;
 use sealcast::protocol::log::EntryBody;
 
 use super::super::messages::Pair;
@@ -74,6 +75,45 @@ async fn d1_a_kill_at_each_place_around_a_commit_loses_nothing_and_doubles_nothi
     }
     let log = whole_log(&mut pair.ada_socket, pair.chat_id).await;
     assert_eq!(log.iter().filter(|entry| matches!(entry.body, EntryBody::Message(_))).count() as i64, rows);
+}
+
+/// What a page shows of a message may be gone by an edit that is committed and of which the chat has yet to be told.
+#[tokio::test]
+async fn p13_live_is_not_said_between_what_was_purged_and_what_purged_it() {
+    let mut pair = Pair::start().await;
+    let now = view(&mut pair.ada_socket, pair.chat_id).await;
+    let mut key = pair.ada.sender_key(&now, pair.chat_id);
+    let messages: Vec<Send> =
+        (0..PAGE_ENTRIES_MAX).map(|_| pair.ada.seal(&now, &mut key, b"one of a whole page")).collect();
+    for some in messages.chunks(50) {
+        let mut open = Vec::new();
+        for message in some {
+            open.push(pair.ada_socket.send(Request::Send(Box::new(message.clone()))).await);
+        }
+        for id in open {
+            pair.ada_socket.answer(id).await.unwrap();
+        }
+    }
+    let edit = pair.ada.edit(&now, &mut key, messages[0].envelope.message_id, 1, b"the first again");
+    pair.broker.break_at("commit::after", "pause").await;
+    let id = pair.ada_socket.send(Request::Send(Box::new(edit))).await;
+    let rows = i64::from(PAGE_ENTRIES_MAX) + 1;
+    eventually("the row", async || pair.database.count(ROWS).await == rows).await;
+    let mut socket = pair.bob.connect(&pair.broker).await;
+    let cursors = vec![Cursor { chat_id: pair.chat_id, seq: now.seen.seq }];
+    socket.request(Request::Resume(Resume { cursors })).await.unwrap();
+    let mut up_to = now.seen.seq;
+    let told = socket.push_that(|push| {
+        if let ServerFrame::Page(page) = push {
+            up_to = page.up_to;
+        }
+        matches!(push, ServerFrame::Live(_)).then_some(())
+    });
+    told.await;
+    assert_eq!(up_to.get(), now.seen.seq.get() + u64::from(PAGE_ENTRIES_MAX) + 1);
+    pair.broker.break_at("commit::after", "off").await;
+    assert!(pair.ada_socket.answer(id).await.is_ok());
+    assert!(pair.ada.say(&mut pair.ada_socket, pair.chat_id, "good").await.is_ok());
 }
 
 #[tokio::test]

@@ -110,6 +110,14 @@ fn number(value: u64) -> i64 {
     value as i64
 }
 
+/// What a reader is given of a log.
+#[derive(Debug)]
+pub struct Page {
+    pub after: u64,
+    pub entries: Vec<LogEntry>,
+    pub more: bool,
+}
+
 impl Database {
     pub fn holds(&self, rule: Rule) -> bool {
         self.dropped != Some(rule)
@@ -340,7 +348,7 @@ impl Database {
     }
 
     /// Entries after a place as a session may read them; none if it is a stranger.
-    pub fn page(&self, who: Requester, chat_id: ChatId, after: u64) -> Option<(u64, Vec<LogEntry>)> {
+    pub fn page(&self, who: Requester, chat_id: ChatId, after: u64) -> Option<Page> {
         let chat = &self.chats[&chat_id];
         let member = chat.membership.members.get(&who.user_id)?;
         if self.sessions[&who.session_id].state != State::Live {
@@ -348,7 +356,8 @@ impl Database {
         }
         let after = after.max(member.readable_from.get() - 1).min(chat.head.last_seq.get());
         let end = (after + PAGE).min(chat.head.last_seq.get());
-        Some((after, chat.log[after as usize..end as usize].to_vec()))
+        let entries = chat.log[after as usize..end as usize].to_vec();
+        Some(Page { after, entries, more: end < chat.head.last_seq.get() })
     }
 
     pub fn positions(&self, who: Requester) -> Vec<ChatPosition> {

@@ -26,6 +26,7 @@ use sealcast::store::judgement::Verdict;
 use sealcast::store::members::Requester;
 use sealcast::store::writer::Outcome;
 
+use super::database::Page;
 use super::shell::{Shell, ShellId};
 use super::world::{MILLI, World};
 
@@ -346,6 +347,9 @@ impl World {
             let pause = self.rng.between(100, 2 * MILLI);
             return self.after(pause, "not drained", move |world| world.read_chat(number));
         }
+        if lagging.has_more {
+            return self.read_on(number, lagging, Subscribed::Behind);
+        }
         self.subscribe(number, lagging.chat_id, lagging.after.get(), move |world, subscribed| {
             world.after(0, "stands", move |world| world.read_on(number, lagging, subscribed));
         });
@@ -373,13 +377,7 @@ impl World {
         self.read(look, move |world, page| world.read_page(number, lagging, subscribed, page));
     }
 
-    fn read_page(
-        &mut self,
-        number: u64,
-        lagging: Lagging,
-        subscribed: Subscribed,
-        page: Option<Option<(u64, Vec<LogEntry>)>>,
-    ) {
+    fn read_page(&mut self, number: u64, lagging: Lagging, subscribed: Subscribed, page: Option<Option<Page>>) {
         let Some(socket) = self.sockets.get_mut(&number) else { return };
         socket.is_reading = false;
         let (node, connection, chat_id) = (socket.node, Arc::clone(&socket.connection), lagging.chat_id);
@@ -387,9 +385,10 @@ impl World {
             Some(Some(_)) if subscribed == Subscribed::Stranger => {
                 self.with_shell(node, chat_id, |shell, world| shell.refresh(world));
             }
-            Some(Some((_, entries))) if entries.is_empty() => connection.caught_up(lagging),
-            Some(Some((after, entries))) => {
-                if connection.advance(lagging, Seq::saturating(after + entries.len() as u64)) {
+            Some(Some(page)) if page.entries.is_empty() && !lagging.has_more => connection.caught_up(lagging),
+            Some(Some(Page { after, entries, more })) => {
+                let is_here = connection.advance(lagging, Seq::saturating(after + entries.len() as u64), more);
+                if is_here && !entries.is_empty() {
                     self.answer(&connection, Answer::Page { chat_id, after, entries });
                 }
             }
@@ -445,13 +444,13 @@ impl World {
             let asked = standing.remove(&position.chat_id).map(|(seq, stands)| (Seq::saturating(seq), stands));
             match judge(asked, &position, connection.is_in(position.chat_id)) {
                 Standing::Ahead => self.violated(format!("a cursor of {asked:?} is ahead of {position:?}")),
-                Standing::Live => {
-                    connection.stood(position.chat_id);
-                    if asked.is_some_and(|(seq, _)| seq < position.last_seq) {
+                Standing::Live => connection.stood(position.chat_id),
+                Standing::Behind(after) => {
+                    if matches!(asked, Some((_, Subscribed::Live))) {
                         self.with_shell(node, position.chat_id, |shell, world| shell.refresh(world));
                     }
+                    connection.lag_behind(position.chat_id, after, position.last_seq);
                 }
-                Standing::Behind(after) => connection.lag(position.chat_id, after),
                 Standing::AsBefore => {}
             }
         }
