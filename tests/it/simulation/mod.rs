@@ -29,6 +29,7 @@ const PARTS: u64 = 8;
 /// Worlds within which a rule that is dropped must be missed. One is missed in few worlds: the search begins near them.
 fn worlds_for(rule: Rule) -> Range<u64> {
     match rule {
+        Rule::RefusalsKeepOrder => 54_200..55_200,
         Rule::LoadLocks => 7_000..9_000,
         _ => 0..1_000,
     }
