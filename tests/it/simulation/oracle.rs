@@ -31,6 +31,9 @@ pub struct Oracle {
     pub acknowledged: BTreeMap<(ChatId, MessageId, u64), u64>,
     /// Signatures of what was refused for good.
     pub refused: BTreeSet<Vec<u8>>,
+    /// Sessions that were strangers to a chat's actor and not to the store: what they sent is judged again behind others, for
+    /// strangers hold up nobody.
+    pub strangers: BTreeSet<SessionId>,
     /// By signature: the chat that a membership change is of.
     pub chat_of_change: BTreeMap<Vec<u8>, ChatId>,
     counters: BTreeMap<(ChatId, KeyId), u64>,

@@ -450,8 +450,8 @@ impl Shell {
         if !world.holds(Rule::RepeatsAreLookedUp) {
             return submit.answer(Err(refusal), world);
         }
-        let holds_up = matches!(&self.phase, Phase::Ready(state) if state.is_recipient(submit.who.session_id));
-        let holds_up = holds_up && world.holds(Rule::RefusalsKeepOrder);
+        let is_known = matches!(&self.phase, Phase::Ready(state) if state.is_recipient(submit.who.session_id));
+        let holds_up = is_known && world.holds(Rule::RefusalsKeepOrder);
         self.is_looking_up |= holds_up;
         let (id, who, judged_by) = (self.id, submit.who, self.delivered);
         let (message_id, revision) = (submit.send.envelope.message_id, submit.send.envelope.revision);
@@ -470,7 +470,12 @@ impl Shell {
                     let result = repeat(&stored, &submit, refusal);
                     submit.answer(result, world);
                 }
-                Some((None, newest)) if newest > judged_by => waits = Some((newest, submit)),
+                Some((None, newest)) if newest > judged_by => {
+                    if !is_known {
+                        world.oracle.strangers.insert(who.session_id);
+                    }
+                    waits = Some((newest, submit));
+                }
                 Some((None, _)) => submit.answer(Err(refusal), world),
                 None => submit.answer(Err(storage_unavailable()), world),
             }
