@@ -69,12 +69,11 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
             Taken::In | Taken::Forgotten => {}
             Taken::Left => broker.refresh_chat(chat_id),
         },
-        Err(Failure::Refused(_)) if connection.forget_lagging(lagging) => {
-            broker.directory.unsubscribe(chat_id, connection);
-            say_gone(connection, chat_id);
+        Err(Failure::Refused(_)) => {
+            if lose(connection, lagging) {
+                broker.directory.unsubscribe(chat_id, connection);
+            }
         }
-        // Its user has come into the chat anew since the store was asked.
-        Err(Failure::Refused(_)) => {}
         Err(_) => tokio::time::sleep(STORE_PAUSE).await,
     }
 }
@@ -109,6 +108,15 @@ fn take(connection: &Connection, metrics: &Metrics, lagging: Lagging, subscribed
     metrics.catch_up_pages.inc();
     connection.push_reply(&ServerFrame::Page(page));
     Taken::In
+}
+
+/// Forgets a chat that the store refused, and says so; not if its user has come into it anew since the store was asked.
+fn lose(connection: &Connection, lagging: Lagging) -> bool {
+    let is_lost = connection.forget_lagging(lagging);
+    if is_lost {
+        say_gone(connection, lagging.chat_id);
+    }
+    is_lost
 }
 
 /// Says that a chat, which is forgotten by now, is not this session's any more: the entry that took it out comes only to
@@ -188,10 +196,15 @@ mod tests {
     }
 
     #[test]
-    fn who_loses_a_chat_is_told_so() {
+    fn p3_who_loses_a_chat_is_told_so_unless_they_came_into_it_anew() {
         let (connection, chat_id) = (connection(), ChatId::generate());
-        say_gone(&connection, chat_id);
-        assert!(is_told(&connection, &ServerFrame::ChatGone(ChatGone { chat_id })));
+        connection.lag(chat_id, Seq::saturating(3));
+        let lagging = connection.next_lagging().unwrap();
+        connection.welcome(chat_id, Seq::saturating(7));
+        assert!(!lose(&connection, lagging));
+        assert_eq!((connection.is_in(chat_id), connection.outbox.frames()), (true, 0));
+        assert!(lose(&connection, connection.next_lagging().unwrap()));
+        assert!(!connection.is_in(chat_id) && is_told(&connection, &ServerFrame::ChatGone(ChatGone { chat_id })));
     }
 
     #[test]
