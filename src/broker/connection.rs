@@ -59,6 +59,12 @@ enum Place {
     },
 }
 
+impl Place {
+    fn is_at(&self, place: Seq) -> bool {
+        matches!(self, Self::Lagging { after, .. } if *after == place)
+    }
+}
+
 /// A chat that lags.
 #[derive(Debug, Clone, Copy)]
 pub struct Lagging {
@@ -214,12 +220,12 @@ impl Connection {
         }
     }
 
-    /// Moves on the place of a chat that lags, unless it was forgotten meanwhile: then what was read of it is not to be
-    /// shown any more, and `false` says so.
+    /// Moves on the place of a chat that lags, unless it is another by now, or none: the chat was forgotten meanwhile, and
+    /// maybe joined anew. Then what was read of it is not to be shown any more, and `false` says so.
     #[must_use]
     pub fn advance(&self, lagging: Lagging, after: Seq, has_more: bool) -> bool {
         let mut chats = self.lock();
-        let place = chats.get_mut(&lagging.chat_id);
+        let place = chats.get_mut(&lagging.chat_id).filter(|place| place.is_at(lagging.after));
         let is_here = place.is_some();
         if let Some(place) = place {
             *place = Place::Lagging { after, has_more, words: lagging.words };
@@ -379,6 +385,10 @@ mod tests {
         connection.forget(chat_id);
         assert!(!connection.advance(read, Seq::saturating(7), false));
         assert!(!connection.is_in(chat_id) && lagging(&connection).is_none());
+        // Nor if it was joined anew: it is read from there.
+        connection.welcome(chat_id, Seq::saturating(9));
+        assert!(!connection.advance(read, Seq::saturating(7), false));
+        assert_eq!(lagging(&connection), Some((chat_id, 9)));
     }
 
     #[test]
