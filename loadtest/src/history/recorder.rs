@@ -230,6 +230,8 @@ impl Recorder {
             self.lock().troubles.loose_alarms += 1;
         }
         *self.lock().troubles.alarms.entry(kind).or_default() += 1;
+        // For whoever looks for the cause.
+        self.healed(&format!("alarm at {s:?}: {alarm:?}"));
     }
 
     /// Events of a session that were dropped because it was not listened to in time.

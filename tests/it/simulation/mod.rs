@@ -153,6 +153,14 @@ fn seeds_98268_and_189422_who_is_added_again_while_reading_is_welcomed() {
     }
 }
 
+/// A page came of a chat that had been left and joined anew while it was read.
+#[test]
+fn seeds_505855_and_533469_what_was_read_before_a_chat_was_left_is_not_shown() {
+    for seed in [505_855, 533_469] {
+        assert_eq!(run(seed, None).violation, None, "seed {seed}");
+    }
+}
+
 /// Who had been added by a process that died was connected before that was committed, and nobody knew of it.
 #[test]
 fn seed_864295_who_came_in_unseen_is_welcomed_by_the_next_load() {
