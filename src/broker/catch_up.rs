@@ -81,7 +81,7 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
 /// What became of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
-    /// The chat is where the page ends, or live when it is empty.
+    /// The chat is where the page ends; live when it is empty, unless the store was known to have more.
     In,
     /// The chat is where it was: its actor must look at the store first.
     Left,
@@ -190,6 +190,12 @@ mod tests {
         Connection::new(Encoding::Json, Outbox::new(limits))
     }
 
+    fn entry(seq: Seq) -> LogEntry {
+        let (user_id, session_id) = (UserId::generate(), SessionId::generate());
+        let body = EntryBody::SessionOut(SessionOut::Expired { user_id, session_id });
+        LogEntry { seq, created_at: Timestamp::default(), log_hash: Hash([0; 32]), body }
+    }
+
     /// Whether one frame waits for a connection, as long as this one.
     fn is_told(connection: &Connection, frame: &ServerFrame) -> bool {
         (connection.outbox.frames(), connection.outbox.bytes()) == (1, connection.frame(frame).wire_bytes())
@@ -212,17 +218,8 @@ mod tests {
         use Subscribed::{Again, Behind, Live, Stranger, Waiting};
         let metrics = Metrics::new().unwrap();
         let (chat_id, after, up_to) = (ChatId::generate(), Seq::saturating(3), Seq::saturating(4));
-        let entry = LogEntry {
-            seq: up_to,
-            created_at: Timestamp::default(),
-            log_hash: Hash([0; 32]),
-            body: EntryBody::SessionOut(SessionOut::Expired {
-                user_id: UserId::generate(),
-                session_id: SessionId::generate(),
-            }),
-        };
         let page = |entries| Page { chat_id, after, up_to, more: false, entries, keys: Vec::new() };
-        let (nothing, something) = (page(Vec::new()), page(vec![entry]));
+        let (nothing, something) = (page(Vec::new()), page(vec![entry(up_to)]));
         let after_taking = |subscribed, page: &Page| {
             let connection = connection();
             connection.lag(chat_id, after);
@@ -258,12 +255,8 @@ mod tests {
         connection.lag(chat_id, after);
         let lagging = connection.next_lagging().unwrap();
         connection.forget(chat_id);
-        let body = EntryBody::SessionOut(SessionOut::Expired {
-            user_id: UserId::generate(),
-            session_id: SessionId::generate(),
-        });
-        let entry = LogEntry { seq: after.next(), created_at: Timestamp::default(), log_hash: Hash([0; 32]), body };
-        let page = Page { chat_id, after, up_to: after.next(), more: false, entries: vec![entry], keys: Vec::new() };
+        let (up_to, entries) = (after.next(), vec![entry(after.next())]);
+        let page = Page { chat_id, after, up_to, more: false, entries, keys: Vec::new() };
         let taken = take(&connection, &Metrics::new().unwrap(), lagging, Subscribed::Behind, page);
         assert_eq!((taken, connection.outbox.frames()), (Taken::Forgotten, 0));
         assert!(!connection.is_in(chat_id));
@@ -293,8 +286,8 @@ mod tests {
         for subscribed in [Live, Waiting, Behind, Stranger, Again] {
             assert_eq!(at(10, subscribed), Standing::Ahead, "{subscribed:?}");
         }
-        // The chat is loaded and says where it stands: its word counts, down to the user's joining.
-        // What it lacks by the store is on its way to it, and it is not told that it has all.
+        // The chat is loaded, and says that it knows of nothing newer: the store's word counts all the same, so that nobody is
+        // told to have all while an entry is on its way to them.
         assert_eq!([at(9, Live), at(8, Live), at(4, Live)], [Standing::Live, behind(8), behind(4)]);
         assert_eq!([at(3, Live), at(0, Live)], [behind(4), behind(4)]);
         // It is not loaded: the store's word counts.

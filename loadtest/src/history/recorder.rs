@@ -231,7 +231,7 @@ impl Recorder {
         }
         *self.lock().troubles.alarms.entry(kind).or_default() += 1;
         // For whoever looks for the cause.
-        self.healed(&format!("alarm at {s:?}: {alarm:?}"));
+        self.remark(&format!("alarm at {s:?}: {alarm:?}"));
     }
 
     /// Events of a session that were dropped because it was not listened to in time.
@@ -247,8 +247,8 @@ impl Recorder {
         inner.push(Record::Fault { t, what: format!("{kind}{}{what}", if what.is_empty() { "" } else { ": " }) });
     }
 
-    /// What was broken is whole again.
-    pub(crate) fn healed(&self, what: &str) {
+    /// Something to know beside the faults: what is whole again, or what went wrong by itself.
+    pub(crate) fn remark(&self, what: &str) {
         let t = self.now();
         self.lock().push(Record::Fault { t, what: what.to_owned() });
     }

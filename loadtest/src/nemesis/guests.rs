@@ -63,7 +63,7 @@ impl Run {
             let load = Arc::clone(&self.load);
             guests.spawn(async move {
                 if let Err(error) = guest.await {
-                    load.recorder.healed(&format!("a guest was not linked: {error:#}"));
+                    load.recorder.remark(&format!("a guest was not linked: {error:#}"));
                 }
             });
             number += 1;

@@ -21,7 +21,7 @@ pub(super) async fn kill(
             let mut broker = broker.lock().await;
             broker.kill().await?;
             broker.restart().await?;
-            load.recorder.healed("broker is back");
+            load.recorder.remark("broker is back");
         }
         anyhow::Ok(())
     };

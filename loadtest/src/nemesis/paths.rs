@@ -110,7 +110,7 @@ async fn break_path(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     proxy.set(Path::Open);
-    load.recorder.healed(&format!("{whose} {which} is open"));
+    load.recorder.remark(&format!("{whose} {which} is open"));
 }
 
 fn draw(fault: Fault, rng: &mut Rng) -> (Path, &'static str) {

@@ -65,7 +65,7 @@ pub(super) async fn break_processes(load: &Load, broker: &Mutex<Broker>, mut rng
                 broker.kill().await?;
                 tokio::time::sleep(millis(&mut rng, AWAY_MS)).await;
                 broker.restart().await?;
-                load.recorder.healed("broker is back");
+                load.recorder.remark("broker is back");
             }
             Fault::StopBroker => {
                 let time = stop_time(&mut rng);
@@ -73,7 +73,7 @@ pub(super) async fn break_processes(load: &Load, broker: &Mutex<Broker>, mut rng
                 broker.signal("STOP").await?;
                 load.rest(time).await;
                 broker.signal("CONT").await?;
-                load.recorder.healed("broker goes on");
+                load.recorder.remark("broker goes on");
             }
             Fault::KillPostgres => {
                 if is_postgres_there(&broker).await && broker.signal_postmaster("KILL").await? {
@@ -94,7 +94,7 @@ pub(super) async fn break_processes(load: &Load, broker: &Mutex<Broker>, mut rng
                     load.recorder.fault("stop postgres", &format!("{} ms", time.as_millis()));
                     load.rest(time).await;
                     broker.signal_postgres("CONT").await?;
-                    load.recorder.healed("postgres goes on");
+                    load.recorder.remark("postgres goes on");
                 }
             }
         }

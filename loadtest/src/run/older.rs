@@ -3,11 +3,9 @@
 //! Invariant: who was added under a shared history comes to read everything back to where it began: the keys are asked
 //! for, and some member who has them is connected.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, stream};
 use sealcast::client::{Client, ClientError};
 use sealcast::protocol::ids::ChatId;
 use sealcast::protocol::limits::PAGE_ENTRIES_MAX;
@@ -43,21 +41,18 @@ impl Run {
             readers.extend(devices.map(|device| (&device.client, *chat_id)));
         }
         let every = readers.len().div_ceil(READERS_MAX).max(1);
-        let mut waiting: VecDeque<_> = readers.into_iter().step_by(every).collect();
         let deadline = Instant::now() + HEAL_TIMEOUT;
-        let (mut older, mut reading) = (Older::default(), FuturesUnordered::new());
-        loop {
-            while reading.len() < AT_ONCE
-                && let Some((client, chat_id)) = waiting.pop_front()
-            {
-                reading.push(self.read_back_until(client, chat_id, deadline));
-            }
-            let Some(read) = reading.next().await else { return Ok(older) };
+        let chosen = readers.into_iter().step_by(every);
+        let reading = chosen.map(|(client, chat_id)| self.read_back_until(client, chat_id, deadline));
+        let mut reading = stream::iter(reading).buffer_unordered(AT_ONCE);
+        let mut older = Older::default();
+        while let Some(read) = reading.next().await {
             let (opened, locked) = read?;
             older.readers += 1;
             older.opened += opened;
             older.locked += locked;
         }
+        Ok(older)
     }
 
     /// Reads back until every key has come, or it is too late for them.

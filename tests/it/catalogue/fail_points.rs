@@ -1,4 +1,5 @@
-//! Kills at named places: around a commit, in a fan-out, in a passivation (D1), and a rollback there (D14).
+//! Kills at named places: around a commit, in a fan-out, in a passivation (D1), and a rollback there (D14); and a
+//! commit of which its chat has yet to be told (P13).
 
 use sealcast::protocol::frame::{Cursor, Request, Resume, Send, ServerFrame};
 use sealcast::protocol::limits::PAGE_ENTRIES_MAX;
