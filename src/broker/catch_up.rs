@@ -4,7 +4,6 @@
 //! finds nothing newer: in this order, so that no entry is missed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Broker;
@@ -26,24 +25,23 @@ const STORE_PAUSE: Duration = Duration::from_millis(500);
 pub async fn run(broker: Broker, connection: Arc<Connection>, who: Requester) {
     loop {
         connection.wake.notified().await;
-        let mut has_read = false;
         while let Some(lagging) = connection.next_lagging() {
             if connection.outbox.is_closed() {
                 return;
             }
             read_chat(&broker, &connection, who, lagging).await;
-            has_read = true;
+            connection.live.owe();
         }
         if connection.outbox.is_closed() {
             return;
         }
-        say_live(&connection, has_read);
+        say_live(&connection);
     }
 }
 
-/// Says that nothing lags, if that was brought about or is owed.
-fn say_live(connection: &Connection, has_read: bool) {
-    if connection.owes_live.swap(false, Ordering::AcqRel) || has_read {
+/// Says that nothing lags, if that is owed and may be said.
+fn say_live(connection: &Connection) {
+    if connection.live.take() {
         connection.push_reply(&ServerFrame::Live(Nothing {}));
     }
 }
@@ -263,17 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn p3_live_is_said_when_something_was_read_and_when_it_is_owed_and_then_once() {
-        let live = ServerFrame::Live(Nothing {});
-        for (is_owed, has_read) in [(true, false), (false, true), (true, true)] {
-            let connection = connection();
-            say_live(&connection, false);
-            assert_eq!(connection.outbox.frames(), 0);
-            connection.owes_live.store(is_owed, Ordering::Release);
-            say_live(&connection, has_read);
-            say_live(&connection, false);
-            assert!(is_told(&connection, &live), "{is_owed} {has_read}");
-        }
+    fn p3_live_is_said_when_it_is_owed_and_then_once() {
+        let connection = connection();
+        say_live(&connection);
+        assert_eq!(connection.outbox.frames(), 0);
+        connection.live.begin_resume(&connection.wake).succeed();
+        say_live(&connection);
+        say_live(&connection);
+        assert!(is_told(&connection, &ServerFrame::Live(Nothing {})));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::live_word::LiveWord;
 use super::outbox::{Outbox, PushError};
 use super::ready_frame::ReadyFrame;
 use crate::protocol::codec::Encoding;
@@ -31,10 +32,10 @@ pub struct Connection {
     pub outbox: Arc<Outbox>,
     who: OnceLock<Requester>,
     chats: Mutex<BTreeMap<ChatId, Place>>,
-    /// Told when a chat begins to lag, when the session has resumed, and when the connection ends.
+    /// Told when a chat begins to lag, when a resume ends, and when the connection does.
     pub wake: Notify,
-    /// Set when `live` is owed though nothing may lag.
-    pub owes_live: AtomicBool,
+    /// When it is told `live`.
+    pub live: LiveWord,
     /// Set once the session has resumed: from then on it is handed what is new in all of its user's chats.
     pub has_resumed: AtomicBool,
     /// Held while a page is read for it: one at a time, so that its outbox holds one page and no more.
@@ -88,7 +89,7 @@ impl Connection {
             who: OnceLock::new(),
             chats: Mutex::new(BTreeMap::new()),
             wake: Notify::new(),
-            owes_live: AtomicBool::new(false),
+            live: LiveWord::default(),
             has_resumed: AtomicBool::new(false),
             reading: tokio::sync::Mutex::new(()),
         })
@@ -163,9 +164,20 @@ impl Connection {
     }
 
     /// Notes that it is about to stand in a chat: its end must find the chat, and a word that it lags must not be
-    /// lost.
-    pub fn stand(&self, chat_id: ChatId) {
-        self.lock().insert(chat_id, Place::Standing);
+    /// lost. Says whether it was in the chat before.
+    pub fn stand(&self, chat_id: ChatId) -> bool {
+        self.lock().insert(chat_id, Place::Standing).is_some()
+    }
+
+    /// Notes that it is not known whether a chat in which it was about to stand is its user's. One that it was in before is
+    /// read from `after` on, and whoever reads finds out; another is forgotten, unless it was said meanwhile that it lags.
+    /// Says whether it is forgotten.
+    #[must_use]
+    pub fn give_up_standing(&self, chat_id: ChatId, was_in: bool, after: Seq) -> bool {
+        if was_in {
+            self.lag(chat_id, after);
+        }
+        !was_in && self.forget_standing(chat_id)
     }
 
     /// Whether it stands in a chat, live or not.
@@ -339,7 +351,7 @@ mod tests {
     fn p3_who_stands_in_a_chat_is_live_unless_it_was_said_to_lag() {
         let (connection, chat_id) = (connection(), ChatId::generate());
         assert!(!connection.is_in(chat_id));
-        connection.stand(chat_id);
+        assert!(!connection.stand(chat_id) && connection.stand(chat_id));
         assert!(connection.is_in(chat_id));
         connection.lag(chat_id, Seq::saturating(3));
         connection.stood(chat_id);
@@ -469,6 +481,21 @@ mod tests {
         assert_eq!(lagging(&connection), Some((chat_id, 3)));
         connection.caught_up(connection.next_lagging().unwrap());
         assert!(!connection.forget_standing(chat_id) && connection.is_in(chat_id));
+    }
+
+    #[test]
+    fn p3_a_chat_that_could_not_be_judged_goes_on_where_it_was_before() {
+        let (connection, chat_id, after) = (connection(), ChatId::generate(), Seq::saturating(3));
+        let was_in = connection.stand(chat_id);
+        assert!(connection.give_up_standing(chat_id, was_in, after));
+        assert!(!connection.is_in(chat_id) && lagging(&connection).is_none());
+        let was_in = connection.stand(chat_id);
+        connection.welcome(chat_id, Seq::saturating(7));
+        assert!(!connection.give_up_standing(chat_id, was_in, after));
+        assert_eq!(lagging(&connection), Some((chat_id, 7)), "its user came into it meanwhile");
+        let was_in = connection.stand(chat_id);
+        assert!(!connection.give_up_standing(chat_id, was_in, after));
+        assert_eq!(lagging(&connection), Some((chat_id, 3)));
     }
 
     #[test]

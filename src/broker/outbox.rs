@@ -37,9 +37,13 @@ const LENGTHS_KEPT: usize = 16;
 /// is at a half.
 const SPARE_SHARE: usize = 4;
 
-/// Bytes of answers that one outbox may hold while the budget of all is used up: a small page, and what is asked
-/// beside it.
+/// Bytes that may wait behind the oldest frame of an outbox when a larger answer comes while the budget of all is used up:
+/// a small page, and what is asked beside it. The oldest may be a page that was read before, when there was room.
 const PRESSED_BYTES_MAX: usize = 192 * 1024;
+
+/// An answer of so many bytes is small: it passes though the budget of all is used up. How many of them there are is bounded
+/// by the rate of requests, and the whole by the time for which an outbox may stall.
+const SMALL_BYTES_MAX: usize = 1024;
 
 /// The bounds of one outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +164,7 @@ impl Outbox {
     }
 
     /// Queues a reply or a control frame, which may also use the reserve. Replies are bounded in bytes only; while the
-    /// budget is used up, in fewer.
+    /// budget is used up, larger ones in fewer.
     ///
     /// # Errors
     /// [`PushError::Full`]: not even the reserve holds it, and the caller closes the connection.
@@ -168,8 +172,9 @@ impl Outbox {
     pub fn push_reply(&self, frame: &ReadyFrame) -> Result<(), PushError> {
         let bytes_max = self.limits.bytes_max.saturating_add(self.limits.reserve_bytes);
         self.push_within(frame, |state| {
-            let bytes_max = if state.budget.has_room() { bytes_max } else { bytes_max.min(PRESSED_BYTES_MAX) };
-            state.has_room_of_its_own(frame, usize::MAX, bytes_max)
+            let is_free = frame.wire_bytes() <= SMALL_BYTES_MAX || state.budget.has_room();
+            let may_wait = is_free || state.bytes_behind_oldest() <= PRESSED_BYTES_MAX;
+            may_wait && state.has_room_of_its_own(frame, usize::MAX, bytes_max)
         })
     }
 
@@ -394,6 +399,10 @@ impl State {
         // One frame always fits an empty outbox, or a frame above the bound could never be delivered.
         self.buffer.is_empty()
             || (self.lengths.len() < frames_max && self.buffer.len().saturating_add(frame.wire_bytes()) <= bytes_max)
+    }
+
+    fn bytes_behind_oldest(&self) -> usize {
+        self.buffer.len() - self.lengths.front().copied().unwrap_or_default()
     }
 
     fn append(&mut self, frame: &ReadyFrame) {

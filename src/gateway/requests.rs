@@ -265,28 +265,31 @@ async fn resume(
     if resume.cursors.len() > CURSORS_MAX {
         return Err(Refusal::limit(ErrorCode::TooLarge, "too many cursors", CURSORS_MAX as u64).into());
     }
+    let under_way = connection.live.begin_resume(&connection.wake);
     let mut standing = std::collections::HashMap::with_capacity(resume.cursors.len());
     for Cursor { chat_id, seq } in resume.cursors {
-        connection.stand(chat_id);
+        let was_in = connection.stand(chat_id);
         let subscribed = subscribe(broker, connection, chat_id, seq).await;
-        standing.insert(chat_id, (seq, subscribed));
+        standing.insert(chat_id, (seq, subscribed, was_in));
     }
     // Whoever comes into a chat by a commit that the look does not see is welcomed by the chat.
     connection.has_resumed.store(true, Ordering::Release);
+    #[cfg(feature = "fail-points")]
+    super::fail_points::hold("resume::look").await;
     let mut ahead: Option<Seq> = None;
     let positions = match broker.store.positions(who).await {
         Ok(positions) => positions,
         Err(failure) => {
-            // Whether these chats are the user's is not known: it stands in none that it did not stand in before.
-            let known = connection.chats();
-            for chat_id in standing.into_keys().filter(|chat_id| !known.contains(chat_id)) {
-                broker.directory.unsubscribe(chat_id, connection);
+            for (chat_id, (seq, _, was_in)) in standing {
+                if connection.give_up_standing(chat_id, was_in, seq) {
+                    broker.directory.unsubscribe(chat_id, connection);
+                }
             }
             return Err(failure);
         }
     };
     for position in positions {
-        let asked = standing.remove(&position.chat_id);
+        let asked = standing.remove(&position.chat_id).map(|(seq, subscribed, _)| (seq, subscribed));
         match judge(asked, &position, connection.is_in(position.chat_id)) {
             Standing::Ahead => {
                 broker.directory.unsubscribe(position.chat_id, connection);
@@ -317,8 +320,7 @@ async fn resume(
             broker.directory.unsubscribe(chat_id, connection);
         }
     }
-    connection.owes_live.store(true, Ordering::Release);
-    connection.wake.notify_one();
+    under_way.succeed();
     if let Some(seq) = ahead {
         let details = ErrorDetails { seq: Some(seq), ..ErrorDetails::default() };
         return Err(Refusal::with(ErrorCode::AheadOfLog, "a cursor is beyond the end of its log", details).into());

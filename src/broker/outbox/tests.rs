@@ -78,7 +78,7 @@ fn while_the_budget_is_used_up_only_who_reads_at_once_is_pushed_to() {
         assert_eq!(take_all(&fast).len(), 10);
         assert!(fast.below_low_water());
     }
-    let large = ReadyFrame::binary(&[0; 192 * 1024 - 100]);
+    let large = ReadyFrame::binary(&[0; 192 * 1024]);
     assert_eq!((slow.push_reply(&large), slow.push_reply(&large)), (Ok(()), Err(PushError::Full)));
     assert_eq!(take_all(&slow).len(), 50 + large.wire_bytes());
     assert_eq!((budget.bytes(), slow.try_push(&frame)), (0, Ok(())));
@@ -86,6 +86,24 @@ fn while_the_budget_is_used_up_only_who_reads_at_once_is_pushed_to() {
     assert_eq!((budget.bytes(), fast.try_push(&frame)), (0, Ok(())));
     drop((slow, fast));
     assert_eq!(budget.bytes(), 0);
+}
+
+#[test]
+fn who_has_a_page_on_its_way_gets_its_answers_though_the_budget_was_used_up_meanwhile() {
+    let limits = OutboxLimits { frames_max: 100, bytes_max: 1 << 20, reserve_bytes: 1 << 20 };
+    let budget = OutboxBudget::new(800_000);
+    let (page, answer) = (ReadyFrame::binary(&[0; 700_000]), ReadyFrame::binary(&[0; 100]));
+    let (reader, other) = (Outbox::within(limits, &budget), Outbox::within(limits, &budget));
+    assert_eq!((reader.push_reply(&page), other.try_push(&page), reader.is_pressed()), (Ok(()), Ok(()), true));
+    let keys = ReadyFrame::binary(&[0; 100_000]);
+    assert_eq!([&answer, &keys, &keys].map(|reply| reader.push_reply(reply)), [Ok(()); 3]);
+    assert_eq!((reader.push_reply(&keys), reader.push_reply(&answer)), (Err(PushError::Full), Ok(())));
+    // The same when many small frames wait that came when there was room.
+    drop((reader, other));
+    let live = Outbox::within(limits, &budget);
+    assert!((0..80).all(|_| live.try_push(&ReadyFrame::binary(&[0; 4_000])).is_ok()));
+    budget.take(page.wire_bytes());
+    assert_eq!((live.push_reply(&keys), live.push_reply(&answer)), (Err(PushError::Full), Ok(())));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Kills at named places: around a commit, in a fan-out, in a passivation (D1), and a rollback there (D14); and a
 //! commit of which its chat has yet to be told (P13).
 
-use sealcast::protocol::frame::{Cursor, Request, Resume, Send, ServerFrame};
+use sealcast::protocol::frame::{Cursor, Nothing, Request, Resume, Send, ServerFrame};
 use sealcast::protocol::limits::PAGE_ENTRIES_MAX;
 use sealcast::protocol::log::EntryBody;
 
@@ -115,6 +115,51 @@ async fn p13_live_is_not_said_between_what_was_purged_and_what_purged_it() {
     pair.broker.break_at("commit::after", "off").await;
     assert!(pair.ada_socket.answer(id).await.is_ok());
     assert!(pair.ada.say(&mut pair.ada_socket, pair.chat_id, "good").await.is_ok());
+}
+
+/// What comes of one chat while the others have yet to be looked at is not everything up to now.
+#[tokio::test]
+async fn p13_live_is_not_said_while_a_resume_is_under_way() {
+    let mut pair = Pair::start().await;
+    let now = view(&mut pair.ada_socket, pair.chat_id).await;
+    let last = pair.ada.say(&mut pair.ada_socket, pair.chat_id, "while bob was away").await.unwrap().seq;
+    pair.broker.break_at("resume::look", "return").await;
+    let mut socket = pair.bob.connect(&pair.broker).await;
+    let cursors = vec![Cursor { chat_id: pair.chat_id, seq: now.seen.seq }];
+    socket.send(Request::Resume(Resume { cursors })).await;
+    // The answer to a later request: the resume stands in its chat by now.
+    socket.request(Request::Ping(Nothing {})).await.unwrap();
+    let other = pair.ada.create_chat(&mut pair.ada_socket).await;
+    pair.ada.add(&mut pair.ada_socket, other, &pair.bob).await.unwrap();
+    let mut was_live = false;
+    // Whoever reads for bob has nothing left to read when he is handed what is new.
+    let is_live_in_other = async || {
+        let seq = pair.ada.say(&mut pair.ada_socket, other, "to bob").await.unwrap().seq;
+        let comes = socket.push_that(|push| {
+            was_live |= matches!(push, ServerFrame::Live(_));
+            match push {
+                ServerFrame::Entry(push) if push.chat_id == other && push.entry.seq == seq => Some(true),
+                ServerFrame::Page(page) if page.chat_id == other && page.up_to >= seq => Some(false),
+                _ => None,
+            }
+        });
+        comes.await
+    };
+    eventually("bob to be live in the other chat", is_live_in_other).await;
+    was_live |= socket.pushes_so_far().await.iter().any(|push| matches!(push, ServerFrame::Live(_)));
+    assert!(!was_live, "what came while bob was away has yet to come");
+    pair.broker.break_at("resume::look", "off").await;
+    let mut up_to = now.seen.seq;
+    let told = socket.push_that(|push| {
+        if let ServerFrame::Page(page) = push
+            && page.chat_id == pair.chat_id
+        {
+            up_to = page.up_to;
+        }
+        matches!(push, ServerFrame::Live(_)).then_some(())
+    });
+    told.await;
+    assert_eq!(up_to, last);
 }
 
 #[tokio::test]

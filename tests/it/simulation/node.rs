@@ -27,6 +27,7 @@ use sealcast::store::members::Requester;
 use sealcast::store::writer::Outcome;
 
 use super::database::Page;
+use super::rules::Rule;
 use super::shell::{Shell, ShellId};
 use super::world::{MILLI, World};
 
@@ -392,13 +393,15 @@ impl World {
                     self.answer(&connection, Answer::Page { chat_id, after, entries });
                 }
             }
-            Some(None) if connection.forget_lagging(lagging) => {
+            Some(None) if connection.forget_lagging(lagging) || self.forget_anyway(&connection, chat_id) => {
                 self.unsubscribe(node, chat_id, &connection);
                 say_gone(&connection, chat_id);
             }
             Some(None) => {}
             None => {
-                socket.is_reading = true;
+                if let Some(socket) = self.sockets.get_mut(&number) {
+                    socket.is_reading = true;
+                }
                 self.after(5 * MILLI, "store pause", move |world| world.read_chat(number));
             }
         }
@@ -409,7 +412,7 @@ impl World {
         &mut self,
         number: u64,
         mut cursors: VecDeque<(ChatId, u64)>,
-        mut standing: BTreeMap<ChatId, (u64, Subscribed)>,
+        mut standing: BTreeMap<ChatId, (u64, Subscribed, bool)>,
     ) {
         let Some(socket) = self.sockets.get(&number) else { return };
         let (connection, who) = (Arc::clone(&socket.connection), socket.who);
@@ -420,9 +423,9 @@ impl World {
                 move |world, positions| world.resume_by(number, standing, positions),
             );
         };
-        connection.stand(chat_id);
+        let was_in = connection.stand(chat_id);
         self.subscribe(number, chat_id, seq, move |world, subscribed| {
-            standing.insert(chat_id, (seq, subscribed));
+            standing.insert(chat_id, (seq, subscribed, was_in));
             world.after(0, "stands", move |world| world.resume(number, cursors, standing));
         });
     }
@@ -430,18 +433,23 @@ impl World {
     fn resume_by(
         &mut self,
         number: u64,
-        mut standing: BTreeMap<ChatId, (u64, Subscribed)>,
+        mut standing: BTreeMap<ChatId, (u64, Subscribed, bool)>,
         positions: Option<Vec<sealcast::store::chats::ChatPosition>>,
     ) {
         let Some(socket) = self.sockets.get(&number) else { return };
         let (node, connection) = (socket.node, Arc::clone(&socket.connection));
         let Some(positions) = positions else {
+            for (chat_id, (seq, _, was_in)) in standing {
+                if connection.give_up_standing(chat_id, was_in, Seq::saturating(seq)) {
+                    self.unsubscribe(node, chat_id, &connection);
+                }
+            }
             return self.answer(&connection, Answer::Resumed { is_done: false });
         };
         let client = socket.client;
         self.tell(|_| format!("client {client} resumes by {positions:?}"));
         for position in positions {
-            let asked = standing.remove(&position.chat_id).map(|(seq, stands)| (Seq::saturating(seq), stands));
+            let asked = standing.remove(&position.chat_id).map(|(seq, stands, _)| (Seq::saturating(seq), stands));
             match judge(asked, &position, connection.is_in(position.chat_id)) {
                 Standing::Ahead => self.violated(format!("a cursor of {asked:?} is ahead of {position:?}")),
                 Standing::Live => connection.stood(position.chat_id),
@@ -455,7 +463,7 @@ impl World {
             }
         }
         for chat_id in standing.into_keys() {
-            if connection.forget_standing(chat_id) {
+            if connection.forget_standing(chat_id) || self.forget_anyway(&connection, chat_id) {
                 self.unsubscribe(node, chat_id, &connection);
                 say_gone(&connection, chat_id);
             }
@@ -466,6 +474,15 @@ impl World {
             }
         }
         self.answer(&connection, Answer::Resumed { is_done: true });
+    }
+
+    /// Forgets a chat whatever was said of it meanwhile, where that is no matter.
+    fn forget_anyway(&self, connection: &Connection, chat_id: ChatId) -> bool {
+        let may_forget = !self.holds(Rule::ReturnsAreKept);
+        if may_forget {
+            connection.forget(chat_id);
+        }
+        may_forget
     }
 
     /// `BatchWriter::commit_next`.

@@ -27,6 +27,10 @@ pub enum Rule {
     RepeatsAreLookedUp,
     /// What is refused keeps its place until it is known whether the refusal stands.
     RefusalsKeepOrder,
+    /// A look at the store from before its user came back does not take a chat from a connection.
+    ReturnsAreKept,
+    /// A chat that is loaded welcomes who came into it by the transaction of a process that died.
+    UnseenAreWelcomed,
     /// A chat is loaded under its row's lock, so that a transaction that was given up on has ended before.
     LoadLocks,
     /// The writer locks the rows of its chats.
@@ -38,7 +42,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::CommitLooksAgain,
         Self::CommitCountsCopies,
         Self::KeyCarriesItsEpoch,
@@ -51,6 +55,8 @@ impl Rule {
         Self::DeliverAfterCommit,
         Self::RepeatsAreLookedUp,
         Self::RefusalsKeepOrder,
+        Self::ReturnsAreKept,
+        Self::UnseenAreWelcomed,
         Self::LoadLocks,
         Self::CommitLocks,
         Self::LoadShowsNews,

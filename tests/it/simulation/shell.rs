@@ -571,7 +571,7 @@ impl Shell {
         };
         let since = chat.since.take();
         let newcomers = newcomers(since.as_deref().unwrap_or_default(), &chat);
-        if self.delivered.is_none() {
+        if self.delivered.is_none() && world.holds(Rule::UnseenAreWelcomed) {
             world.welcome_unseen(self.id.node, self.id.chat_id, &chat);
         }
         if world.holds(Rule::LoadShowsNews) {
