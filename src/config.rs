@@ -32,6 +32,7 @@ pub struct Settings {
     pub writer: Writer,
     pub chat: Chat,
     pub session: Session,
+    pub password: Password,
     pub keys: Keys,
     pub limits: Limits,
     pub drain: Drain,
@@ -54,6 +55,7 @@ section! {
         listen: SocketAddr,
         name: String,
         origins: Vec<String>,
+        address_header: String,
         workers: usize,
         connections_max: usize,
         login_timeout_s: u64,
@@ -90,6 +92,10 @@ section! {
         chats_max: u64,
         pending_s: u64,
     }
+}
+section! {
+    /// Logins by password and recovery code.
+    Password { login_s: u64, tries_per_hour: u32, tries_per_hour_user: u32, tries_per_hour_address: u32, }
 }
 section! {
     /// The life of sender keys.
@@ -186,6 +192,10 @@ impl Settings {
             ("session.pending_s", self.session.pending_s, 1, 86_400),
             ("session.chats_max", self.session.chats_max, 1, CURSORS_MAX as u64),
             ("session.certificates_per_hour_max", self.session.certificates_per_hour_max, 1, 1_000_000),
+            ("password.login_s", self.password.login_s, 1, 3_600),
+            ("password.tries_per_hour", u64::from(self.password.tries_per_hour), 1, 1_000_000),
+            ("password.tries_per_hour_user", u64::from(self.password.tries_per_hour_user), 1, 1_000_000),
+            ("password.tries_per_hour_address", u64::from(self.password.tries_per_hour_address), 1, 1_000_000),
             ("chat.idle_s", self.chat.idle_s, 1, 86_400),
             ("keys.recipients_large", self.keys.recipients_large, 1, 100_000),
             (

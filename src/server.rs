@@ -15,10 +15,11 @@ use tokio::task::JoinHandle;
 
 use crate::broker::chat::actor::MAILBOX;
 use crate::broker::chat::state::KeyLimits;
+use crate::broker::passwords::{self, Passwords};
 use crate::broker::{Broker, BrokerOptions};
 use crate::config::{ConfigError, Settings};
 use crate::gateway::reaper::{Reaper, ReaperLimits};
-use crate::gateway::{Door, accounts, health, socket, transport};
+use crate::gateway::{self, Door, accounts, health, socket, transport};
 use crate::protocol::account::SOCKET_PATH;
 use crate::store::batch::BatchLimits;
 use crate::store::embedded::{EmbeddedConfig, EmbeddedError, EmbeddedPostgres, is_root};
@@ -201,7 +202,9 @@ impl Running {
         let chat_arbiters: Vec<Arbiter> = (0..threads(settings.chat.workers)).map(|_| Arbiter::new()).collect();
         let handles = chat_arbiters.iter().map(Arbiter::handle).collect();
         arbiters.extend(chat_arbiters);
-        let broker = Broker::new(store, writers, handles, broker_options(&settings, deadline), metrics);
+        let secrets = store.server_secret(passwords::SECRET_NAME, &Passwords::fresh()).await?;
+        let passwords = Passwords::read(&secrets, &settings.server.name)?;
+        let broker = Broker::new(store, writers, handles, broker_options(&settings, deadline), passwords, metrics);
         let reaper = Reaper::new(ReaperLimits {
             stalled_timeout: Duration::from_secs(settings.server.stalled_timeout_s),
             exchange_timeout: Duration::from_secs(settings.server.login_timeout_s) + deadline,
@@ -336,6 +339,7 @@ fn start_public(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError> 
         App::new()
             .app_data(data.clone())
             .configure(accounts::configure)
+            .configure(gateway::passwords::configure)
             .route(SOCKET_PATH, web::get().to(socket::open))
             .default_service(web::to(accounts::not_found))
             .wrap(from_fn(transport::only_one))
@@ -364,7 +368,7 @@ fn start_operator(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError
     let routes = |routes: &mut web::ServiceConfig| {
         health::configure(routes);
         #[cfg(feature = "fail-points")]
-        crate::gateway::fail_points::configure(routes);
+        gateway::fail_points::configure(routes);
     };
     let server =
         HttpServer::new(move || App::new().app_data(data.clone()).configure(routes)).workers(1).disable_signals();
@@ -407,6 +411,10 @@ async fn upkeep(door: Door) {
         let reaped = door.reaper.counts();
         let reaped = reaped.stalled + reaped.unfinished_close + reaped.unfinished_exchange;
         metrics.reaped.inc_by(reaped.saturating_sub(metrics.reaped.get()));
+        if is_up {
+            // What fails is logged where it failed, and tried again at the next upkeep.
+            let _ = door.broker.store.forget_logins().await;
+        }
         while is_up && door.broker.store.delete_copies_of_revoked().await.is_ok_and(|deleted| deleted > 0) {}
         if is_up {
             place = sweep_keys(&door, place).await;

@@ -14,6 +14,7 @@ pub mod live_word;
 pub mod open_work;
 pub mod outbox;
 pub mod outbox_budget;
+pub mod passwords;
 pub mod ready_frame;
 pub mod responder;
 pub mod sessions;
@@ -34,6 +35,7 @@ use crate::telemetry::metrics::Metrics;
 use chat::state::KeyLimits;
 use directory::Directory;
 use open_work::OpenWork;
+use passwords::Passwords;
 
 /// How the broker behaves.
 #[derive(Debug, Clone)]
@@ -67,6 +69,8 @@ pub struct Inner {
     pub directory: Directory,
     /// How it behaves.
     pub options: BrokerOptions,
+    /// The server's side of passwords.
+    pub passwords: Passwords,
     /// What it counts.
     pub metrics: Metrics,
     /// Bounds the pages that are read for catching up.
@@ -95,6 +99,7 @@ impl Broker {
         writers: Lanes,
         chat_arbiters: Vec<ArbiterHandle>,
         options: BrokerOptions,
+        passwords: Passwords,
         metrics: Metrics,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -102,6 +107,7 @@ impl Broker {
             directory: Directory::default(),
             readers: Semaphore::new(options.catch_up_readers),
             options,
+            passwords,
             metrics,
             writers,
             chat_arbiters,

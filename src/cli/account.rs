@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::args::AccountCommand;
 use super::error::CliError;
+use super::passwords::unlock;
 use super::print::{Printer, Report};
 use crate::client::Client;
 use crate::protocol::frame::AddPolicy;
@@ -30,12 +31,13 @@ pub(super) async fn account(printer: &Printer, client: &Client, command: &Accoun
             };
             Ok(printer.line(plain, &json!({ "add_policy": policy }))?)
         }
-        AccountCommand::Delete { yes } => {
+        AccountCommand::Delete { yes, password_stdin } => {
             let username = client.username();
             if !yes {
                 confirm(printer, username.as_str()).await?;
             }
             client.live().await?;
+            let _unlocked = unlock(printer, client, *password_stdin).await?;
             client.delete_account().await?;
             let plain = format!("{username} is no more");
             Ok(printer.line(&plain, &json!({ "username": username, "deleted": true }))?)

@@ -77,13 +77,16 @@ impl ClientArgs {
 pub(super) enum Command {
     /// Make an account, with this profile as its first session.
     ///
-    /// There is no password yet: whoever loses all sessions loses the account.
+    /// With a password it opens on any device. Without one (no terminal, and no --password-stdin) whoever loses all
+    /// sessions loses the account.
     #[command(after_help = "\
 Examples:
   sealcast client --profile ~/ada register --server https://chat.example ada
+  echo \"$PASSWORD\" | sealcast client --profile ~/ada register --server https://chat.example ada --password-stdin
   SEALCAST_PASSPHRASE=... sealcast client --profile ~/ada register --server https://chat.example ada
 
-The second one seals the keys in the profile under the passphrase; every later command needs it too.")]
+The password never leaves this device; at the terminal it is asked for, and nothing is an account without one. The
+last one seals the keys in the profile under the passphrase; every later command needs it too.")]
     Register {
         /// Address of the server.
         #[arg(long, value_name = "URL", env = "SEALCAST_SERVER")]
@@ -93,6 +96,48 @@ The second one seals the keys in the profile under the passphrase; every later c
         /// Seconds after which the session expires; up to a tenth is taken off at random.
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
         session_ttl: Option<u64>,
+        /// Take the password from the first line of standard input.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Make this profile a new session of an account by its password, or by its recovery code.
+    #[command(after_help = "\
+Examples:
+  sealcast client --profile ~/ada-phone login --server https://chat.example ada
+  echo \"$PASSWORD\" | sealcast client --profile ~/ada-phone login --server https://chat.example ada --password-stdin
+  sealcast client --profile ~/ada-phone login --server https://chat.example ada --recovery-code")]
+    Login {
+        /// Address of the server.
+        #[arg(long, value_name = "URL", env = "SEALCAST_SERVER")]
+        server: String,
+        /// The account's username.
+        username: String,
+        /// Seconds after which the session expires; up to a tenth is taken off at random.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+        session_ttl: Option<u64>,
+        /// Take it from the first line of standard input.
+        #[arg(long)]
+        password_stdin: bool,
+        /// By the recovery code instead of the password.
+        #[arg(long)]
+        recovery_code: bool,
+    },
+    /// This account's password.
+    Password {
+        #[command(subcommand)]
+        command: PasswordCommand,
+    },
+    /// Make a new recovery code and print it, once: it opens the account without the password, and ends the one before.
+    #[command(after_help = "\
+Examples:
+  sealcast client recovery-code
+  echo \"$PASSWORD\" | sealcast client recovery-code --password-stdin > code.txt
+
+Keep it on paper, away from your devices. Whoever has it has the account.")]
+    RecoveryCode {
+        /// Take the password from the first line of standard input.
+        #[arg(long)]
+        password_stdin: bool,
     },
     /// Sessions (devices) of this account.
     Session {
@@ -307,6 +352,24 @@ impl From<Newcomers> for HistoryPolicy {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum PasswordCommand {
+    /// Replace the password, or give an account its first.
+    #[command(after_help = "\
+Examples:
+  sealcast client password change
+  printf '%s\\n%s\\n' \"$OLD\" \"$NEW\" | sealcast client password change --password-stdin
+  printf '%s\\n%s\\n' \"$CODE\" \"$NEW\" | sealcast client password change --recovery-code --password-stdin")]
+    Change {
+        /// Take the old and the new one from two lines of standard input; where there was none, the new one alone.
+        #[arg(long)]
+        password_stdin: bool,
+        /// The old one is forgotten: the recovery code takes its place.
+        #[arg(long)]
+        recovery_code: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum AccountCommand {
     /// Say who may add you to chats; without WHO, show it.
     #[command(after_help = "\
@@ -328,6 +391,9 @@ Without --yes it asks for your username, as a line of input.")]
         /// Do not ask.
         #[arg(long)]
         yes: bool,
+        /// Take the account's password, if it has one, from the next line of standard input.
+        #[arg(long)]
+        password_stdin: bool,
     },
 }
 
@@ -357,6 +423,9 @@ Examples:
         /// Seconds after which the new session expires; up to a tenth is taken off at random.
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
         session_ttl: Option<u64>,
+        /// Take the account's password, if it has one, from the first line of standard input.
+        #[arg(long)]
+        password_stdin: bool,
     },
     /// Name a session, for the eyes of your own sessions alone.
     #[command(after_help = "\

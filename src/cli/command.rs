@@ -15,6 +15,7 @@ use super::args::{ClientArgs, Command, SessionCommand};
 use super::chats::chat;
 use super::error::CliError;
 use super::messages::{Wait, edited, find, id_of, reaction_to, reply_to};
+use super::passwords::{Key, change, first_password, recovery_code};
 use super::print::Printer;
 use super::read::{What, read};
 use super::safety;
@@ -24,6 +25,7 @@ use crate::client::{
     Body, Client, ClientConfig, ClientError, Connector, Event, EventStream, NewAccount, PendingLink, Profile, Storage,
     StorageError,
 };
+use crate::crypto::opaque::Password;
 use crate::protocol::codec::Encoding;
 use crate::protocol::ids::{ChatId, MessageId};
 
@@ -84,7 +86,22 @@ impl Runner {
 
     async fn run(&self) -> Result<(), CliError> {
         match &self.args.command {
-            Command::Register { server, username, session_ttl } => self.register(server, username, *session_ttl).await,
+            Command::Register { server, username, session_ttl, password_stdin } => {
+                let password = first_password(&self.printer, *password_stdin).await?;
+                self.register(self.account(server, username, *session_ttl), password).await
+            }
+            Command::Login { server, username, session_ttl, password_stdin, recovery_code } => {
+                let key = Key::ask(&self.printer, *password_stdin, *recovery_code).await?;
+                self.log_in(self.account(server, username, *session_ttl), key).await
+            }
+            Command::Password { command } => {
+                let client = self.open().await?;
+                self.finish(&client, change(&self.printer, &client, command)).await
+            }
+            Command::RecoveryCode { password_stdin } => {
+                let client = self.open().await?;
+                self.finish(&client, recovery_code(&self.printer, &client, *password_stdin)).await
+            }
             Command::Session { command: SessionCommand::Link { server, username } } => {
                 self.link(server, username).await
             }
@@ -283,15 +300,50 @@ impl Runner {
         Ok(Client::open(self.config()?, storage).await?)
     }
 
-    async fn register(&self, server: &str, username: &str, ttl: Option<u64>) -> Result<(), CliError> {
-        let storage = self.profile(true).await?;
+    fn account(&self, server: &str, username: &str, ttl: Option<u64>) -> NewAccount {
         let ttl = ttl.map(Duration::from_secs);
-        let account = NewAccount { server: server.to_owned(), username: username.to_owned(), ttl };
-        let registering = Client::register(self.config()?, account, storage);
+        NewAccount { server: server.to_owned(), username: username.to_owned(), ttl }
+    }
+
+    async fn log_in(&self, account: NewAccount, key: Key) -> Result<(), CliError> {
+        let storage = self.profile(true).await?;
+        let config = self.config()?;
+        let logging_in = async {
+            match &key {
+                Key::Password(password) => Client::log_in(config, account, password, storage).await,
+                Key::Code(code) => Client::recover(config, account, code, storage).await,
+            }
+        };
+        let client = timeout_at(self.deadline, logging_in).await.map_err(|_| self.timeout(None))??;
+        self.note_protection();
+        let (user_id, name, session_id) = (client.user_id(), client.username(), client.session_id());
+        let body = async {
+            client.live().await?;
+            let object = json!({ "user_id": user_id, "username": name, "session_id": session_id });
+            Ok(self.printer.line(&format!("{user_id} {name}"), &object)?)
+        };
+        self.finish(&client, body).await
+    }
+
+    async fn register(&self, account: NewAccount, password: Option<Password>) -> Result<(), CliError> {
+        let storage = self.profile(true).await?;
+        let config = self.config()?;
+        let registering = async {
+            match &password {
+                Some(password) => Client::register_with_password(config, account, password, storage).await,
+                None => Client::register(config, account, storage).await,
+            }
+        };
         let client = timeout_at(self.deadline, registering).await.map_err(|_| self.timeout(None))??;
         let (user_id, name) = (client.user_id(), client.username());
         self.end(&client).await;
         self.note_protection();
+        if password.is_none() {
+            self.printer.remark(
+                "note: without a password this account is lost with its last device, and what was said with it; \
+                 `password change` gives it one",
+            );
+        }
         let object = json!({ "user_id": user_id, "username": name, "session_id": client.session_id() });
         Ok(self.printer.line(&format!("{user_id} {name}"), &object)?)
     }

@@ -8,6 +8,8 @@ use super::messages::MessageRef;
 use super::words;
 use crate::client::{ClientError, CloseReason, NetworkError, SendError, StorageError};
 use crate::crypto::link_code::LinkCodeInvalid;
+use crate::crypto::opaque::PasswordInvalid;
+use crate::crypto::recovery_code::RecoveryCodeInvalid;
 use crate::protocol::error::{CloseCode, ErrorCode};
 use crate::protocol::ids::MessageId;
 
@@ -55,6 +57,16 @@ pub(super) enum CliError {
     NoNewest,
     #[error("that is not the username; nothing was deleted")]
     Unconfirmed,
+    #[error("{0}")]
+    Password(#[from] PasswordInvalid),
+    #[error("{0}")]
+    Recovery(#[from] RecoveryCodeInvalid),
+    #[error("this account has no password, so a recovery code has nothing to open")]
+    NoPassword,
+    #[error("the two are not the same")]
+    NotTheSame,
+    #[error("a password is needed, and there is no terminal to ask for it")]
+    NobodyToAsk,
 }
 
 fn because(failure: &Option<String>) -> String {
@@ -120,6 +132,11 @@ impl CliError {
             Self::Kept { .. } => Some("check the server, and connect again with any command"),
             Self::NoNewest => Some("name one by its place, like #12"),
             Self::NoMessage { .. } => Some("`read` shows the places of messages in its first column"),
+            Self::Password(_) => Some("choose another one"),
+            Self::Recovery(_) => Some("type it as `recovery-code` printed it"),
+            Self::NoPassword => Some("give it one with `password change`"),
+            Self::NotTheSame => Some("try again"),
+            Self::NobodyToAsk => Some("give it as a line of input with --password-stdin"),
             Self::Unconfirmed => Some("type it exactly, or give --yes"),
             Self::Send(SendError::UnknownMessage) => Some("you can change your own messages, and none that is deleted"),
             Self::Send(SendError::EditConflict { .. }) => Some("look at what it says now with `read`, and try again"),
@@ -142,7 +159,9 @@ const fn advice_client(error: &ClientError) -> Option<&'static str> {
         ClientError::AccountDeleted => Some("register another one with another profile"),
         ClientError::Username(_) => Some("3 to 32 of a-z, 0-9, `.`, `_` and `-`"),
         ClientError::TooLarge { .. } => Some("make it shorter"),
-        ClientError::NoIdentityKey => Some("do it with a device that was approved completely"),
+        ClientError::NoIdentityKey => Some("give the account's password"),
+        ClientError::LoginFailed => Some("check both; an account without a password is joined with `session link`"),
+        ClientError::Strongbox => Some("do not trust this server until it is explained"),
         ClientError::UnexpectedAnswer => Some("check that client and server are of the same version"),
         ClientError::NoSuchPending => Some("compare the code with what `session link` prints, or link again"),
         ClientError::NotReady => Some("run `register` or `session link` first"),
@@ -157,6 +176,8 @@ const fn advice_client(error: &ClientError) -> Option<&'static str> {
 const fn advice_code(code: ErrorCode) -> Option<&'static str> {
     match code {
         ErrorCode::UsernameTaken => Some("choose another one"),
+        ErrorCode::LoginFailed => Some("check both"),
+        ErrorCode::StrongboxChanged => Some("try again, with the newest password"),
         ErrorCode::UsernameInvalid => Some("3 to 32 of a-z, 0-9, `.`, `_` and `-`"),
         ErrorCode::UnknownUser => Some("check the name; it must be exactly theirs"),
         ErrorCode::UnknownChat => Some("see `chat list`"),

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::args::{SessionCommand, SessionRef};
 use super::error::CliError;
 use super::paint::Ink;
+use super::passwords::unlock;
 use super::print::{Printer, escape, time};
 use crate::client::Client;
 
@@ -15,8 +16,9 @@ pub(super) async fn session(printer: &Printer, client: &Client, command: &Sessio
     client.live().await?;
     match command {
         SessionCommand::Link { .. } => Ok(()),
-        SessionCommand::Approve { code, session_ttl } => {
+        SessionCommand::Approve { code, session_ttl, password_stdin } => {
             let code = code.parse()?;
+            let _unlocked = unlock(printer, client, *password_stdin).await?;
             let id = client.approve_session(&code, session_ttl.map(Duration::from_secs)).await?;
             Ok(printer.line(&id.to_string(), &json!({ "session_id": id }))?)
         }

@@ -44,6 +44,8 @@ pub(super) const fn of_code(code: ErrorCode) -> &'static str {
         ErrorCode::IdReused => "that id was used for something else",
         ErrorCode::EditConflict => "the message was changed at the same time",
         ErrorCode::EventConflict => "somebody changed the same at the same time",
+        ErrorCode::LoginFailed => "the name, the password or the recovery code is wrong",
+        ErrorCode::StrongboxChanged => "the password was changed at the same time",
         ErrorCode::AheadOfLog => "the server has less than it has shown before",
         ErrorCode::Internal => "the server has a fault",
     }

@@ -13,7 +13,10 @@ use super::error::{ClientError, UNSIGNED};
 use super::handle::Client;
 use super::keyring::{Account, Me, Phase};
 use super::net::{Endpoint, http};
+use super::password;
 use super::storage::Storage;
+use crate::crypto::opaque::Password;
+use crate::crypto::strongbox::Opened;
 use crate::crypto::{IdentitySecret, Secret, SessionSecrets};
 use crate::protocol::account::{ACCOUNTS_PATH, INFO_PATH, Register, Registered, ServerInfo};
 use crate::protocol::certificate::{Certificate, SignedCertificate, chain_start};
@@ -42,6 +45,7 @@ pub struct NewAccount {
 pub(crate) async fn register(
     config: ClientConfig,
     new: NewAccount,
+    password: Option<&Password>,
     storage: Arc<dyn Storage>,
 ) -> Result<Client, ClientError> {
     let endpoint: Endpoint = new.server.parse()?;
@@ -53,7 +57,10 @@ pub(crate) async fn register(
         Some(account) => account,
         None => {
             let info: ServerInfo = http::get(&config.connector, &endpoint, INFO_PATH, config.connect_timeout).await?;
-            let account = fresh(&new, username, info);
+            let mut account = fresh(&new, username, info);
+            if let Some(password) = password {
+                seal(&config, &endpoint, &mut account, password).await?;
+            }
             save(&storage, &account).await?;
             account
         }
@@ -63,6 +70,7 @@ pub(crate) async fn register(
         username: account.username.as_str().to_owned(),
         identity_key: account.me.identity_key,
         certificate: account.certificate.clone().ok_or(ClientError::NotReady)?,
+        strongbox: account.strongbox.clone(),
     };
     let answer: Result<Registered, ClientError> = insist(&config, &endpoint, ACCOUNTS_PATH, &request).await;
     match answer {
@@ -75,8 +83,29 @@ pub(crate) async fn register(
         }
     }
     account.phase = Phase::Ready;
+    account.strongbox = None;
     save(&storage, &account).await?;
     Ok(Client::start(config, endpoint, State::new(account, HashMap::new()), storage))
+}
+
+/// Seals the identity key under a password: this device keeps none of it.
+async fn seal(
+    config: &ClientConfig,
+    endpoint: &Endpoint,
+    account: &mut Account,
+    password: &Password,
+) -> Result<(), ClientError> {
+    let place = password::Place {
+        config: config.clone(),
+        endpoint: endpoint.clone(),
+        server_name: account.server_name.clone(),
+        username: account.username.clone(),
+    };
+    let sealing = place.sealing(password).await?;
+    let identity = account.identity.take().ok_or(ClientError::NoIdentityKey)?;
+    let self_key = account.self_key.clone().unwrap_or_else(|| crate::crypto::self_key::of_identity(&identity));
+    account.strongbox = Some(Opened::first(identity, self_key).seal(account.me.user_id, 1, &sealing)?);
+    Ok(())
 }
 
 /// A new account, with keys of its own.
@@ -108,6 +137,7 @@ pub(super) fn fresh(new: &NewAccount, username: Username, info: ServerInfo) -> A
         phase: Phase::Registering,
         me,
         identity: Some(identity),
+        strongbox: None,
         self_key: Some(Secret::generate()),
         chain: Some((certificate.certificate.place, certificate.chain_hash())),
         certificate: Some(certificate),
@@ -152,7 +182,7 @@ pub(super) async fn found(storage: &Arc<dyn Storage>) -> Result<Option<Account>,
         Ok((account, _)) => match account.phase {
             Phase::Ready | Phase::Deleting => Err(ClientError::ProfileTaken),
             Phase::Deleted => Err(ClientError::AccountDeleted),
-            Phase::Registering | Phase::Linking(_) => Ok(Some(account)),
+            Phase::Registering | Phase::Linking(_) | Phase::Certifying => Ok(Some(account)),
         },
         Err(ClientError::NotReady) => Ok(None),
         Err(error) => Err(error),

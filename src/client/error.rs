@@ -139,6 +139,12 @@ pub enum ClientError {
     /// The profile holds an account.
     #[error("the profile has an account already")]
     ProfileTaken,
+    /// The name, the password or the recovery code is wrong: nobody says which.
+    #[error("the name, the password or the recovery code is wrong")]
+    LoginFailed,
+    /// What the password protects does not open, or was not made by this user.
+    #[error("what the password protects is not as its user left it")]
+    Strongbox,
     /// Not a username.
     #[error("not a username: {0}")]
     Username(#[from] crate::protocol::username::UsernameInvalid),

@@ -22,6 +22,7 @@ use super::net::Endpoint;
 use super::storage::Storage;
 use super::view::{ChatMember, ChatSummary, EventStream, OwnSessions, Stats};
 use crate::crypto::link_code::LinkCode;
+use crate::crypto::opaque::Password;
 use crate::crypto::safety_number::safety_number;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::UserInfo;
@@ -75,7 +76,24 @@ impl Client {
         account: NewAccount,
         storage: Arc<dyn Storage>,
     ) -> Result<Self, ClientError> {
-        account::register(config, account, storage).await
+        account::register(config, account, None, storage).await
+    }
+
+    /// Registers an account with a password: it opens the account on any device, and this device does not keep the
+    /// identity key.
+    ///
+    /// # Errors
+    /// As [`Client::register`]. What was begun keeps the password that it was begun with.
+    ///
+    /// # Cancel safety
+    /// As after a network error.
+    pub async fn register_with_password(
+        config: ClientConfig,
+        account: NewAccount,
+        password: &Password,
+        storage: Arc<dyn Storage>,
+    ) -> Result<Self, ClientError> {
+        account::register(config, account, Some(password), storage).await
     }
 
     /// Opens the account of a profile and begins to connect.
@@ -88,7 +106,7 @@ impl Client {
         match account.phase {
             Phase::Ready | Phase::Deleting => {}
             Phase::Deleted => return Err(ClientError::AccountDeleted),
-            Phase::Registering | Phase::Linking(_) => return Err(ClientError::NotReady),
+            Phase::Registering | Phase::Linking(_) | Phase::Certifying => return Err(ClientError::NotReady),
         }
         let endpoint = account.server_url.parse()?;
         Ok(Self::start(config, endpoint, State::new(account, chats), storage))

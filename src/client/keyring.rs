@@ -12,6 +12,7 @@ use crate::protocol::certificate::SignedCertificate;
 use crate::protocol::envelope::Seen;
 use crate::protocol::ids::{ChangeNo, ChatId, Epoch, InfoKeyId, Place, SessionId, UserId};
 use crate::protocol::membership::Actor;
+use crate::protocol::strongbox::StrongboxUpload;
 use crate::protocol::username::Username;
 
 /// Who this session is.
@@ -37,6 +38,8 @@ pub(crate) enum Phase {
     Registering,
     /// A live session is to approve.
     Linking(LinkCode),
+    /// Logged in by password or recovery code; the certificate was made and may have reached the server or not.
+    Certifying,
     /// Ready.
     Ready,
     /// Ready, but the end of the account was asked for and not answered: a login that is refused says it came about.
@@ -66,7 +69,12 @@ pub(crate) struct Anchor {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct HandoverContent {
     pub(crate) server_name: String,
-    pub(crate) identity: IdentitySecret,
+    /// Absent where a password protects it.
+    #[serde(default)]
+    pub(crate) identity: Option<IdentitySecret>,
+    /// Its public half; absent in hand-overs of before, which hold the private one.
+    #[serde(default)]
+    pub(crate) identity_key: Option<IdentityKey>,
     pub(crate) place: Place,
     pub(crate) hash: Hash,
     pub(crate) anchors: Vec<Anchor>,
@@ -87,7 +95,11 @@ pub(crate) struct Account {
     pub(crate) username: Username,
     pub(crate) phase: Phase,
     pub(crate) me: Me,
+    /// Absent where a password protects it, and until a hand-over brings it.
     pub(crate) identity: Option<IdentitySecret>,
+    /// What is registered with the account, until it is there.
+    #[serde(default)]
+    pub(crate) strongbox: Option<StrongboxUpload>,
     pub(crate) certificate: Option<SignedCertificate>,
     /// What the user's own sessions alone hold. Absent until the account is ready, and in profiles of before.
     #[serde(default)]

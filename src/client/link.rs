@@ -2,33 +2,28 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::sync::{Notify, oneshot};
 
 use super::account::{NewAccount, forget, found, insist, save};
 use super::backoff::Backoff;
 use super::config::ClientConfig;
 use super::engine::call::expect_reply;
 use super::engine::login::{self, LoginError};
-use super::engine::state::{Progress, Shared, State};
+use super::engine::state::{Shared, State};
 use super::error::{ClientError, CloseReason};
 use super::handle::Client;
 use super::keyring::{Account, HandoverContent, Me, Phase};
-use super::net::wire::{CallError, Wire};
-use super::net::{Endpoint, http, socket};
+use super::net::wire::CallError;
+use super::net::{Endpoint, http};
+use super::pending::connected;
 use super::storage::{Ephemeral, Storage};
 use crate::crypto::link_code::LinkCode;
 use crate::crypto::{SessionSecrets, handover};
 use crate::protocol::account::{FoundUser, INFO_PATH, LINKS_PATH, Link, Linked, ServerInfo, USERS_PATH};
 use crate::protocol::binary::IdentityKey;
 use crate::protocol::error::ErrorCode;
-use crate::protocol::frame::{Handover, Nothing, Reply, Request, ServerFrame, SessionState};
+use crate::protocol::frame::{Handover, Nothing, Reply, Request, SessionState};
 use crate::protocol::ids::SessionId;
 use crate::protocol::username::Username;
-
-/// How long a pending session's connection may be silent.
-const SILENCE_MAX: Duration = Duration::from_secs(90);
 
 /// A session that waits for another one of the same user to approve it.
 #[derive(Debug)]
@@ -82,6 +77,7 @@ impl PendingLink {
             phase: Phase::Linking(code.clone()),
             me,
             identity: None,
+            strongbox: None,
             self_key: None,
             certificate: None,
             chain: None,
@@ -134,55 +130,23 @@ impl PendingLink {
 
 /// One connection of a pending session, until it is approved.
 async fn wait_once(shared: &Shared) -> Result<Handover, LoginError> {
-    let config = &shared.config;
-    let opened = socket::open(&config.connector, &shared.endpoint, config.encoding, config.connect_timeout).await;
-    let (writer, mut reader) = opened.map_err(|error| {
-        tracing::debug!(%error, "no connection");
-        LoginError::Lost
-    })?;
-    let (wire, outgoing) = Wire::new(1);
-    shared.lock().progress = Progress::default();
-    let approved = Notify::new();
-    let (greet, hello) = oneshot::channel();
-    let receive = async {
-        let mut greet = Some(greet);
-        loop {
-            match socket::read(&mut reader, config.encoding, SILENCE_MAX).await {
-                Ok(ServerFrame::Hello(hello)) => {
-                    if let Some(greet) = greet.take() {
-                        let _ = greet.send(hello);
-                    }
-                }
-                Ok(ServerFrame::Ok(ok)) => wire.done(ok.id, ok.result),
-                Ok(ServerFrame::Error(error)) => wire.refused(error),
-                Ok(ServerFrame::Approved(_)) => approved.notify_one(),
-                Ok(_) => {}
-                Err(_) => return,
-            }
-        }
-    };
-    let ask = async {
-        let answer = login::authenticate(shared, &wire, hello).await?;
+    connected(shared, async |wire, hellos| {
+        let answer = login::authenticate(shared, wire, hellos.hello).await?;
         match answer.state {
-            SessionState::Pending => approved.notified().await,
+            SessionState::Pending => hellos.approved.notified().await,
             SessionState::Live => {}
             SessionState::Expired | SessionState::Revoked => {
                 return Err(LoginError::Closed(CloseReason::Login(ErrorCode::SessionRevoked)));
             }
         }
-        let reply = wire.request(Request::FetchHandover(Nothing {}), config.request_timeout).await;
+        let reply = wire.request(Request::FetchHandover(Nothing {}), shared.config.request_timeout).await;
         let reply = reply.map_err(|error| match error {
             CallError::Lost => LoginError::Lost,
             refused @ CallError::Refused(_) => refused.into(),
         })?;
         expect_reply!(reply, Handover).map_err(|_: ClientError| LoginError::Lost)
-    };
-    tokio::select! {
-        handover = ask => handover,
-        () = receive => Err(LoginError::Lost),
-        _ = socket::write(writer, outgoing, config.encoding) => Err(LoginError::Lost),
-        () = wire.wait_cut() => Err(LoginError::Lost),
-    }
+    })
+    .await
 }
 
 /// Opens a hand-over and makes the account ready, if everything in it fits.
@@ -194,7 +158,8 @@ fn take_handover(account: &mut Account, code: &LinkCode, handed: &Handover) -> R
     let content = zeroize::Zeroizing::new(content);
     let content: HandoverContent = rmp_serde::from_slice(&content).map_err(|_| ClientError::Handover)?;
     let certificate = &handed.certificate.certificate;
-    let identity_key = content.identity.public_key();
+    let held = content.identity.as_ref().map(crate::crypto::IdentitySecret::public_key);
+    let identity_key = held.or(content.identity_key).ok_or(ClientError::Handover)?;
     let is_ours = certificate.user_id == me.user_id
         && certificate.session_id == me.session_id
         && certificate.public_key == me.secrets.public_key()
@@ -207,7 +172,7 @@ fn take_handover(account: &mut Account, code: &LinkCode, handed: &Handover) -> R
         return Err(ClientError::Handover);
     }
     account.me.identity_key = identity_key;
-    account.identity = Some(content.identity);
+    account.identity = content.identity;
     account.certificate = Some(handed.certificate.clone());
     account.chain = Some((content.place, content.hash));
     account.anchors = content.anchors;

@@ -32,7 +32,12 @@ impl IdentitySecret {
         sign(&self.0, message)
     }
 
-    /// The 32 bytes, for a key derivation alone.
+    /// Takes the 32 bytes that [`IdentitySecret::seed`] gave.
+    pub(super) const fn of(seed: Secret) -> Self {
+        Self(seed)
+    }
+
+    /// The 32 bytes, for a key derivation and for sealing alone.
     pub(super) const fn seed(&self) -> &Secret {
         &self.0
     }
@@ -58,11 +63,15 @@ impl SessionSecrets {
         Self { exchange: Secret::generate(), signing: Secret::generate() }
     }
 
+    /// Keys that follow from something else.
+    pub(super) const fn of(exchange: Secret, signing: Secret) -> Self {
+        Self { exchange, signing }
+    }
+
     /// The X25519 key to which copies are wrapped. Source: RFC 7748 section 6.1.
     #[must_use]
     pub fn public_key(&self) -> ExchangeKey {
-        let secret = x25519_dalek::StaticSecret::from(*self.exchange.expose());
-        ExchangeKey(x25519_dalek::PublicKey::from(&secret).to_bytes())
+        exchange_key(&self.exchange)
     }
 
     /// The Ed25519 key with which the session's signatures are checked.
@@ -87,6 +96,44 @@ impl fmt::Debug for SessionSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("session secrets")
     }
+}
+
+/// The private half of a user key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UserSecret(Secret);
+
+impl UserSecret {
+    /// Makes a fresh one.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Secret::generate())
+    }
+
+    /// The public half. Source: RFC 7748 section 6.1.
+    #[must_use]
+    pub fn public_key(&self) -> ExchangeKey {
+        exchange_key(&self.0)
+    }
+
+    pub(super) const fn of(secret: Secret) -> Self {
+        Self(secret)
+    }
+
+    /// The 32 bytes, for sealing alone.
+    pub(super) const fn expose(&self) -> &Secret {
+        &self.0
+    }
+}
+
+impl fmt::Debug for UserSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("user secret")
+    }
+}
+
+fn exchange_key(secret: &Secret) -> ExchangeKey {
+    let secret = x25519_dalek::StaticSecret::from(*secret.expose());
+    ExchangeKey(x25519_dalek::PublicKey::from(&secret).to_bytes())
 }
 
 fn verifying_key(secret: &Secret) -> [u8; 32] {

@@ -15,16 +15,12 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::cipher;
 use super::random;
 use super::secret::Secret;
+use super::typed;
 use crate::protocol::binary::{ExchangeKey, Mac, SigningKey};
 use crate::protocol::frame::link_bytes;
 use crate::protocol::ids::{SessionId, UserId};
 
-/// Digits and letters without I, L, O, U, which are taken for others.
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-
 const SECRET_BYTES: usize = 15;
-const CODE_CHARACTERS: usize = SECRET_BYTES * 8 / 5;
-const GROUP_CHARACTERS: usize = 4;
 
 /// A link code.
 #[derive(Clone, Zeroize, ZeroizeOnDrop, Serialize, Deserialize)]
@@ -40,14 +36,7 @@ impl LinkCode {
     /// The text for a person: six groups of four characters.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut text = String::with_capacity(CODE_CHARACTERS + CODE_CHARACTERS / GROUP_CHARACTERS);
-        for (index, value) in self.five_bits().enumerate() {
-            if index > 0 && index % GROUP_CHARACTERS == 0 {
-                text.push('-');
-            }
-            text.push(ALPHABET.get(usize::from(value)).copied().map_or('0', char::from));
-        }
-        text
+        typed::write(&self.0)
     }
 
     /// HMAC-SHA-256 over the new session's keys (RFC 2104).
@@ -88,13 +77,6 @@ impl LinkCode {
     fn derive(&self, purpose: &[u8]) -> Secret {
         cipher::derive(&self.0, purpose)
     }
-
-    fn five_bits(&self) -> impl Iterator<Item = u8> {
-        self.0.chunks(5).flat_map(|chunk| {
-            let bits = chunk.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
-            (0..8).rev().map(move |place| (bits >> (5 * place) & 31).to_le_bytes()[0])
-        })
-    }
 }
 
 impl PartialEq for LinkCode {
@@ -116,25 +98,8 @@ impl FromStr for LinkCode {
     type Err = LinkCodeInvalid;
 
     fn from_str(text: &str) -> Result<Self, LinkCodeInvalid> {
-        let mut values = Vec::with_capacity(CODE_CHARACTERS);
-        for character in text.chars().filter(|character| !character.is_whitespace() && *character != '-') {
-            let plain = match character.to_ascii_uppercase() {
-                'O' => '0',
-                'I' | 'L' => '1',
-                other => other,
-            };
-            let value = ALPHABET.iter().position(|letter| char::from(*letter) == plain).ok_or(LinkCodeInvalid)?;
-            values.push(value as u64);
-        }
-        if values.len() != CODE_CHARACTERS {
-            return Err(LinkCodeInvalid);
-        }
         let mut code = Self([0; SECRET_BYTES]);
-        for (bytes, group) in code.0.chunks_mut(5).zip(values.chunks(8)) {
-            let bits = group.iter().fold(0_u64, |bits, value| bits << 5 | value);
-            bytes.copy_from_slice(bits.to_be_bytes().last_chunk::<5>().ok_or(LinkCodeInvalid)?);
-        }
-        values.zeroize();
+        typed::read(text, &mut code.0).ok_or(LinkCodeInvalid)?;
         Ok(code)
     }
 }

@@ -13,17 +13,21 @@ pub mod keypair;
 pub mod link_code;
 pub mod message;
 pub mod name;
+pub mod opaque;
 pub mod profile;
 pub mod random;
+pub mod recovery_code;
 pub mod safety_number;
 pub mod secret;
 pub mod self_key;
 pub mod signal;
+pub mod strongbox;
+mod typed;
 pub mod wrap;
 
 #[cfg(test)]
 mod wycheproof;
 
 pub use error::{OpenError, SealError};
-pub use keypair::{IdentitySecret, SessionSecrets};
+pub use keypair::{IdentitySecret, SessionSecrets, UserSecret};
 pub use secret::Secret;

@@ -1,6 +1,7 @@
 //! Accounts and the linking of devices, over HTTP.
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpResponse, web};
 use serde::de::DeserializeOwned;
 
@@ -35,10 +36,15 @@ async fn info(door: web::Data<Door>) -> HttpResponse {
 }
 
 async fn register(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Error>) -> HttpResponse {
-    let request: Register = match read(body) {
+    let request: Register = match read_body(body) {
         Ok(request) => request,
-        Err(BadBody(refusal, status)) => return error_response(refusal, status),
+        Err(response) => return response,
     };
+    if let Some(upload) = &request.strongbox
+        && let Err(refusal) = door.broker.passwords.check_record(&upload.record)
+    {
+        return failed(refusal.into());
+    }
     match door.broker.store.register(&request, &door.broker.options.sessions).await {
         Ok(registered) => HttpResponse::Ok().json(registered),
         Err(failure) => failed(failure),
@@ -46,9 +52,9 @@ async fn register(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Err
 }
 
 async fn link(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Error>) -> HttpResponse {
-    let request: Link = match read(body) {
+    let request: Link = match read_body(body) {
         Ok(request) => request,
-        Err(BadBody(refusal, status)) => return error_response(refusal, status),
+        Err(response) => return response,
     };
     let broker = &door.broker;
     let (linked, is_first) = match broker.store.link(&request, &broker.options.sessions).await {
@@ -88,23 +94,23 @@ pub async fn not_found() -> HttpResponse {
     error_response(Refusal::new(ErrorCode::UnknownFrame, "nothing is here"), 404)
 }
 
-fn read<T: DeserializeOwned>(body: Result<web::Bytes, actix_web::Error>) -> Result<T, BadBody> {
+/// Reads a body; one that cannot be used has its answer.
+pub(super) fn read_body<T: DeserializeOwned>(body: Result<web::Bytes, actix_web::Error>) -> Result<T, HttpResponse> {
     let body = body.map_err(|_| {
         let limit = HTTP_BODY_BYTES_MAX as u64;
-        BadBody(Refusal::limit(ErrorCode::TooLarge, "the body is too large or cut short", limit), 413)
+        error_response(Refusal::limit(ErrorCode::TooLarge, "the body is too large or cut short", limit), 413)
     })?;
     serde_json::from_slice(&body)
-        .map_err(|_| BadBody(Refusal::new(ErrorCode::Malformed, "the body cannot be read"), 400))
+        .map_err(|_| error_response(Refusal::new(ErrorCode::Malformed, "the body cannot be read"), 400))
 }
 
-/// A body that cannot be used, and its status.
-struct BadBody(Refusal, u16);
-
-fn failed(failure: Failure) -> HttpResponse {
+/// The answer to what did not happen.
+pub(super) fn failed(failure: Failure) -> HttpResponse {
     let refusal = failure.refusal();
     let status = match refusal.code {
         ErrorCode::UnknownUser | ErrorCode::UnknownSession => 404,
-        ErrorCode::UsernameTaken => 409,
+        ErrorCode::LoginFailed => 401,
+        ErrorCode::UsernameTaken | ErrorCode::StrongboxChanged => 409,
         ErrorCode::RateLimited | ErrorCode::LimitReached => 429,
         ErrorCode::StorageUnavailable => 503,
         ErrorCode::Internal => 500,
@@ -117,7 +123,11 @@ fn failed(failure: Failure) -> HttpResponse {
 #[must_use]
 pub fn error_response(refusal: Refusal, status: u16) -> HttpResponse {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    HttpResponse::build(status).json(HttpError {
+    let mut response = HttpResponse::build(status);
+    if let Some(wait_ms) = refusal.details.as_ref().and_then(|details| details.retry_after_ms) {
+        response.insert_header((RETRY_AFTER, wait_ms.div_ceil(1_000)));
+    }
+    response.json(HttpError {
         code: refusal.code,
         message: refusal.message.to_owned(),
         retryable: refusal.code.is_retryable(),

@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod fail_points;
 pub mod health;
 pub mod heartbeat;
+pub mod passwords;
 pub mod reaper;
 pub mod requests;
 pub mod session;

@@ -42,6 +42,15 @@ pub fn pending(door: &Door, who: Requester, request: &Request, responder: Respon
             let broker = door.broker.clone();
             spawn(responder, async move { broker.store.handover(who.session_id).await.map(Reply::Handover) });
         }
+        // A session that a login has made certifies itself; it is live on its next connection.
+        Request::ApproveSession(approve) => {
+            let (broker, approve) = (door.broker.clone(), approve.clone());
+            spawn(responder, async move {
+                let changed = broker.store.certify_session(who, &approve, &broker.options.sessions).await?;
+                broker.sessions_changed(&changed, CloseCode::SessionRevoked);
+                Ok(Reply::Done(Nothing {}))
+            });
+        }
         _ => responder.refuse(Refusal::new(ErrorCode::SessionPending, "the session waits for approval")),
     }
 }

@@ -6,6 +6,7 @@ use super::binary::{ExchangeKey, IdentityKey, Mac, SigningKey};
 use super::certificate::SignedCertificate;
 use super::error::{ErrorCode, ErrorDetails};
 use super::ids::{SessionId, Timestamp, UserId};
+use super::strongbox::StrongboxUpload;
 use super::username::Username;
 
 /// Where accounts are made.
@@ -47,6 +48,9 @@ pub struct Register {
     pub identity_key: IdentityKey,
     /// The first session's certificate: place 1 of the user's chain.
     pub certificate: SignedCertificate,
+    /// The password and what it protects; absent for an account without a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strongbox: Option<StrongboxUpload>,
 }
 
 /// The account is there. The same request again gets the same answer.

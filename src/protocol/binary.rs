@@ -199,6 +199,10 @@ fixed! {
     WrappedKey, 80
 }
 fixed! {
+    /// Names one password of one user, drawn by the server; the evaluation of its OPRF depends on it (RFC 9807).
+    CredentialId, 32
+}
+fixed! {
     /// A message authentication code (HMAC-SHA-256, RFC 2104).
     Mac, 32
 }

@@ -56,6 +56,34 @@ pub mod label {
     pub const LOGIN: &str = "sealcast/login";
     /// A wrap of a chat's info key to a session.
     pub const INFO_KEY_WRAP: &str = "sealcast/info-key-wrap";
+    /// What a password protects, as its user signs it.
+    pub const STRONGBOX: &str = "sealcast/strongbox";
+    /// A user key.
+    pub const USER_KEY: &str = "sealcast/user-key";
+    /// The public halves of a recovery code.
+    pub const RECOVERY_KEY: &str = "sealcast/recovery-key";
+    /// A login by recovery code.
+    pub const RECOVERY_LOGIN: &str = "sealcast/recovery-login";
+    /// The credential identifier of OPAQUE.
+    pub const CREDENTIAL: &str = "sealcast/opaque/credential";
+    /// The context of OPAQUE's key exchange.
+    pub const OPAQUE_CONTEXT: &str = "sealcast/opaque/v1";
+    /// The credential that an unknown user seems to have.
+    pub const FAKE_CREDENTIAL: &str = "sealcast/opaque/fake-credential";
+    /// The masking key that an unknown user seems to have.
+    pub const FAKE_MASKING: &str = "sealcast/opaque/fake-masking";
+    /// What tries of passwords are counted by.
+    pub const TRIES: &str = "sealcast/tries";
+    /// Associated data of a private half that is sealed under a password or to a recovery code.
+    pub const AAD_STRONGBOX: &str = "sealcast/aad/strongbox";
+    /// Key derivation of the cipher key from OPAQUE's export key.
+    pub const KDF_EXPORT: &str = "sealcast/kdf/export";
+    /// Key derivation of a recovery code's X25519 key.
+    pub const KDF_RECOVERY_EXCHANGE: &str = "sealcast/kdf/recovery-exchange";
+    /// Key derivation of a recovery code's Ed25519 key.
+    pub const KDF_RECOVERY_LOGIN: &str = "sealcast/kdf/recovery-login";
+    /// The check characters of a recovery code.
+    pub const RECOVERY_CHECK: &str = "sealcast/recovery-check";
     /// Associated data of a message's ciphertext.
     pub const AAD_MESSAGE: &str = "sealcast/aad/message";
     /// Associated data of a wrapped sender key.

@@ -119,6 +119,10 @@ error_codes! {
     EditConflict = "edit_conflict", true;
     /// Another change came first: `n` and `hash`, or `place` and `hash`, are the newest.
     EventConflict = "event_conflict", true;
+    /// The name, the password or the recovery code is wrong, or the login is none that waits: the same answer.
+    LoginFailed = "login_failed", false;
+    /// The password or what it protects has changed: `version` is the newest. Log in anew and make it again.
+    StrongboxChanged = "strongbox_changed", false;
     /// The client has seen more than the server has.
     AheadOfLog = "ahead_of_log", false;
     /// A fault of the server.
@@ -192,6 +196,9 @@ pub struct ErrorDetails {
     /// The user whom it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,
+    /// The newest version of what the password protects; 0 without a password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
 }
 
 /// A refusal: code, words for a developer, and what a client needs to go on.

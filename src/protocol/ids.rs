@@ -81,6 +81,14 @@ id! {
     InfoKeyId
 }
 id! {
+    /// A user key.
+    UserKeyId
+}
+id! {
+    /// A login that has begun. Random (version 4): nobody can foresee another's.
+    LoginId
+}
+id! {
     /// An attachment.
     AttachmentId
 }

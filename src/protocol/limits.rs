@@ -94,6 +94,12 @@ pub const USERNAME_LENGTH_MAX: usize = 32;
 /// Bytes of the body of an HTTP request.
 pub const HTTP_BODY_BYTES_MAX: usize = 16 * 1024;
 
+/// User keys of one user, with those that serve for reading alone: all of them fit in one request.
+pub const USER_KEYS_MAX: usize = 24;
+
+/// User keys that a user makes in a day.
+pub const USER_KEYS_PER_DAY_MAX: u64 = 2;
+
 /// Depth of nesting that a decoder follows.
 pub const NESTING_MAX: usize = 32;
 

@@ -4,7 +4,8 @@ use deadpool_postgres::Transaction;
 
 use super::Store;
 use super::error::Failure;
-use super::head::lock_user;
+use super::head::{LockedUser, lock_user};
+use super::members::Requester;
 use super::rows::{get, id, pack, system_time, timestamp};
 use super::sessions::{SessionsChanged, append_user_event, check_chain, for_each_chat, locked, require_live, state_of};
 use super::users::{SessionLimits, certificate_of, check_lifetime};
@@ -18,7 +19,7 @@ use crate::protocol::log::EntryBody;
 use crate::protocol::verify::Verifier;
 
 /// Sessions of one user that may be pending at once.
-const PENDING_MAX: i64 = 5;
+pub(super) const PENDING_MAX: i64 = 5;
 
 impl Store {
     /// Makes a pending session. The same request again gets the same answer; the flag says whether it is the first.
@@ -36,9 +37,7 @@ impl Store {
             let Some(user) = lock_user(tx, link.user_id).await? else {
                 return Err(Refusal::new(ErrorCode::UnknownUser, "no such user").into());
             };
-            // A pending session that nobody approved in time holds nothing that is worth keeping.
-            let forget = "DELETE FROM user_sessions WHERE user_id = $1 AND state = 'pending' AND expired_at <= clock_timestamp()";
-            tx.execute(forget, &[&link.user_id.0]).await?;
+            forget_overdue(tx, link.user_id).await?;
             let found = "SELECT public_key, signing_public_key, state, expired_at, user_id FROM user_sessions WHERE id = $1";
             if let Some(row) = tx.query_opt(found, &[&link.session_id.0]).await? {
                 let is_same = state_of(&row)? == SessionState::Pending
@@ -50,7 +49,8 @@ impl Store {
                 }
                 return Ok((Linked { expires_at: timestamp(&row, "expired_at")? }, false));
             }
-            let pending = "SELECT count(*) AS count FROM user_sessions WHERE user_id = $1 AND state = 'pending'";
+            let pending = "SELECT count(*) AS count FROM user_sessions \
+                 WHERE user_id = $1 AND state = 'pending' AND logged_in_at IS NULL";
             let count: i64 = get(&tx.query_one(pending, &[&link.user_id.0]).await?, "count")?;
             if count >= PENDING_MAX {
                 let message = "too many sessions wait for approval";
@@ -91,40 +91,34 @@ impl Store {
         self.write("approve_session", async |tx| {
             let user = locked(tx, user_id).await?;
             require_live(tx, user_id, approver).await?;
-            let certificate = &request.certificate.certificate;
-            let statement = "SELECT public_key, signing_public_key, state, expired_at <= clock_timestamp() AS is_over, certificate \
-                 FROM user_sessions WHERE id = $1 AND user_id = $2";
-            let unknown = || Refusal::new(ErrorCode::UnknownSession, "no such session waits for approval");
-            let Some(row) = tx.query_opt(statement, &[&certificate.session_id.0, &user_id.0]).await? else {
-                return Err(unknown().into());
-            };
-            if state_of(&row)? == SessionState::Live && certificate_of(get(&row, "certificate")?)? == request.certificate {
-                return Ok(SessionsChanged::default());
+            certify(tx, &user, user_id, request, limits).await
+        })
+        .await
+    }
+
+    /// Makes the pending session live that a login has made, by its own request. What it hands over is nothing.
+    ///
+    /// # Errors
+    /// As [`Store::approve_session`].
+    pub async fn certify_session(
+        &self,
+        who: Requester,
+        request: &ApproveSession,
+        limits: &SessionLimits,
+    ) -> Result<SessionsChanged, Failure> {
+        if !request.handover.is_empty() {
+            return Err(Refusal::new(ErrorCode::Malformed, "a session hands itself nothing over").into());
+        }
+        if request.certificate.certificate.session_id != who.session_id {
+            return Err(Refusal::new(ErrorCode::SessionPending, "the session waits for approval").into());
+        }
+        self.write("certify_session", async |tx| {
+            let user = locked(tx, who.user_id).await?;
+            let statement = "SELECT 1 FROM user_sessions WHERE id = $1 AND logged_in_at IS NOT NULL";
+            if tx.query_opt(statement, &[&who.session_id.0]).await?.is_none() {
+                return Err(Refusal::new(ErrorCode::SessionPending, "the session waits for approval").into());
             }
-            if state_of(&row)? != SessionState::Pending || get(&row, "is_over")? {
-                return Err(unknown().into());
-            }
-            let names_its_keys = certificate.user_id == user_id
-                && get::<&[u8]>(&row, "public_key")? == certificate.public_key.as_ref()
-                && get::<&[u8]>(&row, "signing_public_key")? == certificate.signing_public_key.as_ref();
-            if !names_its_keys || request.certificate.verify(&user.identity_key).is_err() {
-                return Err(Refusal::new(ErrorCode::BadCertificate, "the certificate does not verify").into());
-            }
-            check_lifetime(&request.certificate, user.now, limits)?;
-            check_chain(&user, certificate.place, &certificate.previous)?;
-            check_counts(tx, user_id, limits).await?;
-            let body = pack(&request.certificate, "user_sessions.certificate")?;
-            let update = "UPDATE user_sessions SET state = 'live', certificate = $2, expired_at = $3, handover = $4, \
-                 created_at = clock_timestamp() WHERE id = $1";
-            let expired_at = system_time(certificate.expired_at);
-            tx.execute(update, &[&certificate.session_id.0, &body, &expired_at, &request.handover.as_ref()]).await?;
-            let hash = request.certificate.chain_hash();
-            append_user_event(tx, user_id, certificate.place, "certificate", certificate.session_id, &body, hash.as_ref()).await?;
-            let chats = for_each_chat(tx, user_id, |head| {
-                head.append(EntryBody::SessionIn(request.certificate.clone()));
-            })
-            .await?;
-            Ok(SessionsChanged { chats, gone: Vec::new() })
+            certify(tx, &user, who.user_id, request, limits).await
         })
         .await
     }
@@ -147,6 +141,60 @@ impl Store {
         })
         .await
     }
+}
+
+/// Deletes a user's pending sessions that nobody made live in time: they hold nothing that is worth keeping.
+pub(super) async fn forget_overdue(tx: &Transaction<'_>, user_id: UserId) -> Result<(), Failure> {
+    let forget =
+        "DELETE FROM user_sessions WHERE user_id = $1 AND state = 'pending' AND expired_at <= clock_timestamp()";
+    tx.execute(forget, &[&user_id.0]).await?;
+    Ok(())
+}
+
+/// Makes a pending session live, under its user's lock, with an entry in the chain and in each of the user's chats.
+async fn certify(
+    tx: &Transaction<'_>,
+    user: &LockedUser,
+    user_id: UserId,
+    request: &ApproveSession,
+    limits: &SessionLimits,
+) -> Result<SessionsChanged, Failure> {
+    let certificate = &request.certificate.certificate;
+    let statement = "SELECT public_key, signing_public_key, state, expired_at <= clock_timestamp() AS is_over, certificate \
+                 FROM user_sessions WHERE id = $1 AND user_id = $2";
+    let unknown = || Refusal::new(ErrorCode::UnknownSession, "no such session waits for approval");
+    let Some(row) = tx.query_opt(statement, &[&certificate.session_id.0, &user_id.0]).await? else {
+        return Err(unknown().into());
+    };
+    if state_of(&row)? == SessionState::Live && certificate_of(get(&row, "certificate")?)? == request.certificate {
+        return Ok(SessionsChanged::default());
+    }
+    if state_of(&row)? != SessionState::Pending || get(&row, "is_over")? {
+        return Err(unknown().into());
+    }
+    let names_its_keys = certificate.user_id == user_id
+        && get::<&[u8]>(&row, "public_key")? == certificate.public_key.as_ref()
+        && get::<&[u8]>(&row, "signing_public_key")? == certificate.signing_public_key.as_ref();
+    if !names_its_keys || request.certificate.verify(&user.identity_key).is_err() {
+        return Err(Refusal::new(ErrorCode::BadCertificate, "the certificate does not verify").into());
+    }
+    check_lifetime(&request.certificate, user.now, limits)?;
+    check_chain(user, certificate.place, &certificate.previous)?;
+    check_counts(tx, user_id, limits).await?;
+    let body = pack(&request.certificate, "user_sessions.certificate")?;
+    let update = "UPDATE user_sessions SET state = 'live', certificate = $2, expired_at = $3, handover = $4, \
+                 created_at = clock_timestamp() WHERE id = $1";
+    let expired_at = system_time(certificate.expired_at);
+    let handover = Some(request.handover.as_ref()).filter(|handover: &&[u8]| !handover.is_empty());
+    tx.execute(update, &[&certificate.session_id.0, &body, &expired_at, &handover]).await?;
+    let hash = request.certificate.chain_hash();
+    append_user_event(tx, user_id, certificate.place, "certificate", certificate.session_id, &body, hash.as_ref())
+        .await?;
+    let chats = for_each_chat(tx, user_id, |head| {
+        head.append(EntryBody::SessionIn(request.certificate.clone()));
+    })
+    .await?;
+    Ok(SessionsChanged { chats, gone: Vec::new() })
 }
 
 async fn check_counts(tx: &Transaction<'_>, user_id: UserId, limits: &SessionLimits) -> Result<(), Failure> {

@@ -29,6 +29,7 @@ pub mod messages;
 pub mod migrate;
 pub mod outage;
 mod parts;
+pub mod passwords;
 pub mod pool;
 pub mod postgres_error;
 pub mod refusals;
@@ -37,6 +38,8 @@ pub mod rows;
 pub mod sessions;
 pub mod settings;
 mod statements;
+pub mod strongboxes;
+pub mod strongboxes;
 pub mod users;
 pub mod writer;
 

@@ -218,6 +218,8 @@ impl Store {
                 let is_over: bool = get(&row, "is_over")?;
                 match state_of(&row)? {
                     SessionState::Pending if is_over => {}
+                    // One that a login made waits for nobody.
+                    SessionState::Pending if get::<Option<&[u8]>>(&row, "link_proof")?.is_none() => {}
                     SessionState::Pending => pending.push(pending_of(&row)?),
                     state => sessions.push(SessionInfo {
                         certificate: certificate_of(get(&row, "certificate")?)?,

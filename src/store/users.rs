@@ -3,6 +3,7 @@
 use super::Store;
 use super::error::{Failure, StoreError};
 use super::rows::{fixed, get, id, pack, system_time, timestamp, unpack};
+use super::strongboxes::{check_upload, write_strongbox};
 use crate::protocol::account::{Register, Registered};
 use crate::protocol::certificate::{SignedCertificate, chain_start};
 use crate::protocol::error::{ErrorCode, Refusal};
@@ -61,6 +62,12 @@ impl Store {
         if !request.identity_key.is_sound() || !is_first || request.certificate.verify(&request.identity_key).is_err() {
             return Err(Refusal::new(ErrorCode::BadCertificate, "the first certificate does not verify").into());
         }
+        if let Some(upload) = &request.strongbox {
+            check_upload(request.user_id, &request.identity_key, upload)?;
+            if upload.strongbox.version != 1 {
+                return Err(Refusal::new(ErrorCode::Malformed, "the first version of a strongbox is 1").into());
+            }
+        }
         let result = self.write("register", async |tx| {
             let now_row = tx.query_one("SELECT clock_timestamp() AS now", &[]).await?;
             check_lifetime(&request.certificate, timestamp(&now_row, "now")?, limits)?;
@@ -85,6 +92,9 @@ impl Store {
                 &body,
             ])
             .await?;
+            if let Some(upload) = &request.strongbox {
+                write_strongbox(tx, request.user_id, upload).await?;
+            }
             let event = "INSERT INTO user_events (user_id, place, kind, session_id, body, hash) \
                  VALUES ($1, 1, 'certificate', $2, $3, $4)";
             tx.execute(event, &[&request.user_id.0, &certificate.session_id.0, &body, &chain_hash.as_ref()]).await?;

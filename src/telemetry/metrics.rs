@@ -94,6 +94,8 @@ metrics! {
     handshakes: IntCounterVec = "handshakes_total" ["result"];
     /// Logins, by result.
     logins: IntCounterVec = "logins_total" ["result"];
+    /// Logins by password or recovery code that came to their end, by kind and result.
+    password_logins: IntCounterVec = "password_logins_total" ["kind", "result"];
     /// Requests, by type.
     requests: IntCounterVec = "requests_total" ["type"];
     /// Requests that were refused, by code.

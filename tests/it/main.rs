@@ -48,6 +48,8 @@ mod membership;
 mod messages;
 mod operations;
 #[cfg(feature = "client")]
+mod passwords;
+#[cfg(feature = "client")]
 mod reading;
 mod revisions;
 mod rights;

@@ -114,7 +114,7 @@ impl Shared {
 
 impl State {
     fn deletion(&self, sessions: &Sessions) -> Result<SignedDeletion, ClientError> {
-        let identity = self.account.identity.as_ref().ok_or(ClientError::NoIdentityKey)?;
+        let identity = self.identity()?;
         let deletion = Deletion {
             user_id: self.account.me.user_id,
             place: sessions.place.next(),

@@ -127,7 +127,7 @@ impl State {
         let now = self.now();
         let anchors: Vec<Anchor> = self.chats.values_mut().map(crate::client::chat::state::Chat::anchor).collect();
         let account = &self.account;
-        let identity = account.identity.as_ref().ok_or(ClientError::NoIdentityKey)?;
+        let identity = self.identity()?;
         let certificate = Certificate {
             user_id: account.me.user_id,
             place: sessions.place.next(),
@@ -142,7 +142,8 @@ impl State {
         certificate.signature = identity.sign(&certificate.certificate.signed_bytes());
         let mut content = HandoverContent {
             server_name: account.server_name.clone(),
-            identity: identity.clone(),
+            identity: account.identity.clone(),
+            identity_key: Some(account.me.identity_key),
             place: certificate.certificate.place,
             hash: certificate.chain_hash(),
             anchors,

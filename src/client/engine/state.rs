@@ -14,7 +14,7 @@ use crate::client::chat::outbox::Name;
 use crate::client::chat::own_key::KeyLimits;
 use crate::client::chat::state::Chat;
 use crate::client::config::ClientConfig;
-use crate::client::error::{CloseReason, SendError};
+use crate::client::error::{ClientError, CloseReason, SendError};
 use crate::client::event::{Alarm, Event};
 use crate::client::failure::VerificationFailure;
 use crate::client::handle::Sent;
@@ -22,6 +22,7 @@ use crate::client::keyring::Account;
 use crate::client::net::Endpoint;
 use crate::client::net::wire::Wire;
 use crate::client::storage::Storage;
+use crate::crypto::IdentitySecret;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::{Hello, OwnKey};
 use crate::protocol::ids::{ChatId, KeyId, Seq, Timestamp};
@@ -99,6 +100,8 @@ pub(crate) struct State {
     pub(crate) progress: Progress,
     pub(crate) dirty_chats: BTreeSet<ChatId>,
     pub(crate) is_account_dirty: bool,
+    /// The identity key while a password has opened it for one operation; never kept.
+    pub(crate) unlocked: Option<IdentitySecret>,
     /// The end of the account is being asked for by this process.
     pub(crate) is_deleting: bool,
     /// Why the newest try to connect failed, for whoever gives up waiting.
@@ -106,6 +109,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// The identity key, if this device holds it or a password has opened it.
+    pub(crate) fn identity(&self) -> Result<&IdentitySecret, ClientError> {
+        self.account.identity.as_ref().or(self.unlocked.as_ref()).ok_or(ClientError::NoIdentityKey)
+    }
+
     pub(crate) fn new(account: Account, chats: HashMap<ChatId, Chat>) -> Self {
         Self {
             account,
@@ -121,6 +129,7 @@ impl State {
             progress: Progress::default(),
             dirty_chats: BTreeSet::new(),
             is_account_dirty: true,
+            unlocked: None,
             is_deleting: false,
             last_failure: None,
         }

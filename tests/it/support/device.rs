@@ -99,6 +99,7 @@ impl Device {
             username: self.username.clone(),
             identity_key: self.identity_key(),
             certificate: self.certificate.clone(),
+            strongbox: None,
         }
     }
 
