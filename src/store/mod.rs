@@ -39,7 +39,6 @@ pub mod sessions;
 pub mod settings;
 mod statements;
 pub mod strongboxes;
-pub mod strongboxes;
 pub mod users;
 pub mod writer;
 

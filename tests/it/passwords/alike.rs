@@ -3,8 +3,8 @@
 use sealcast::protocol::binary::Blob;
 use sealcast::protocol::error::ErrorCode;
 use sealcast::protocol::password::{
-    BeginLogin, BeginRecovery, FinishLogin, FinishRecovery, KE2_BYTES, KE3_BYTES, LOGINS_FINISH_PATH, LOGINS_PATH,
-    LoginBegun, RECOVERIES_FINISH_PATH, RECOVERIES_PATH, RecoveryBegun,
+    BeginLogin, BeginPassword, BeginRecovery, FinishLogin, FinishRecovery, KE2_BYTES, KE3_BYTES, LOGINS_FINISH_PATH,
+    LOGINS_PATH, LoginBegun, PASSWORDS_PATH, PasswordBegun, RECOVERIES_FINISH_PATH, RECOVERIES_PATH, RecoveryBegun,
 };
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ use super::super::support::database::Database;
 use super::super::support::device::Device;
 use super::super::support::trials;
 use super::{password, post, register};
-use sealcast::crypto::opaque::Login;
+use sealcast::crypto::opaque::{Login, NewPassword};
 
 /// A body without what is drawn anew each time: names, kinds, lengths.
 fn shape(body: &str) -> Value {
@@ -101,6 +101,25 @@ async fn the_same_trial_is_evaluated_to_the_same_for_everybody() {
             assert_ne!(one[part.clone()], other[part.clone()], "{name}: {part:?} is drawn or masked anew");
         }
     }
+}
+
+#[tokio::test]
+async fn nobody_has_a_guess_evaluated_by_beginning_a_new_password() {
+    let database = Database::create().await;
+    let broker = Broker::start(&database).await;
+    let _ada = register(&broker, "ada", "correct horse").await;
+    let (logged_in, _) = super::open(&broker, "ada", "correct horse").await;
+    let (_, message) = NewPassword::begin(&password("another horse")).unwrap();
+    let begin = BeginPassword { username: "ada".to_owned(), message };
+    let one: PasswordBegun = post(&broker, PASSWORDS_PATH, &begin).await.unwrap();
+    let other: PasswordBegun = post(&broker, PASSWORDS_PATH, &begin).await.unwrap();
+    assert_ne!(one.credential_id, other.credential_id);
+    assert_ne!(one.message.as_ref()[..32], other.message.as_ref()[..32], "the evaluation");
+    assert_eq!(one.message.as_ref()[32..], other.message.as_ref()[32..], "the server's key");
+    // Nor under the credential that holds: a request cannot name one.
+    assert_ne!(one.credential_id, logged_in.strongbox.credential_id);
+    let login = BeginLogin { username: "ada".to_owned(), message: begin.message.clone() };
+    assert!(post::<LoginBegun>(&broker, LOGINS_PATH, &login).await.is_err(), "another message, and it counts");
 }
 
 /// How long the answer to a login's first message takes.

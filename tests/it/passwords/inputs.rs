@@ -12,13 +12,20 @@ use sealcast::protocol::password::{
 };
 use sealcast::protocol::strongbox::{Recovery, StrongboxUpload};
 
-use super::super::codes::contents;
+use super::super::codes;
 use super::super::support::broker::{Broker, Settings};
 use super::super::support::database::Database;
 use super::{finish, open, password, post, register, replace, sealing};
 
 const PATHS: [&str; 6] =
     [PASSWORDS_PATH, LOGINS_PATH, LOGINS_FINISH_PATH, RECOVERIES_PATH, RECOVERIES_FINISH_PATH, STRONGBOXES_PATH];
+
+/// What a refused request might have touched; counted tries go by themselves.
+async fn contents(database: &Database) -> Vec<(String, String)> {
+    let mut contents = codes::contents(database).await;
+    contents.retain(|(table, _)| table != "password_tries");
+    contents
+}
 
 async fn code_of(broker: &Broker, path: &str, body: &impl serde::Serialize) -> (u16, ErrorCode) {
     let (status, error) = post::<serde_json::Value>(broker, path, body).await.expect_err(path);
