@@ -33,7 +33,7 @@ fn shape(body: &str) -> Value {
 async fn work(broker: &Broker) -> Vec<f64> {
     let mut counts = Vec::new();
     for name in ["count_try", "begin_login", "take_login", "log_in"] {
-        let label = format!("transaction=\"{name}\"");
+        let label = format!("name=\"{name}\"");
         let by_name = broker.metric("sealcast_transactions_total", &label).await;
         counts.push(by_name);
     }

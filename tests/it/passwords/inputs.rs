@@ -48,14 +48,12 @@ async fn p10_bodies_that_are_none_are_refused_by_every_endpoint() {
     let broker = Broker::start(&database).await;
     let before = contents(&database).await;
     for path in PATHS {
-        for body in [
-            "",
-            "{}",
-            "[]",
-            "null",
-            "{\"username\": 7, \"message\": \"\"}",
-            "{\"username\": \"ada\", \"message\": \"*\"}",
-        ] {
+        for body in ["", "{}", "[]", "null", "{\"username\": 7, \"message\": \"\"}", "{\"username\": \"ada\""] {
+            let (status, text) = broker.request("POST", path, body).await;
+            assert!(status == 400 && text.contains("\"malformed\""), "{path} {body}: {status} {text}");
+        }
+        if path != RECOVERIES_PATH {
+            let body = "{\"username\": \"ada\", \"message\": \"*\"}";
             let (status, text) = broker.request("POST", path, body).await;
             assert!(status == 400 && text.contains("\"malformed\""), "{path} {body}: {status} {text}");
         }
