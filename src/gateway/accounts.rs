@@ -38,7 +38,7 @@ async fn info(door: web::Data<Door>) -> HttpResponse {
 async fn register(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Error>) -> HttpResponse {
     let request: Register = match read_body(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(refusal) => return failed(refusal.into()),
     };
     if let Some(upload) = &request.strongbox
         && let Err(refusal) = door.broker.passwords.check_record(&upload.record)
@@ -54,7 +54,7 @@ async fn register(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Err
 async fn link(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Error>) -> HttpResponse {
     let request: Link = match read_body(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(refusal) => return failed(refusal.into()),
     };
     let broker = &door.broker;
     let (linked, is_first) = match broker.store.link(&request, &broker.options.sessions).await {
@@ -94,14 +94,13 @@ pub async fn not_found() -> HttpResponse {
     error_response(Refusal::new(ErrorCode::UnknownFrame, "nothing is here"), 404)
 }
 
-/// Reads a body; one that cannot be used has its answer.
-pub(super) fn read_body<T: DeserializeOwned>(body: Result<web::Bytes, actix_web::Error>) -> Result<T, HttpResponse> {
+/// Reads a body.
+pub(super) fn read_body<T: DeserializeOwned>(body: Result<web::Bytes, actix_web::Error>) -> Result<T, Refusal> {
     let body = body.map_err(|_| {
         let limit = HTTP_BODY_BYTES_MAX as u64;
-        error_response(Refusal::limit(ErrorCode::TooLarge, "the body is too large or cut short", limit), 413)
+        Refusal::limit(ErrorCode::TooLarge, "the body is too large or cut short", limit)
     })?;
-    serde_json::from_slice(&body)
-        .map_err(|_| error_response(Refusal::new(ErrorCode::Malformed, "the body cannot be read"), 400))
+    serde_json::from_slice(&body).map_err(|_| Refusal::new(ErrorCode::Malformed, "the body cannot be read"))
 }
 
 /// The answer to what did not happen.
@@ -109,6 +108,7 @@ pub(super) fn failed(failure: Failure) -> HttpResponse {
     let refusal = failure.refusal();
     let status = match refusal.code {
         ErrorCode::UnknownUser | ErrorCode::UnknownSession => 404,
+        ErrorCode::TooLarge => 413,
         ErrorCode::LoginFailed => 401,
         ErrorCode::UsernameTaken | ErrorCode::StrongboxChanged => 409,
         ErrorCode::RateLimited | ErrorCode::LimitReached => 429,

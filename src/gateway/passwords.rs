@@ -53,7 +53,7 @@ fn answer<T: serde::Serialize>(result: Result<T, Failure>) -> HttpResponse {
 async fn begin_password(door: web::Data<Door>, body: Body) -> HttpResponse {
     let request: BeginPassword = match read_body(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(refusal) => return failed(refusal.into()),
     };
     let begun = name_of(&request.username).and_then(|username| {
         let (credential_id, message) = door.broker.passwords.begin(&username, &request.message)?;
@@ -65,7 +65,7 @@ async fn begin_password(door: web::Data<Door>, body: Body) -> HttpResponse {
 async fn begin_login(door: web::Data<Door>, from: HttpRequest, body: Body) -> HttpResponse {
     let request: BeginLogin = match read_body(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(refusal) => return failed(refusal.into()),
     };
     answer(password_login(&door, &from, &request).await)
 }
@@ -86,7 +86,7 @@ async fn password_login(door: &Door, from: &HttpRequest, request: &BeginLogin) -
 async fn finish_login(door: web::Data<Door>, body: Body) -> HttpResponse {
     let request: FinishLogin = match read_body(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(refusal) => return failed(refusal.into()),
     };
     let (broker, metrics) = (&door.broker, &door.broker.metrics);
     let finish = async {
@@ -102,7 +102,7 @@ async fn finish_login(door: web::Data<Door>, body: Body) -> HttpResponse {
 async fn begin_recovery(door: web::Data<Door>, from: HttpRequest, body: Body) -> HttpResponse {
     let request: BeginRecovery = match read_body(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(refusal) => return failed(refusal.into()),
     };
     answer(recovery_login(&door, &from, &request).await)
 }
@@ -124,7 +124,7 @@ async fn recovery_login(door: &Door, from: &HttpRequest, request: &BeginRecovery
 async fn finish_recovery(door: web::Data<Door>, body: Body) -> HttpResponse {
     let request: FinishRecovery = match read_body(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(refusal) => return failed(refusal.into()),
     };
     let (broker, metrics) = (&door.broker, &door.broker.metrics);
     let finish = async {
@@ -147,7 +147,7 @@ async fn finish_recovery(door: web::Data<Door>, body: Body) -> HttpResponse {
 async fn replace_strongbox(door: web::Data<Door>, body: Body) -> HttpResponse {
     let request: ReplaceStrongbox = match read_body(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(refusal) => return failed(refusal.into()),
     };
     if let Err(refusal) = door.broker.passwords.check_record(&request.upload.record) {
         return failed(refusal.into());

@@ -106,9 +106,6 @@ impl Store {
         request: &ApproveSession,
         limits: &SessionLimits,
     ) -> Result<SessionsChanged, Failure> {
-        if !request.handover.is_empty() {
-            return Err(Refusal::new(ErrorCode::Malformed, "a session hands itself nothing over").into());
-        }
         if request.certificate.certificate.session_id != who.session_id {
             return Err(Refusal::new(ErrorCode::SessionPending, "the session waits for approval").into());
         }
@@ -117,6 +114,9 @@ impl Store {
             let statement = "SELECT 1 FROM user_sessions WHERE id = $1 AND logged_in_at IS NOT NULL";
             if tx.query_opt(statement, &[&who.session_id.0]).await?.is_none() {
                 return Err(Refusal::new(ErrorCode::SessionPending, "the session waits for approval").into());
+            }
+            if !request.handover.is_empty() {
+                return Err(Refusal::new(ErrorCode::Malformed, "a session hands itself nothing over").into());
             }
             certify(tx, &user, who.user_id, request, limits).await
         })

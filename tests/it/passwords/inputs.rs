@@ -17,6 +17,9 @@ use super::super::support::broker::{Broker, Settings};
 use super::super::support::database::Database;
 use super::{finish, open, password, post, register, replace, sealing};
 
+/// Makes something wrong with a strongbox.
+type Spoil = fn(&mut StrongboxUpload);
+
 const PATHS: [&str; 6] =
     [PASSWORDS_PATH, LOGINS_PATH, LOGINS_FINISH_PATH, RECOVERIES_PATH, RECOVERIES_FINISH_PATH, STRONGBOXES_PATH];
 
@@ -124,7 +127,7 @@ async fn p10_strongboxes_that_are_none_are_refused_and_change_nothing() {
         upload
     };
     // Signed as it should be, and not of the form.
-    let malformed: Vec<(&str, fn(&mut StrongboxUpload))> = vec![
+    let malformed: Vec<(&str, Spoil)> = vec![
         ("a short record", |upload| upload.record = Blob::from(vec![1; 191])),
         ("a long record", |upload| upload.record = Blob::from(vec![1; 193])),
         ("a record without a point", |upload| {
@@ -170,7 +173,7 @@ async fn p10_strongboxes_that_are_none_are_refused_and_change_nothing() {
     assert_eq!((status, error.code), (429, ErrorCode::LimitReached));
     assert_eq!(error.details.unwrap().limit, Some(USER_KEYS_MAX as u64));
     // Of the form, and not signed by whose it is.
-    let unsigned: Vec<(&str, fn(&mut StrongboxUpload))> = vec![
+    let unsigned: Vec<(&str, Spoil)> = vec![
         ("no signature", |upload| upload.strongbox.signature = Signature([0; 64])),
         ("another version", |upload| upload.strongbox.version = 3),
         ("another sealed half", |upload| upload.strongbox.user_keys[0].sealed = Blob::from(vec![0; 60])),

@@ -38,7 +38,7 @@ fn guess(name: &str) -> String {
     serde_json::to_string(&BeginLogin { username: name.to_owned(), message }).unwrap()
 }
 
-async fn settings(database: &Database) -> Settings {
+fn settings(database: &Database) -> Settings {
     Settings::on(database)
         .with("server.address_header", HEADER)
         .with("password.tries_per_hour", 5)
@@ -74,7 +74,7 @@ async fn answered(
 #[tokio::test]
 async fn a11_guesses_at_one_user_are_held_up_and_the_user_from_elsewhere_is_not() {
     let database = Database::create().await;
-    let broker = Broker::start_with(settings(&database).await).await;
+    let broker = Broker::start_with(settings(&database)).await;
     let _ada = register(&broker, "ada", "correct horse").await;
     let count = trials(40, 1_000);
     let passed = answered(&broker, "203.0.113.7", LOGINS_PATH, (0..count).map(|_| guess("ada")), 720).await;
@@ -88,14 +88,14 @@ async fn a11_guesses_at_one_user_are_held_up_and_the_user_from_elsewhere_is_not(
     // A client without the header comes from the loopback.
     log_in(&broker, "ada", "correct horse").await.unwrap();
     // The limits outlive a node.
-    let other = Broker::start_with(settings(&database).await).await;
+    let other = Broker::start_with(settings(&database)).await;
     assert_eq!(answered(&other, "203.0.113.7", LOGINS_PATH, std::iter::once(guess("ada")), 720).await, 0);
 }
 
 #[tokio::test]
 async fn a11_one_guess_each_at_many_users_is_held_up_by_the_address() {
     let database = Database::create().await;
-    let broker = Broker::start_with(settings(&database).await).await;
+    let broker = Broker::start_with(settings(&database)).await;
     let count = trials(30, 1_000);
     let names = (0..count).map(|number| guess(&format!("user{number}")));
     assert_eq!(answered(&broker, "203.0.113.7", LOGINS_PATH, names, 400).await, 9);
@@ -111,7 +111,7 @@ async fn a11_one_guess_each_at_many_users_is_held_up_by_the_address() {
 #[tokio::test]
 async fn a11_guesses_at_one_user_from_everywhere_are_bounded() {
     let database = Database::create().await;
-    let broker = Broker::start_with(settings(&database).await).await;
+    let broker = Broker::start_with(settings(&database)).await;
     let mut passed = 0;
     for number in 0..20 {
         let address = format!("198.51.100.{number}");
@@ -123,7 +123,7 @@ async fn a11_guesses_at_one_user_from_everywhere_are_bounded() {
 #[tokio::test]
 async fn a11_a_good_login_is_forgiven_the_tries_before_it() {
     let database = Database::create().await;
-    let broker = Broker::start_with(settings(&database).await.with("password.tries_per_hour_address", 100)).await;
+    let broker = Broker::start_with(settings(&database).with("password.tries_per_hour_address", 100)).await;
     let _ada = register(&broker, "ada", "correct horse").await;
     for _ in 0..2 {
         for _ in 0..4 {
@@ -132,7 +132,7 @@ async fn a11_a_good_login_is_forgiven_the_tries_before_it() {
         super::open(&broker, "ada", "correct horse").await;
     }
     // Without the header nobody can say where they come from.
-    let plain = Broker::start_with(settings(&database).await.with("server.address_header", "")).await;
+    let plain = Broker::start_with(settings(&database).with("server.address_header", "")).await;
     let mut passed = 0;
     for number in 0..12 {
         passed +=
