@@ -22,6 +22,8 @@ pub mod signal;
 pub mod wrap;
 
 #[cfg(test)]
+mod rfc9180;
+#[cfg(test)]
 mod wycheproof;
 
 pub use error::{OpenError, SealError};

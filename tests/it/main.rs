@@ -46,6 +46,7 @@ mod labels;
 mod limits;
 mod membership;
 mod messages;
+mod model;
 mod operations;
 #[cfg(feature = "client")]
 mod reading;

@@ -1,0 +1,272 @@
+//! Transactions beside the writer's: members are added, removed, leave; sessions are revoked, expire, come in.
+//!
+//! Each takes two steps: it begins, with its user's row locked; then it locks its chats' rows, reads, judges, writes and
+//! commits. The second is one step, since a chat's row stays locked from the first read to the commit.
+
+use sealcast::protocol::log::{EntryBody, SessionOut};
+use sealcast::protocol::membership::Change;
+
+use super::people::{
+    Chat, NOW, Session, User, certificate, expired_at, revocation, session_id, sibling, user_id, user_of,
+};
+use super::rules::Rule;
+use super::set::Set;
+use super::store::{Refused, State, Store, signed_change};
+
+/// What is asked. A change of members is signed by a session as it knew the log at a view, and may come in much later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Request {
+    Add {
+        chat: Chat,
+        actor: Session,
+        target: User,
+        view: usize,
+    },
+    Remove {
+        chat: Chat,
+        actor: Session,
+        target: User,
+        view: usize,
+    },
+    Leave {
+        chat: Chat,
+        actor: Session,
+        view: usize,
+    },
+    Revoke {
+        session: Session,
+    },
+    Expire {
+        user: User,
+    },
+    /// A new session is certified, or one whose time has run out gets a new certificate over the same keys.
+    Certify {
+        session: Session,
+    },
+}
+
+/// A transaction that has begun.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Transaction {
+    pub request: Request,
+    /// What it read at its beginning: the user's chats and live sessions. Used where a rule is dropped.
+    early: (Vec<Chat>, Set),
+}
+
+/// What a transaction comes to.
+pub enum Outcome {
+    /// It is refused, and has changed nothing.
+    Refused,
+    /// It is committed; those who follow the logs may refuse what it wrote.
+    Committed(Result<(), Refused>),
+}
+
+impl Request {
+    /// Whose row it locks.
+    pub const fn user(self) -> User {
+        match self {
+            Self::Add { target, .. } | Self::Remove { target, .. } => target,
+            Self::Leave { actor: session, .. } | Self::Revoke { session } | Self::Certify { session } => {
+                user_of(session)
+            }
+            Self::Expire { user } => user,
+        }
+    }
+
+    const fn locks_user_at_once(self, dropped: Option<Rule>) -> bool {
+        !matches!(
+            (self, dropped),
+            (Self::Revoke { .. }, Some(Rule::RevocationLocksUser | Rule::UsersAreLockedFirst))
+                | (Self::Add { .. }, Some(Rule::AdditionReadsAfterLock))
+        )
+    }
+
+    const fn locks_user_later(self, dropped: Option<Rule>) -> bool {
+        !self.locks_user_at_once(dropped) && !matches!(dropped, Some(Rule::RevocationLocksUser))
+    }
+
+    fn chats(self, store: &Store) -> Vec<Chat> {
+        match self {
+            Self::Add { chat, .. } | Self::Remove { chat, .. } | Self::Leave { chat, .. } => vec![chat],
+            Self::Revoke { .. } | Self::Expire { .. } | Self::Certify { .. } => store.chats_of(self.user()),
+        }
+    }
+}
+
+impl Transaction {
+    pub fn begin(store: &Store, request: Request) -> Self {
+        Self { request, early: (request.chats(store), store.live(request.user())) }
+    }
+
+    /// Whose row it holds while it waits for its second step.
+    pub fn user_held(&self, dropped: Option<Rule>) -> Option<User> {
+        self.request.locks_user_at_once(dropped).then(|| self.request.user())
+    }
+
+    /// Which chats' rows it holds while it waits for its second step: none, as long as users are locked first.
+    pub fn chats_held(&self, dropped: Option<Rule>) -> &[Chat] {
+        match (self.request, dropped) {
+            (Request::Revoke { .. }, Some(Rule::UsersAreLockedFirst)) => &self.early.0,
+            _ => &[],
+        }
+    }
+
+    /// Whether others stand in the way of its second step.
+    pub fn is_blocked(&self, store: &Store, others: &[Self], dropped: Option<Rule>) -> bool {
+        let chats = self.chats(store, dropped);
+        let waits_for_user = self.request.locks_user_later(dropped);
+        others.iter().filter(|other| *other != self).any(|other| {
+            let holds_user = other.user_held(dropped) == Some(self.request.user());
+            waits_for_user && holds_user || other.chats_held(dropped).iter().any(|chat| chats.contains(chat))
+        })
+    }
+
+    fn chats(&self, store: &Store, dropped: Option<Rule>) -> Vec<Chat> {
+        match (self.request, dropped) {
+            (Request::Revoke { .. }, Some(Rule::RevocationLocksUser)) => self.early.0.clone(),
+            _ => self.request.chats(store),
+        }
+    }
+
+    /// Its second step.
+    pub fn finish(&self, store: &mut Store, dropped: Option<Rule>) -> Outcome {
+        let chats = self.chats(store, dropped);
+        match self.request {
+            Request::Add { chat, actor, target, view } => self.add(store, chat, actor, target, view, dropped),
+            Request::Remove { chat, actor, target, view } => {
+                change(store, chat, actor, Change::Remove, target, view, dropped)
+            }
+            Request::Leave { chat, actor, view } => {
+                change(store, chat, actor, Change::Leave, user_of(actor), view, dropped)
+            }
+            Request::Revoke { session } => revoke(store, &chats, session, dropped),
+            Request::Expire { user } => expire(store, &chats, store.live(user), dropped),
+            Request::Certify { session } => certify(store, &chats, session, dropped),
+        }
+    }
+
+    fn add(
+        &self,
+        store: &mut Store,
+        chat: Chat,
+        actor: Session,
+        target: User,
+        view: usize,
+        dropped: Option<Rule>,
+    ) -> Outcome {
+        let row = &store.chats[chat];
+        let view = &row.views[view];
+        let (roster_hash, epoch) = (view.folded.fold.roster_hash(), view.epoch);
+        let is_anchored = roster_hash == row.head.roster_hash && epoch == row.head.epoch;
+        let newcomers = match dropped {
+            Some(Rule::AdditionReadsAfterLock) => self.early.1,
+            _ => store.live(target),
+        };
+        let is_over = newcomers.iter().any(|session| store.sessions[session].is_over);
+        if !is_anchored && dropped != Some(Rule::AdditionIsAnchored) || is_over && dropped != Some(Rule::ExpiryIsJudged)
+        {
+            return Outcome::Refused;
+        }
+        let add = Change::Add { can_write: true, can_manage: true, roster_hash, epoch };
+        let signed = signed_change(chat, Some(view), actor, add, target);
+        if !may_change(store, chat, actor, &signed, dropped) {
+            return Outcome::Refused;
+        }
+        Outcome::Committed(store.change(chat, &signed, newcomers, dropped))
+    }
+}
+
+/// The real state machine says whether a change may be made; an expiry that is due comes before any.
+fn may_change(
+    store: &Store,
+    chat: Chat,
+    actor: Session,
+    signed: &sealcast::protocol::membership::SignedChange,
+    dropped: Option<Rule>,
+) -> bool {
+    let expiry_due = store.expiry_due(chat) && dropped != Some(Rule::ExpiryIsJudged);
+    store.may_act(actor) && store.chats[chat].membership.check(&signed.change).is_ok() && !expiry_due
+}
+
+fn change(
+    store: &mut Store,
+    chat: Chat,
+    actor: Session,
+    change: Change,
+    target: User,
+    view: usize,
+    dropped: Option<Rule>,
+) -> Outcome {
+    let signed = signed_change(chat, Some(&store.chats[chat].views[view]), actor, change, target);
+    if !may_change(store, chat, actor, &signed, dropped) {
+        return Outcome::Refused;
+    }
+    Outcome::Committed(store.change(chat, &signed, Set::default(), dropped))
+}
+
+fn revoke(store: &mut Store, chats: &[Chat], session: Session, dropped: Option<Rule>) -> Outcome {
+    let before = store.sessions[session].state;
+    if !matches!(before, State::Live | State::Expired) {
+        return Outcome::Refused;
+    }
+    let user = user_of(session);
+    store.places[user] += 1;
+    let signed = revocation(session, store.places[user], store.may_act(sibling(session)));
+    store.sessions[session].state = State::Revoked;
+    if before == State::Expired {
+        return Outcome::Committed(Ok(()));
+    }
+    let body = EntryBody::SessionOut(SessionOut::Revoked(signed));
+    Outcome::Committed(in_each(store, chats, |store, chat| store.append(chat, NOW, body.clone(), dropped)))
+}
+
+fn expire(store: &mut Store, chats: &[Chat], live: Set, dropped: Option<Rule>) -> Outcome {
+    let due = Set::of(live.iter().filter(|session| store.sessions[*session].is_over));
+    let Some(latest) = due.iter().map(|session| expired_at(store.sessions[session].place)).max() else {
+        return Outcome::Refused;
+    };
+    for session in due.iter() {
+        store.sessions[session].state = State::Expired;
+    }
+    Outcome::Committed(in_each(store, chats, |store, chat| {
+        due.iter().try_for_each(|session| {
+            let user_id = user_id(user_of(session));
+            let out = SessionOut::Expired { user_id, session_id: session_id(session) };
+            store.append(chat, latest.get(), EntryBody::SessionOut(out), dropped)
+        })
+    }))
+}
+
+fn certify(store: &mut Store, chats: &[Chat], session: Session, dropped: Option<Rule>) -> Outcome {
+    let row = store.sessions[session];
+    let is_due = row.state == State::Live && row.is_over;
+    let returns = row.state == State::Revoked && dropped == Some(Rule::RevokedStaysOut);
+    if !matches!(row.state, State::Pending | State::Expired) && !is_due && !returns {
+        return Outcome::Refused;
+    }
+    // After its time has run out a session goes out before it comes in.
+    if is_due && let Outcome::Committed(Err(refused)) = expire(store, chats, Set::of([session]), dropped) {
+        return Outcome::Committed(Err(refused));
+    }
+    let user = user_of(session);
+    store.places[user] += 1;
+    let place = store.places[user];
+    store.sessions[session] = super::store::SessionRow { state: State::Live, place, is_over: false };
+    if dropped == Some(Rule::ComingInIsLogged) {
+        return Outcome::Committed(Ok(()));
+    }
+    let body = EntryBody::SessionIn(certificate(session, place));
+    Outcome::Committed(in_each(store, chats, |store, chat| store.append(chat, NOW, body.clone(), dropped)))
+}
+
+fn in_each(
+    store: &mut Store,
+    chats: &[Chat],
+    append: impl Fn(&mut Store, Chat) -> Result<(), Refused>,
+) -> Result<(), Refused> {
+    for chat in chats {
+        append(store, *chat)?;
+    }
+    chats.iter().for_each(|chat| store.seal(*chat));
+    Ok(())
+}
