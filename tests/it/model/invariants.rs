@@ -73,14 +73,14 @@ pub fn check_commit(store: &Store, chat: Chat, item: &InFlight, is_over: bool) -
 }
 
 /// Compares the tables with the fold of each log.
-pub fn check_logs(store: &Store, dropped: Option<Rule>) -> Option<Broken> {
+pub fn check_logs(store: &Store) -> Option<Broken> {
     (0..store.chats.len()).find_map(|chat| {
         let row = &store.chats[chat];
         let (fold, tables) = (&row.folded.fold, store.recipients(chat));
         let log = row.folded.recipients();
         let what = if log != tables {
             format!("to who follows the log {log:?} receive, and by the tables {tables:?}")
-        } else if fold.epoch() != row.head.epoch && !dropped.is_some_and(Rule::is_of_the_fold) {
+        } else if fold.epoch() != row.head.epoch {
             "the epoch is another one to who follows the log".to_owned()
         } else if fold.roster_version() != row.head.roster_version || fold.roster_hash() != row.head.roster_hash {
             "the roster is another one to who follows the log".to_owned()

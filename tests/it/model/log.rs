@@ -6,7 +6,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 use sealcast::protocol::binary::Hash;
 use sealcast::protocol::fold::{ChatFold, FoldError};
 use sealcast::protocol::ids::{ChangeNo, ChatId, Epoch, Seq, Timestamp};
-use sealcast::protocol::log::EntryBody;
+use sealcast::protocol::log::{EntryBody, log_hash};
+use uuid::Uuid;
 
 use super::people::session_of;
 use super::set::Set;
@@ -28,15 +29,27 @@ impl Folded {
         Arc::new(Self { fold: ChatFold::begin(chat_id, body).unwrap(), id: body.digest(chat_id) })
     }
 
-    /// The fold with the next entry, or why those who follow the log refuse it.
-    pub fn next(&self, seq: Seq, created_at: Timestamp, body: &EntryBody) -> Result<Arc<Self>, FoldError> {
+    /// The fold with the next entry, or why those who follow the log refuse it. `is_forgotten`: the rule is dropped by
+    /// which this entry raises the epoch, and both ends have one code for it.
+    pub fn next(
+        &self,
+        seq: Seq,
+        created_at: Timestamp,
+        body: &EntryBody,
+        is_forgotten: bool,
+    ) -> Result<Arc<Self>, FoldError> {
         let chat_id = self.fold.chat_id();
-        let id = sealcast::protocol::log::log_hash(chat_id, &self.id, seq, created_at, &body.digest(chat_id));
+        let rules = if is_forgotten { ChatId(Uuid::nil()) } else { chat_id };
+        let id = log_hash(rules, &self.id, seq, created_at, &body.digest(chat_id));
         if let Some(known) = KNOWN.lock().unwrap().get(&id) {
             return known.clone();
         }
         let mut fold = self.fold.clone();
-        let next = fold.apply(seq, created_at, body).map(|()| Arc::new(Self { fold, id }));
+        let next = fold.apply(seq, created_at, body);
+        if is_forgotten {
+            fold = with_epoch(&fold, self.fold.epoch());
+        }
+        let next = next.map(|()| Arc::new(Self { fold, id }));
         KNOWN.lock().unwrap().insert(id, next.clone());
         next
     }
@@ -46,19 +59,29 @@ impl Folded {
     }
 }
 
+/// The same fold, but for its epoch.
+fn with_epoch(fold: &ChatFold, epoch: Epoch) -> ChatFold {
+    let mut stored = serde_json::to_value(fold).unwrap();
+    stored["epoch"] = epoch.get().into();
+    serde_json::from_value(stored).unwrap()
+}
+
 /// What a session knows that has followed the log up to a place: from this it makes keys, messages and changes, which
 /// may come in at any later time.
 #[derive(Debug, Clone)]
 pub struct View {
     pub seq: Seq,
     pub log_hash: Hash,
-    pub epoch: Epoch,
     pub folded: Arc<Folded>,
 }
 
 impl View {
     pub fn recipients(&self) -> Set {
         self.folded.recipients()
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.folded.fold.epoch()
     }
 
     pub fn change_no(&self) -> ChangeNo {

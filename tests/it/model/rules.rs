@@ -36,31 +36,40 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 14] = [
-        Self::CommitLooksAgain,
-        Self::CommitCountsCopies,
-        Self::ExpiryIsJudged,
-        Self::KeyCarriesItsEpoch,
-        Self::RemovalRaisesEpoch,
-        Self::RevocationRaisesEpoch,
-        Self::ExpiryRaisesEpoch,
-        Self::AdditionRaisesEpoch,
-        Self::RevocationLocksUser,
-        Self::AdditionReadsAfterLock,
-        Self::UsersAreLockedFirst,
-        Self::ComingInIsLogged,
-        Self::RevokedStaysOut,
-        Self::AdditionIsAnchored,
-    ];
-
-    /// Dropped by both ends, whose fold is one code: then the log's fold has the epoch of the dropped rule too.
-    pub const fn is_of_the_fold(self) -> bool {
-        matches!(
-            self,
-            Self::RemovalRaisesEpoch
-                | Self::RevocationRaisesEpoch
-                | Self::ExpiryRaisesEpoch
-                | Self::AdditionRaisesEpoch
-        )
+    /// Among which steps, besides messages, the rule is looked for: so it takes seconds.
+    pub const fn scope(self) -> Scope {
+        let (members, sessions, expiry, copies) = match self {
+            Self::CommitCountsCopies => (false, false, false, true),
+            Self::ExpiryIsJudged => (true, false, true, false),
+            Self::ExpiryRaisesEpoch => (false, false, true, false),
+            Self::KeyCarriesItsEpoch | Self::RemovalRaisesEpoch | Self::AdditionRaisesEpoch => {
+                (true, false, false, false)
+            }
+            Self::RevocationRaisesEpoch => (false, true, false, true),
+            Self::ComingInIsLogged | Self::RevokedStaysOut => (false, true, false, false),
+            Self::CommitLooksAgain
+            | Self::RevocationLocksUser
+            | Self::AdditionReadsAfterLock
+            | Self::UsersAreLockedFirst
+            | Self::AdditionIsAnchored => (true, true, false, false),
+        };
+        Scope { members, sessions, expiry, copies }
     }
+}
+
+/// Which steps are explored besides messages.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope {
+    /// Members are added and removed, and leave.
+    pub members: bool,
+    /// Sessions are certified and revoked.
+    pub sessions: bool,
+    /// Sessions' time runs out.
+    pub expiry: bool,
+    /// Copies are refused, or swept away.
+    pub copies: bool,
+}
+
+impl Scope {
+    pub const ALL: Self = Self { members: true, sessions: true, expiry: true, copies: true };
 }

@@ -166,7 +166,7 @@ pub fn frame(store: &Store, in_flight: &[InFlight], sending: Sending) -> (Send, 
         let lacking = view.recipients().without(copies);
         (None, wrap(lacking), lacking)
     } else {
-        let announcement = announcement(sending.key(), made.epoch.get());
+        let announcement = announcement(sending.key(), made.epoch().get());
         let new_key = NewKey { announcement, copies: wrap(view.recipients()), staged: None };
         (Some(new_key), Vec::new(), made.recipients().with(view.recipients()))
     };

@@ -79,7 +79,7 @@ impl StdHash for ChatRow {
             (user, member.can_write, member.can_manage, member.joined_seq).hash(hasher);
         }
         for view in &self.views {
-            (view.seq, view.epoch, view.recipients(), view.change_no()).hash(hasher);
+            (view.seq, view.epoch(), view.recipients(), view.change_no()).hash(hasher);
         }
         self.keys.hash(hasher);
     }
@@ -101,12 +101,12 @@ pub fn number(value: u64) -> i64 {
 }
 
 /// A change as a session signs it that has followed the log up to a view; none before the chat's first entry.
-pub fn signed_change(chat: Chat, view: Option<&View>, actor: Session, change: Change, target: User) -> SignedChange {
+pub fn change_of(chat: Chat, view: Option<&View>, actor: Session, change: Change, target: User) -> MembershipChange {
     let (n, previous) = view.map_or((ChangeNo::default(), chain_start(chat_id(chat))), |view| {
         let membership = view.folded.fold.membership();
         (membership.head, membership.hash)
     });
-    let change = MembershipChange {
+    MembershipChange {
         n: n.next(),
         previous,
         // The log's hash differs with every message, and nothing that is modelled looks at it here.
@@ -118,7 +118,10 @@ pub fn signed_change(chat: Chat, view: Option<&View>, actor: Session, change: Ch
         },
         change,
         target: Target { user_id: user_id(target), identity_key: identity_key(target) },
-    };
+    }
+}
+
+pub fn sign_change(chat: Chat, actor: Session, change: MembershipChange) -> SignedChange {
     let signature = sign_as(actor, change.signed_bytes(chat_id(chat)));
     SignedChange { change, signature }
 }
@@ -148,7 +151,7 @@ impl Store {
     }
 
     fn found(&mut self, chat: Chat) {
-        let first = signed_change(chat, None, 0, Change::Create, 0);
+        let first = sign_change(chat, 0, change_of(chat, None, 0, Change::Create, 0));
         let membership = Membership::create(chat_id(chat), &first).unwrap();
         let start = log_start(chat_id(chat));
         let body = EntryBody::Membership(first);
@@ -163,7 +166,7 @@ impl Store {
         self.seal(chat);
         let (roster_hash, epoch) = (self.chats[chat].head.roster_hash, self.chats[chat].head.epoch);
         let change = Change::Add { can_write: true, can_manage: true, roster_hash, epoch };
-        let signed = signed_change(chat, self.chats[chat].views.last(), 0, change, 1);
+        let signed = sign_change(chat, 0, change_of(chat, self.chats[chat].views.last(), 0, change, 1));
         self.change(chat, &signed, self.live(1), None).unwrap();
         self.chats[chat].views.drain(..1);
     }
@@ -218,12 +221,13 @@ impl Store {
             },
             _ => None,
         };
-        if forgets.is_some() && forgets == dropped {
+        let is_forgotten = forgets.is_some() && forgets == dropped;
+        if is_forgotten {
             head.epoch = before;
         }
         row.hashes.push(head.log_hash);
         row.head = head;
-        let next = row.folded.next(seq, Timestamp::saturating(now), &body);
+        let next = row.folded.next(seq, Timestamp::saturating(now), &body, is_forgotten);
         row.folded = next.map_err(|error| format!("entry {seq:?} is refused by who follows the log: {error}"))?;
         Ok(())
     }
@@ -235,8 +239,8 @@ impl Store {
         let sessions: BTreeMap<_, _> =
             recipients.iter().map(|session| (session_id(session), exchange_key(session))).collect();
         row.head.roster_hash = roster_hash(sessions.into_iter());
-        let (seq, log_hash, epoch) = (row.head.last_seq, row.head.log_hash, row.head.epoch);
-        row.views.push(View { seq, log_hash, epoch, folded: Arc::clone(&row.folded) });
+        let (seq, log_hash) = (row.head.last_seq, row.head.log_hash);
+        row.views.push(View { seq, log_hash, folded: Arc::clone(&row.folded) });
     }
 
     /// Writes a membership change that was judged, with the sessions that were read as the newcomer's.

@@ -4,14 +4,14 @@
 //! commits. The second is one step, since a chat's row stays locked from the first read to the commit.
 
 use sealcast::protocol::log::{EntryBody, SessionOut};
-use sealcast::protocol::membership::Change;
+use sealcast::protocol::membership::{Change, MembershipChange};
 
 use super::people::{
     Chat, NOW, Session, User, certificate, expired_at, revocation, session_id, sibling, user_id, user_of,
 };
 use super::rules::Rule;
 use super::set::Set;
-use super::store::{Refused, State, Store, signed_change};
+use super::store::{Refused, SessionRow, State, Store, change_of, sign_change};
 
 /// What is asked. A change of members is signed by a session as it knew the log at a view, and may come in much later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,135 +128,126 @@ impl Transaction {
         }
     }
 
+    /// Whether its second step would be refused, if it came now.
+    pub fn is_refused(&self, store: &Store, dropped: Option<Rule>) -> bool {
+        let expiry_counts = dropped != Some(Rule::ExpiryIsJudged);
+        match self.request {
+            Request::Add { chat, view, .. } => {
+                let row = &store.chats[chat];
+                let view = &row.views[view];
+                let is_anchored =
+                    view.folded.fold.roster_hash() == row.head.roster_hash && view.epoch() == row.head.epoch;
+                let is_over = self.newcomers(store, dropped).iter().any(|session| store.sessions[session].is_over);
+                !is_anchored && dropped != Some(Rule::AdditionIsAnchored)
+                    || is_over && expiry_counts
+                    || !self.may_change(store, dropped)
+            }
+            Request::Remove { .. } | Request::Leave { .. } => !self.may_change(store, dropped),
+            Request::Revoke { session } => !matches!(store.sessions[session].state, State::Live | State::Expired),
+            Request::Expire { user } => !store.live(user).iter().any(|session| store.sessions[session].is_over),
+            Request::Certify { session } => {
+                let row = store.sessions[session];
+                let is_due = row.state == State::Live && row.is_over;
+                let returns = row.state == State::Revoked && dropped == Some(Rule::RevokedStaysOut);
+                !matches!(row.state, State::Pending | State::Expired) && !is_due && !returns
+            }
+        }
+    }
+
+    /// The real state machine says whether a change may be made; an expiry that is due comes before any.
+    fn may_change(&self, store: &Store, dropped: Option<Rule>) -> bool {
+        let Some((chat, actor, change)) = self.change(store) else { return false };
+        let expiry_due = store.expiry_due(chat) && dropped != Some(Rule::ExpiryIsJudged);
+        store.may_act(actor) && store.chats[chat].membership.check(&change).is_ok() && !expiry_due
+    }
+
+    /// The change of members that is asked for, who signs it, and where.
+    fn change(&self, store: &Store) -> Option<(Chat, Session, MembershipChange)> {
+        let (chat, actor, target, view) = match self.request {
+            Request::Add { chat, actor, target, view } | Request::Remove { chat, actor, target, view } => {
+                (chat, actor, target, view)
+            }
+            Request::Leave { chat, actor, view } => (chat, actor, user_of(actor), view),
+            Request::Revoke { .. } | Request::Expire { .. } | Request::Certify { .. } => return None,
+        };
+        let view = &store.chats[chat].views[view];
+        let (roster_hash, epoch) = (view.folded.fold.roster_hash(), view.epoch());
+        let change = match self.request {
+            Request::Add { .. } => Change::Add { can_write: true, can_manage: true, roster_hash, epoch },
+            Request::Remove { .. } => Change::Remove,
+            _ => Change::Leave,
+        };
+        Some((chat, actor, change_of(chat, Some(view), actor, change, target)))
+    }
+
+    fn newcomers(&self, store: &Store, dropped: Option<Rule>) -> Set {
+        match (self.request, dropped) {
+            (Request::Add { .. }, Some(Rule::AdditionReadsAfterLock)) => self.early.1,
+            (Request::Add { target, .. }, _) => store.live(target),
+            _ => Set::default(),
+        }
+    }
+
     /// Its second step.
     pub fn finish(&self, store: &mut Store, dropped: Option<Rule>) -> Outcome {
+        if self.is_refused(store, dropped) {
+            return Outcome::Refused;
+        }
         let chats = self.chats(store, dropped);
-        match self.request {
-            Request::Add { chat, actor, target, view } => self.add(store, chat, actor, target, view, dropped),
-            Request::Remove { chat, actor, target, view } => {
-                change(store, chat, actor, Change::Remove, target, view, dropped)
-            }
-            Request::Leave { chat, actor, view } => {
-                change(store, chat, actor, Change::Leave, user_of(actor), view, dropped)
-            }
+        Outcome::Committed(match self.request {
             Request::Revoke { session } => revoke(store, &chats, session, dropped),
             Request::Expire { user } => expire(store, &chats, store.live(user), dropped),
             Request::Certify { session } => certify(store, &chats, session, dropped),
-        }
-    }
-
-    fn add(
-        &self,
-        store: &mut Store,
-        chat: Chat,
-        actor: Session,
-        target: User,
-        view: usize,
-        dropped: Option<Rule>,
-    ) -> Outcome {
-        let row = &store.chats[chat];
-        let view = &row.views[view];
-        let (roster_hash, epoch) = (view.folded.fold.roster_hash(), view.epoch);
-        let is_anchored = roster_hash == row.head.roster_hash && epoch == row.head.epoch;
-        let newcomers = match dropped {
-            Some(Rule::AdditionReadsAfterLock) => self.early.1,
-            _ => store.live(target),
-        };
-        let is_over = newcomers.iter().any(|session| store.sessions[session].is_over);
-        if !is_anchored && dropped != Some(Rule::AdditionIsAnchored) || is_over && dropped != Some(Rule::ExpiryIsJudged)
-        {
-            return Outcome::Refused;
-        }
-        let add = Change::Add { can_write: true, can_manage: true, roster_hash, epoch };
-        let signed = signed_change(chat, Some(view), actor, add, target);
-        if !may_change(store, chat, actor, &signed, dropped) {
-            return Outcome::Refused;
-        }
-        Outcome::Committed(store.change(chat, &signed, newcomers, dropped))
+            Request::Add { .. } | Request::Remove { .. } | Request::Leave { .. } => {
+                let Some((chat, actor, change)) = self.change(store) else { return Outcome::Refused };
+                let newcomers = self.newcomers(store, dropped);
+                store.change(chat, &sign_change(chat, actor, change), newcomers, dropped)
+            }
+        })
     }
 }
 
-/// The real state machine says whether a change may be made; an expiry that is due comes before any.
-fn may_change(
-    store: &Store,
-    chat: Chat,
-    actor: Session,
-    signed: &sealcast::protocol::membership::SignedChange,
-    dropped: Option<Rule>,
-) -> bool {
-    let expiry_due = store.expiry_due(chat) && dropped != Some(Rule::ExpiryIsJudged);
-    store.may_act(actor) && store.chats[chat].membership.check(&signed.change).is_ok() && !expiry_due
-}
-
-fn change(
-    store: &mut Store,
-    chat: Chat,
-    actor: Session,
-    change: Change,
-    target: User,
-    view: usize,
-    dropped: Option<Rule>,
-) -> Outcome {
-    let signed = signed_change(chat, Some(&store.chats[chat].views[view]), actor, change, target);
-    if !may_change(store, chat, actor, &signed, dropped) {
-        return Outcome::Refused;
-    }
-    Outcome::Committed(store.change(chat, &signed, Set::default(), dropped))
-}
-
-fn revoke(store: &mut Store, chats: &[Chat], session: Session, dropped: Option<Rule>) -> Outcome {
-    let before = store.sessions[session].state;
-    if !matches!(before, State::Live | State::Expired) {
-        return Outcome::Refused;
-    }
-    let user = user_of(session);
+fn revoke(store: &mut Store, chats: &[Chat], session: Session, dropped: Option<Rule>) -> Result<(), Refused> {
+    let (user, before) = (user_of(session), store.sessions[session].state);
     store.places[user] += 1;
     let signed = revocation(session, store.places[user], store.may_act(sibling(session)));
     store.sessions[session].state = State::Revoked;
     if before == State::Expired {
-        return Outcome::Committed(Ok(()));
+        return Ok(());
     }
     let body = EntryBody::SessionOut(SessionOut::Revoked(signed));
-    Outcome::Committed(in_each(store, chats, |store, chat| store.append(chat, NOW, body.clone(), dropped)))
+    in_each(store, chats, |store, chat| store.append(chat, NOW, body.clone(), dropped))
 }
 
-fn expire(store: &mut Store, chats: &[Chat], live: Set, dropped: Option<Rule>) -> Outcome {
+fn expire(store: &mut Store, chats: &[Chat], live: Set, dropped: Option<Rule>) -> Result<(), Refused> {
     let due = Set::of(live.iter().filter(|session| store.sessions[*session].is_over));
-    let Some(latest) = due.iter().map(|session| expired_at(store.sessions[session].place)).max() else {
-        return Outcome::Refused;
-    };
+    let latest = due.iter().map(|session| expired_at(store.sessions[session].place).get()).max().unwrap_or(NOW);
     for session in due.iter() {
         store.sessions[session].state = State::Expired;
     }
-    Outcome::Committed(in_each(store, chats, |store, chat| {
+    in_each(store, chats, |store, chat| {
         due.iter().try_for_each(|session| {
             let user_id = user_id(user_of(session));
             let out = SessionOut::Expired { user_id, session_id: session_id(session) };
-            store.append(chat, latest.get(), EntryBody::SessionOut(out), dropped)
+            store.append(chat, latest, EntryBody::SessionOut(out), dropped)
         })
-    }))
+    })
 }
 
-fn certify(store: &mut Store, chats: &[Chat], session: Session, dropped: Option<Rule>) -> Outcome {
-    let row = store.sessions[session];
-    let is_due = row.state == State::Live && row.is_over;
-    let returns = row.state == State::Revoked && dropped == Some(Rule::RevokedStaysOut);
-    if !matches!(row.state, State::Pending | State::Expired) && !is_due && !returns {
-        return Outcome::Refused;
-    }
+fn certify(store: &mut Store, chats: &[Chat], session: Session, dropped: Option<Rule>) -> Result<(), Refused> {
     // After its time has run out a session goes out before it comes in.
-    if is_due && let Outcome::Committed(Err(refused)) = expire(store, chats, Set::of([session]), dropped) {
-        return Outcome::Committed(Err(refused));
+    if store.sessions[session].state == State::Live {
+        expire(store, chats, Set::of([session]), dropped)?;
     }
     let user = user_of(session);
     store.places[user] += 1;
     let place = store.places[user];
-    store.sessions[session] = super::store::SessionRow { state: State::Live, place, is_over: false };
+    store.sessions[session] = SessionRow { state: State::Live, place, is_over: false };
     if dropped == Some(Rule::ComingInIsLogged) {
-        return Outcome::Committed(Ok(()));
+        return Ok(());
     }
     let body = EntryBody::SessionIn(certificate(session, place));
-    Outcome::Committed(in_each(store, chats, |store, chat| store.append(chat, NOW, body.clone(), dropped)))
+    in_each(store, chats, |store, chat| store.append(chat, NOW, body.clone(), dropped))
 }
 
 fn in_each(

@@ -13,7 +13,7 @@ use stateright::{Model, Property};
 
 use super::invariants::{Broken, Promise, check_commit, check_logs, check_sending};
 use super::people::{Chat, SESSIONS, Session, USERS, sibling, user_of};
-use super::rules::Rule;
+use super::rules::{Rule, Scope};
 use super::sending::{Belief, InFlight, Sending, frame, judge_waiting};
 use super::set::Set;
 use super::store::{KeyName, State, Store};
@@ -32,6 +32,9 @@ pub struct World {
     /// Whether a copy was refused: one is enough.
     has_refused: bool,
     pub broken: Option<Broken>,
+    /// Steps from the beginning, by the shortest way: a single-threaded search comes by that first. Not part of what is
+    /// compared.
+    steps: usize,
 }
 
 impl Hash for World {
@@ -72,9 +75,23 @@ pub enum Step {
 pub struct Protocol {
     pub chats: usize,
     pub dropped: Option<Rule>,
+    pub scope: Scope,
+    /// How far the search goes.
+    pub steps: usize,
 }
 
 impl Protocol {
+    const fn is_in_scope(&self, step: Step) -> bool {
+        let Scope { members, sessions, expiry, copies } = self.scope;
+        match step {
+            Step::Submit(_) | Step::Write(_) | Step::Refresh(_) | Step::Finish(_) => true,
+            Step::RefuseCopy(..) | Step::Sweep => copies,
+            Step::RunOut(_) | Step::Begin(Request::Expire { .. }) => expiry,
+            Step::Begin(Request::Revoke { .. } | Request::Certify { .. }) => sessions,
+            Step::Begin(Request::Add { .. } | Request::Remove { .. } | Request::Leave { .. }) => members,
+        }
+    }
+
     fn drops(&self, rule: Rule) -> bool {
         self.dropped == Some(rule)
     }
@@ -90,6 +107,7 @@ impl World {
             touched: Set::default(),
             has_refused: false,
             broken: None,
+            steps: 0,
         }
     }
 
@@ -167,7 +185,7 @@ impl World {
             holds_user || other.request == request || other.chats_held(dropped).iter().any(|chat| chats.contains(chat))
         });
         // What would be refused now may as well begin later.
-        if is_held || matches!(transaction.finish(&mut self.store.clone(), dropped), Outcome::Refused) {
+        if is_held || transaction.is_refused(&self.store, dropped) {
             return None;
         }
         match request {
@@ -239,7 +257,7 @@ impl Model for Protocol {
     }
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
-        if world.broken.is_some() {
+        if world.broken.is_some() || world.steps >= self.steps {
             return;
         }
         for chat in 0..self.chats {
@@ -263,10 +281,12 @@ impl Model for Protocol {
         if (0..self.chats).any(|chat| world.has_to_sweep(chat)) {
             steps.push(Step::Sweep);
         }
+        steps.retain(|step| self.is_in_scope(*step));
     }
 
     fn next_state(&self, last: &World, step: Step) -> Option<World> {
         let mut world = last.clone();
+        world.steps += 1;
         match step {
             Step::Submit(sending) => world.submit(sending, self.dropped)?,
             Step::Write(chat) => world.write(chat, self.dropped)?,
@@ -277,7 +297,7 @@ impl Model for Protocol {
             Step::RefuseCopy(chat, key, session) => world.refuse_copy(chat, key, session, self.dropped)?,
             Step::Sweep => world.sweep()?,
         }
-        world.broken = world.broken.take().or_else(|| check_logs(&world.store, self.dropped));
+        world.broken = world.broken.take().or_else(|| check_logs(&world.store));
         world.broken = world.broken.take().or_else(|| check_sending(&world, self.dropped));
         Some(world)
     }
