@@ -38,30 +38,31 @@ pub enum Rule {
 impl Rule {
     /// Among which steps, besides messages, the rule is looked for: so it takes seconds.
     pub const fn scope(self) -> Scope {
-        let (members, sessions, expiry, copies) = match self {
-            Self::CommitCountsCopies => (false, false, false, true),
-            Self::ExpiryIsJudged => (true, false, true, false),
-            Self::ExpiryRaisesEpoch => (false, false, true, false),
-            Self::KeyCarriesItsEpoch | Self::RemovalRaisesEpoch | Self::AdditionRaisesEpoch => {
-                (true, false, false, false)
-            }
-            Self::RevocationRaisesEpoch => (false, true, false, true),
-            Self::ComingInIsLogged | Self::RevokedStaysOut => (false, true, false, false),
+        let nothing = Scope { additions: false, removals: false, sessions: false, expiry: false, copies: false };
+        match self {
+            Self::CommitCountsCopies => Scope { copies: true, ..nothing },
+            Self::ExpiryIsJudged => Scope { additions: true, expiry: true, ..nothing },
+            Self::ExpiryRaisesEpoch => Scope { expiry: true, ..nothing },
+            Self::AdditionRaisesEpoch => Scope { additions: true, ..nothing },
+            Self::KeyCarriesItsEpoch | Self::RemovalRaisesEpoch => Scope { removals: true, ..nothing },
+            Self::RevocationRaisesEpoch => Scope { sessions: true, copies: true, ..nothing },
+            Self::ComingInIsLogged | Self::RevokedStaysOut => Scope { sessions: true, ..nothing },
             Self::CommitLooksAgain
             | Self::RevocationLocksUser
             | Self::AdditionReadsAfterLock
             | Self::UsersAreLockedFirst
-            | Self::AdditionIsAnchored => (true, true, false, false),
-        };
-        Scope { members, sessions, expiry, copies }
+            | Self::AdditionIsAnchored => Scope { additions: true, removals: true, sessions: true, ..nothing },
+        }
     }
 }
 
 /// Which steps are explored besides messages.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope {
-    /// Members are added and removed, and leave.
-    pub members: bool,
+    /// Members are added.
+    pub additions: bool,
+    /// Members are removed, and leave.
+    pub removals: bool,
     /// Sessions are certified and revoked.
     pub sessions: bool,
     /// Sessions' time runs out.
@@ -71,5 +72,5 @@ pub struct Scope {
 }
 
 impl Scope {
-    pub const ALL: Self = Self { members: true, sessions: true, expiry: true, copies: true };
+    pub const ALL: Self = Self { additions: true, removals: true, sessions: true, expiry: true, copies: true };
 }

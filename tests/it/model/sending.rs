@@ -85,11 +85,10 @@ impl Belief {
         Self { loaded: Arc::new(store.load(chat)), accepted: Vec::new() }
     }
 
-    /// Whether the store says something else by now.
+    /// Whether a load might say something else by now.
     pub fn is_old(&self, store: &Store, chat: Chat) -> bool {
-        let accepted = self.accepted.last().map(|(_, send)| send.envelope.counter);
         let newest = &store.chats[chat].head;
-        self.loaded.epoch != newest.epoch || self.loaded.roster_version != newest.roster_version || accepted.is_some()
+        self.loaded.roster_version != newest.roster_version || !self.accepted.is_empty()
     }
 
     fn state(&self, chat: Chat) -> ChatState {

@@ -255,7 +255,7 @@ impl Store {
         let row = &mut self.chats[chat];
         let seq = row.head.last_seq.next();
         row.membership.apply(chat_id(chat), seq, signed).map_err(|error| error.to_string())?;
-        let result = self.append(chat, NOW, EntryBody::Membership(signed.clone()), dropped);
+        self.append(chat, NOW, EntryBody::Membership(signed.clone()), dropped)?;
         if self.is_member(chat, target) {
             for session in newcomers.iter() {
                 let now = self.entry_time(session);
@@ -268,7 +268,6 @@ impl Store {
                 key.copies = key.copies.without(gone);
             }
         }
-        result?;
         self.seal(chat);
         Ok(())
     }

@@ -59,9 +59,11 @@ impl Told<'_> {
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.1 {
-            Step::Submit(sending) => f.write_str(&self.sending(sending)),
+            Step::Submit(sending, has_heard) => {
+                let heard = if has_heard { "the actor hears that the log has moved; " } else { "" };
+                write!(f, "{heard}{}", self.sending(sending))
+            }
             Step::Write(chat) => write!(f, "the writer commits what waits in {}", self.chat(chat)),
-            Step::Refresh(chat) => write!(f, "the actor of {} hears that the log has moved", self.chat(chat)),
             Step::Begin(request) => write!(f, "begins: {}", self.request(request)),
             Step::Finish(request) => write!(f, "ends: {}", self.request(request)),
             Step::RunOut(session) => write!(f, "the time of {} runs out", session_name(session)),

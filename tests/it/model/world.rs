@@ -1,13 +1,14 @@
 //! The state that the checker explores, and its steps.
 //!
 //! A step is a message that comes to its chat's actor, what the writer commits, a transaction's beginning or end, a
-//! session's time that runs out, a copy that is refused, copies that are swept, or an actor that hears that the log has
-//! moved. Requests are made of any view of the log that there ever was, so each comes as late as it likes.
+//! session's time that runs out, a copy that is refused, or copies that are swept. Requests are made of any view of the log that there ever was, so each comes as late as it likes.
 //!
 //! What is alike is looked at once: steps that change nothing are none; of a user's two sessions, while both are alike and
 //! have done nothing, one stands for both.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stateright::{Model, Property};
 
@@ -58,12 +59,11 @@ impl PartialEq for World {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// A message comes to its chat's actor, which loads the chat if it must.
-    Submit(Sending),
+    /// A message comes to its chat's actor, which loads the chat if it must; or also, where the flag is set, because it
+    /// has just heard that the log has moved.
+    Submit(Sending, bool),
     /// The writer commits what waits in a chat.
     Write(Chat),
-    /// A chat's actor hears that the log has moved, and forgets what it believed.
-    Refresh(Chat),
     Begin(Request),
     Finish(Request),
     /// A session's time runs out.
@@ -78,17 +78,20 @@ pub struct Protocol {
     pub scope: Scope,
     /// How far the search goes.
     pub steps: usize,
+    /// How many steps have been taken and judged.
+    pub judged: Arc<AtomicUsize>,
 }
 
 impl Protocol {
     const fn is_in_scope(&self, step: Step) -> bool {
-        let Scope { members, sessions, expiry, copies } = self.scope;
+        let Scope { additions, removals, sessions, expiry, copies } = self.scope;
         match step {
-            Step::Submit(_) | Step::Write(_) | Step::Refresh(_) | Step::Finish(_) => true,
+            Step::Submit(..) | Step::Write(_) | Step::Finish(_) => true,
             Step::RefuseCopy(..) | Step::Sweep => copies,
             Step::RunOut(_) | Step::Begin(Request::Expire { .. }) => expiry,
             Step::Begin(Request::Revoke { .. } | Request::Certify { .. }) => sessions,
-            Step::Begin(Request::Add { .. } | Request::Remove { .. } | Request::Leave { .. }) => members,
+            Step::Begin(Request::Add { .. }) => additions,
+            Step::Begin(Request::Remove { .. } | Request::Leave { .. }) => removals,
         }
     }
 
@@ -142,8 +145,11 @@ impl World {
         self.touched = self.touched.with(Set::of(sessions));
     }
 
-    fn submit(&mut self, sending: Sending, dropped: Option<Rule>) -> Option<()> {
+    fn submit(&mut self, sending: Sending, has_heard: bool, dropped: Option<Rule>) -> Option<()> {
         let chat = sending.chat;
+        if has_heard {
+            self.beliefs[chat] = None;
+        }
         if self.beliefs[chat].is_none() {
             let waits_for_expiry = self.store.expiry_due(chat) && dropped != Some(Rule::ExpiryIsJudged);
             if self.is_chat_held(chat, dropped) || waits_for_expiry {
@@ -257,7 +263,7 @@ impl Model for Protocol {
     }
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
-        if world.broken.is_some() || world.steps >= self.steps {
+        if world.broken.is_some() {
             return;
         }
         for chat in 0..self.chats {
@@ -288,9 +294,8 @@ impl Model for Protocol {
         let mut world = last.clone();
         world.steps += 1;
         match step {
-            Step::Submit(sending) => world.submit(sending, self.dropped)?,
+            Step::Submit(sending, has_heard) => world.submit(sending, has_heard, self.dropped)?,
             Step::Write(chat) => world.write(chat, self.dropped)?,
-            Step::Refresh(chat) => world.beliefs[chat] = None,
             Step::Begin(request) => world.begin(request, self.dropped)?,
             Step::Finish(request) => world.finish(request, self.dropped)?,
             Step::RunOut(session) => world.run_out(session)?,
@@ -299,7 +304,14 @@ impl Model for Protocol {
         }
         world.broken = world.broken.take().or_else(|| check_logs(&world.store));
         world.broken = world.broken.take().or_else(|| check_sending(&world, self.dropped));
+        self.judged.fetch_add(1, Ordering::Relaxed);
         Some(world)
+    }
+
+    /// Worlds at the end of the search have been judged when they came about: only those are kept in which something
+    /// does not hold.
+    fn within_boundary(&self, world: &World) -> bool {
+        world.broken.is_some() || world.steps < self.steps
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
@@ -320,12 +332,19 @@ impl Protocol {
     fn steps_of_chat(&self, world: &World, chat: Chat, steps: &mut Vec<Step>) {
         let row = &world.store.chats[chat];
         let newest = row.views.len() - 1;
+        // With something on its way it looks only when it has heard what becomes of that.
+        let belief = world.beliefs[chat].as_ref();
+        let is_old = belief.is_some_and(|belief| world.has_refused || belief.is_old(&world.store, chat));
+        let may_hear = is_old && world.in_flight[chat].is_empty();
         for session in world.acting() {
             let known = (0..=newest).filter(|view| row.views[*view].recipients().contains(session));
             for view in known {
-                steps.push(Step::Submit(Sending { chat, session, made: view, as_of: newest }));
-                if view != newest {
-                    steps.push(Step::Submit(Sending { chat, session, made: view, as_of: view }));
+                let as_of = [newest, view].into_iter().take(if view == newest { 1 } else { 2 });
+                for sending in as_of.map(|as_of| Sending { chat, session, made: view, as_of }) {
+                    steps.push(Step::Submit(sending, false));
+                    if may_hear {
+                        steps.push(Step::Submit(sending, true));
+                    }
                 }
                 steps.push(Step::Begin(Request::Leave { chat, actor: session, view }));
                 for target in (0..USERS).filter(|target| *target != user_of(session)) {
@@ -338,10 +357,6 @@ impl Protocol {
             }
         }
         steps.push(Step::Write(chat));
-        let is_idle = world.in_flight[chat].is_empty();
-        if is_idle && world.beliefs[chat].as_ref().is_some_and(|belief| belief.is_old(&world.store, chat)) {
-            steps.push(Step::Refresh(chat));
-        }
         if world.has_refused {
             return;
         }
