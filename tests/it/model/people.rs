@@ -49,8 +49,8 @@ struct Secrets {
 static SECRETS: LazyLock<Secrets> = LazyLock::new(|| {
     let key = |first: u8| move |index| ed25519_dalek::SigningKey::from_bytes(&[first + index as u8; 32]);
     let exchange = |index| {
-        let secret = x25519_dalek::StaticSecret::from([50 + index as u8; 32]);
-        ExchangeKey(x25519_dalek::PublicKey::from(&secret).to_bytes())
+        let secret = [50 + index as u8; 32];
+        ExchangeKey(x25519_dalek::x25519(secret, x25519_dalek::X25519_BASEPOINT_BYTES))
     };
     Secrets {
         identities: (0..USERS).map(key(10)).collect(),
