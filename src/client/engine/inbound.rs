@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::copies::{self, Errand};
 use super::fetch;
@@ -71,14 +72,11 @@ impl Shared {
     pub(crate) fn on_key(self: &Arc<Self>, wire: &Wire, chat_id: ChatId, key: OwnKey) {
         let key_id = key.announcement.announcement.key_id;
         let mut was_asked = false;
-        self.advance(wire, chat_id, |inbox, chat| {
-            was_asked = key.key.is_some() && chat.as_ref().is_some_and(|chat| chat.asked.contains(&key_id));
+        self.advance(wire, chat_id, |inbox, mut chat| {
+            was_asked = key.key.is_some() && chat.as_mut().is_some_and(|chat| chat.asked.came(key_id));
             offer(inbox, chat, vec![key]);
         });
         if was_asked {
-            if let Some(chat) = self.lock().chats.get_mut(&chat_id) {
-                chat.asked.remove(&key_id);
-            }
             self.publish(vec![Event::KeyCame { chat_id, key_id }]);
         }
     }
@@ -153,7 +151,7 @@ impl Shared {
     }
 
     /// Everything up to now has been pushed.
-    pub(crate) fn on_live(&self) {
+    pub(crate) fn on_live(self: &Arc<Self>) {
         {
             let mut state = self.lock();
             state.progress.is_pushed = true;
@@ -165,7 +163,7 @@ impl Shared {
     }
 
     /// Says `live` once everything that came has been taken.
-    pub(crate) fn judge_live(&self) {
+    pub(crate) fn judge_live(self: &Arc<Self>) {
         let wire = {
             let state = self.lock();
             if !state.is_caught_up() {
@@ -182,9 +180,14 @@ impl Shared {
             is_new
         });
         if is_new {
-            let mut events = self.lock().rolled_back();
+            let mut events = {
+                let mut state = self.lock();
+                state.ask_again();
+                state.rolled_back()
+            };
             events.push(Event::Live);
             self.publish(events);
+            copies::start(self);
         }
     }
 }
@@ -236,6 +239,14 @@ impl State {
         let chat_ids: Vec<ChatId> = chats.keys().copied().collect();
         for chat_id in chat_ids {
             self.judge_withheld(chat_id, events);
+        }
+    }
+
+    /// Asks for the keys of what waits: whoever was asked before may not have heard it.
+    fn ask_again(&mut self) {
+        let lacking: Vec<_> = self.chats.iter().map(|(chat_id, chat)| (*chat_id, chat.lacking())).collect();
+        for (chat_id, key_ids) in lacking {
+            self.lack(chat_id, key_ids);
         }
     }
 
@@ -416,10 +427,10 @@ impl State {
         }
     }
 
-    /// Asks for keys without which messages cannot be opened, each once.
+    /// Asks for keys without which messages cannot be opened, unless that was done a moment ago.
     pub(crate) fn lack(&mut self, chat_id: ChatId, key_ids: impl IntoIterator<Item = KeyId>) {
         let Some(chat) = self.chats.get_mut(&chat_id) else { return };
-        let key_ids = chat.ask(key_ids);
+        let key_ids = chat.asked.ask(key_ids, Instant::now());
         if !key_ids.is_empty() {
             self.errands.push(Errand::Ask { chat_id, key_ids });
         }
