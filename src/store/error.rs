@@ -28,7 +28,9 @@ pub enum StoreError {
     #[error("migrating the database failed")]
     Migration(#[from] Box<refinery::Error>),
     /// The schema is of another version, and nobody may change it now.
-    #[error("the schema is of version {found}, and this program works on {expected}: run its `migrate`, or a newer program")]
+    #[error(
+        "the schema is of version {found}, and this program works on {expected}: run its `migrate`, or a newer program"
+    )]
     Schema {
         /// Its version; 0 if there is none.
         found: i64,

@@ -65,7 +65,13 @@ impl LogCheck {
                 None
             }
             None => {
-                report.holds(Kind::LastCounter, place, key.last_counter.get() == 0, key.last_counter, "0: it is unused");
+                report.holds(
+                    Kind::LastCounter,
+                    place,
+                    key.last_counter.get() == 0,
+                    key.last_counter,
+                    "0: it is unused",
+                );
                 let with_data = key.messages_with_data;
                 report.holds(Kind::DataCount, place, with_data == 0, with_data, "0: it is unused");
                 None
@@ -77,8 +83,7 @@ impl LogCheck {
     fn check_holders(&self, row: &StoredKeyRow, is_current: bool, place: Place, report: &mut Report) {
         for copy in &row.copies {
             let place = place.session(copy.session_id);
-            let is_recipient =
-                self.fold.as_ref().is_some_and(|fold| fold.recipients().contains_key(&copy.session_id));
+            let is_recipient = self.fold.as_ref().is_some_and(|fold| fold.recipients().contains_key(&copy.session_id));
             let was_in = self.is_member(copy.user_id) && copy.state != SessionState::Pending;
             let is_allowed = is_recipient || !is_current && was_in;
             report.holds(Kind::CopyExtra, place, is_allowed, "a copy for a session", "none for it");

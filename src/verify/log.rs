@@ -79,11 +79,7 @@ impl LogCheck {
     /// A chat before its first entry.
     #[must_use]
     pub fn new(chat_id: ChatId) -> Self {
-        let head = Head {
-            seq: Seq::default(),
-            created_at: Timestamp::default(),
-            log_hash: Some(log_start(chat_id)),
-        };
+        let head = Head { seq: Seq::default(), created_at: Timestamp::default(), log_hash: Some(log_start(chat_id)) };
         Self {
             chat_id,
             fold: None,
@@ -203,14 +199,7 @@ impl LogCheck {
 
     /// Compares what a maker says they have seen with the log. The server knows that it is not ahead of the log, and
     /// leaves the rest to receivers.
-    pub(super) fn check_seen(
-        &self,
-        place: Place,
-        seq: Seq,
-        seen: &Seen,
-        there: Option<Hash>,
-        report: &mut Report,
-    ) {
+    pub(super) fn check_seen(&self, place: Place, seq: Seq, seen: &Seen, there: Option<Hash>, report: &mut Report) {
         report.holds(Kind::SeenAhead, place, seen.seq < seq, seen.seq, format_args!("below {seq}"));
         let is_start = seen.seq == Seq::default();
         let there = if is_start { Some(log_start(self.chat_id)) } else { there };

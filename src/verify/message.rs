@@ -74,14 +74,7 @@ impl LogCheck {
 
     /// An edit or deletion follows the revision before it, is by its sender or, a deletion, by a manager, and of a
     /// message that its maker might read.
-    fn check_revision(
-        &self,
-        seq: Seq,
-        envelope: &Envelope,
-        facts: &MessageFacts,
-        place: Place,
-        report: &mut Report,
-    ) {
+    fn check_revision(&self, seq: Seq, envelope: &Envelope, facts: &MessageFacts, place: Place, report: &mut Report) {
         if envelope.revision == Revision::default() {
             return;
         }

@@ -56,7 +56,8 @@ fn promises(report: &Report) -> Vec<ShownPromise> {
 /// # Errors
 /// Cannot happen for this crate's types.
 pub fn json(report: &Report) -> Result<String, serde_json::Error> {
-    let by_kind = |(kind, count): (&Kind, &u64)| ShownKind { kind: *kind, promise: kind.promise().number(), count: *count };
+    let by_kind =
+        |(kind, count): (&Kind, &u64)| ShownKind { kind: *kind, promise: kind.promise().number(), count: *count };
     let by_reason = |(reason, count): (&Refused, &u64)| ShownRefused { reason: *reason, count: *count };
     let shown = Shown {
         is_good: report.is_good(),

@@ -83,7 +83,13 @@ impl LogCheck {
             match fold.recipients().get(&row.session_id) {
                 None => report.violation(Kind::Recipients, place, "a live session", "no recipient"),
                 Some(recipient) => {
-                    report.holds(Kind::Recipients, place, is_same(row, recipient), "other keys or times", "its certificate's");
+                    report.holds(
+                        Kind::Recipients,
+                        place,
+                        is_same(row, recipient),
+                        "other keys or times",
+                        "its certificate's",
+                    );
                 }
             }
         }

@@ -142,8 +142,11 @@ impl Snapshot<'_> {
         for row in &self.tx.query(statement, &[&chat_id.0, &seen]).await? {
             hashes.insert(number(row, "seq")?, fixed(row, "log_hash")?);
         }
-        let named: Vec<(UserId, Place)> =
-            rows.iter().filter_map(|row| user_event(row.body.as_ref()?)).map(|(user_id, event)| (user_id, event.place())).collect();
+        let named: Vec<(UserId, Place)> = rows
+            .iter()
+            .filter_map(|row| user_event(row.body.as_ref()?))
+            .map(|(user_id, event)| (user_id, event.place()))
+            .collect();
         let (users, places): (Vec<Uuid>, Vec<i64>) =
             named.iter().map(|(user_id, place)| (user_id.0, bigint(*place))).unzip();
         let statement = "SELECT e.user_id, e.place, e.hash FROM unnest($1::uuid[], $2::bigint[]) AS named (user_id, place) \
@@ -182,9 +185,7 @@ const fn seen_seq(body: &EntryBody) -> Option<Seq> {
 #[must_use]
 pub fn user_event(body: &EntryBody) -> Option<(UserId, UserEvent)> {
     match body {
-        EntryBody::SessionIn(signed) => {
-            Some((signed.certificate.user_id, UserEvent::Certificate(signed.clone())))
-        }
+        EntryBody::SessionIn(signed) => Some((signed.certificate.user_id, UserEvent::Certificate(signed.clone()))),
         EntryBody::SessionOut(SessionOut::Revoked(signed)) => {
             Some((signed.revocation.user_id, UserEvent::Revocation(signed.clone())))
         }
