@@ -45,6 +45,10 @@ impl LogCheck {
             && said.epoch == key.epoch
             && said.commitment == row.commitment;
         report.holds(Kind::Announcement, place, is_its, "other columns", "the announcement's");
+        // Of a log that was not founded no session is known.
+        if self.fold.is_none() {
+            return;
+        }
         let session = self.sessions.get(&said.session_id);
         let verifies = session.is_some_and(|session| signed.verifies(self.chat_id, &session.signing_key));
         report.holds(Kind::Announcement, place, verifies, "another signature", "its session's");

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::finding::{Kind, OrNone, Place, Short};
 use super::log::LogCheck;
 use super::report::Report;
-use crate::protocol::fold::{ChatFold, Recipient};
-use crate::protocol::ids::{SessionId, Timestamp, UserId};
+use crate::protocol::fold::Recipient;
+use crate::protocol::ids::{SessionId, UserId};
 use crate::store::inspect::{ChatRow, MemberRow, MisplacedRow, RecipientRow, RepeatedRevision};
 
 impl LogCheck {
@@ -118,19 +118,6 @@ impl LogCheck {
                 None => report.holds(Kind::Cursor, place, false, format_args!("a {} of no member", row.what), "none"),
             };
         }
-    }
-
-    /// The fold, once there is one.
-    #[must_use]
-    pub const fn fold(&self) -> Option<&ChatFold> {
-        self.fold.as_ref()
-    }
-
-    /// Recipients whose time has run out.
-    #[must_use]
-    pub fn due_recipients(&self, now: Timestamp) -> usize {
-        let recipients = self.fold.iter().flat_map(|fold| fold.recipients().values());
-        recipients.filter(|recipient| recipient.expired_at <= now).count()
     }
 }
 

@@ -30,7 +30,7 @@ async fn p12_a_conversation_of_the_client_library_is_found_good() {
     bob.revoke_session(tablet.session_id()).await.unwrap();
     bob.send(chat_id, "and now?").await.unwrap();
     eve.delete_account().await.unwrap();
-    let called = verify_url(database.url(), &[]).await.is_good();
+    let called = verify_url(database.url(), &[]).await.good();
     assert_eq!(called.json["refused"].as_array().map(Vec::len), Some(0), "{}", called.table);
     assert_eq!(called.json["counts"]["messages"], 5);
 }

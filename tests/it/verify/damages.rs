@@ -34,23 +34,22 @@ pub const P2: &[Damage] = &[
     hashed(K::RevisionGap, &[K::RevisionSignature], "UPDATE chat_messages SET revision = 7 WHERE seq = {edit_2}"),
     hashed(
         K::AfterDeletion,
-        &[K::RevisionSignature, K::CounterGap, K::LastCounter],
+        &[K::RevisionSignature, K::CounterGap],
         "UPDATE chat_messages SET kind = 'delete', key_id = NULL, counter = 0, data_hash = sha256('') WHERE seq = {edit_1}",
     ),
     hashed(
         K::NotTheirs,
-        &[K::RevisionSignature, K::DataKept, K::DataMissing],
-        "UPDATE chat_messages SET id = '{bobs_id}', revision = 1 WHERE seq = {edit_2}",
+        &[K::RevisionSignature, K::DataKept],
+        "UPDATE chat_messages SET id = '{bobs_id}', kind = 'edit', revision = 1 WHERE seq = {last}",
     ),
     hashed(K::Shape, &[K::RevisionSignature], "UPDATE chat_messages SET kind = 'edit' WHERE seq = {kept}"),
 ];
 
 pub const P3: &[Damage] = &[
-    damage(
+    hashed(
         K::NotFounded,
-        &[],
-        "DELETE FROM chat_messages; DELETE FROM chat_events; \
-         UPDATE chats SET last_seq = 0, log_hash = '\\x00'",
+        &[K::EventColumns],
+        "UPDATE chat_events SET body = (SELECT body FROM chat_events WHERE seq = {last_change}) WHERE seq = 1",
     ),
     damage(K::SeqGap, &[K::DataMissing], "DELETE FROM chat_messages WHERE seq = {deletion}"),
     damage(
@@ -148,11 +147,7 @@ pub const P4: &[Damage] = &[
 pub const P5: &[Damage] = &[
     damage(K::KeyEpoch, &[K::Announcement], "UPDATE sender_keys SET epoch = epoch + 1 WHERE key_id = '{key_a}'"),
     // The last message is under a key from before the removal: what nobody may ever do.
-    hashed(
-        K::KeyEpoch,
-        &[K::LastCounter, K::FirstSeq, K::DataCount],
-        "UPDATE chat_messages SET key_id = '{key_a}' WHERE seq = {last}",
-    ),
+    hashed(K::KeyEpoch, &[K::FirstSeq], "UPDATE chat_messages SET key_id = '{key_a}' WHERE seq = {last}"),
     damage(K::Epoch, &[], "UPDATE chats SET epoch = epoch + 1"),
     hashed(
         K::GhostSender,
@@ -166,11 +161,9 @@ pub const P5: &[Damage] = &[
     ),
     damage(
         K::Members,
-        &[],
+        &[K::Recipients],
         "INSERT INTO user_in_chat (chat_id, user_id, can_write, can_manage, joined_seq, readable_from) \
-         SELECT '{chat}', id, true, true, 1, 1 FROM users WHERE id = '{carol}'; \
-         UPDATE user_sessions SET state = 'pending' WHERE id = '{carol_s}'; \
-         DELETE FROM user_events WHERE user_id = '{carol}'; DELETE FROM users WHERE false",
+         VALUES ('{chat}', '{carol}', true, true, 1, 1)",
     ),
     damage(
         K::Members,
@@ -242,13 +235,8 @@ pub const P7: &[Damage] = &[
         "UPDATE user_events SET body = set_byte(body, length(body) - 1, get_byte(body, length(body) - 1) # 1) \
          WHERE user_id = '{bob}' AND kind = 'revocation'",
     ),
-    damage(
-        K::ChainEntry,
-        &[],
-        "UPDATE user_events SET place = place + 1 WHERE user_id = '{ada}'; \
-         UPDATE user_events SET place = place WHERE false",
-    ),
-    damage(K::ChainHash, &[], "UPDATE user_events SET hash = sha256('') WHERE user_id = '{carol}'"),
+    damage(K::ChainEntry, &[K::NotInChain], "DELETE FROM user_events WHERE user_id = '{bob}' AND place = 2"),
+    damage(K::ChainHash, &[K::NotInChain], "UPDATE user_events SET hash = sha256('') WHERE user_id = '{carol}'"),
     damage(K::ChainColumns, &[], "UPDATE user_events SET session_id = '{ada_s}' WHERE user_id = '{bob}' AND place = 1"),
     damage(K::ChainHead, &[], "UPDATE users SET chain_place = chain_place + 1 WHERE id = '{bob}'"),
     damage(K::ChainHead, &[], "UPDATE users SET chain_hash = sha256('') WHERE id = '{bob}'"),

@@ -1,5 +1,6 @@
 //! Databases that are good: in service, after a kill, restored, and with somebody writing all the while.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use super::super::support::chat::{submit, view};
@@ -24,16 +25,16 @@ fn has_everything(called: &Called) {
 #[tokio::test]
 async fn p12_a_good_database_is_found_good_in_service_after_kill_9_and_restored() {
     let mut scene = Scene::play().await;
-    let beside = verify_url(scene.database.url(), &[]).await.is_good();
+    let beside = verify_url(scene.database.url(), &[]).await.good();
     has_everything(&beside);
     scene.broker.kill();
-    has_everything(&verify_url(scene.database.url(), &[]).await.is_good());
+    has_everything(&verify_url(scene.database.url(), &[]).await.good());
     scene.broker.restart().await;
     scene.ada.say(&mut scene.ada.connect_live(&scene.broker).await, scene.chat_id, "again").await.unwrap();
-    verify_url(scene.database.url(), &[]).await.is_good();
+    verify_url(scene.database.url(), &[]).await.good();
     let has_tools = |tool: &str| Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_ok();
     if !has_tools("pg_dump") || !has_tools("psql") {
-        eprintln!("pg_dump and psql are not here: nothing is restored");
+        let _ = writeln!(std::io::stderr(), "pg_dump and psql are not here: nothing is restored");
         return;
     }
     let restored = Database::create_empty().await;
@@ -42,7 +43,7 @@ async fn p12_a_good_database_is_found_good_in_service_after_kill_9_and_restored(
     psql.args(["-q", "-v", "ON_ERROR_STOP=1"]).arg(restored.url()).stdin(dump.stdout.take().unwrap());
     assert!(psql.stdout(Stdio::null()).status().unwrap().success());
     assert!(dump.wait().unwrap().success());
-    has_everything(&verify_url(restored.url(), &[]).await.is_good());
+    has_everything(&verify_url(restored.url(), &[]).await.good());
 }
 
 #[tokio::test]
@@ -51,7 +52,7 @@ async fn p12_a_database_that_is_written_to_all_the_while_is_found_good() {
     let url = scene.database.url();
     let mut calls = tokio::spawn(async move {
         for _ in 0..3 {
-            verify_url(url.clone(), &[]).await.is_good();
+            verify_url(url.clone(), &[]).await.good();
         }
     });
     let now = view(&mut scene.ada_socket, scene.chat_id).await;

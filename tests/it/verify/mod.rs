@@ -5,6 +5,7 @@ mod cases;
 mod conversation;
 mod damages;
 mod good;
+mod long;
 mod private;
 mod program;
 mod rehash;

@@ -13,13 +13,13 @@ async fn p12_the_private_database_is_verified_beside_its_broker_and_without_it()
     let mut private = Private::start(Private::settings(folder.path())).await;
     let mut socket = private.ada.connect_live(&private.broker).await;
     private.ada.say(&mut socket, private.chat_id, "hello").await.unwrap();
-    let called = verify(&settings, &[]).await.is_good();
+    let called = verify(&settings, &[]).await.good();
     assert_eq!(called.json["counts"]["messages"], 1);
     // The broker goes on as if nothing had been.
     private.ada.say(&mut socket, private.chat_id, "hello again").await.unwrap();
     private.broker.signal("TERM");
     assert_eq!(private.broker.exit_code().await, Some(0));
-    let called = verify(&settings, &[]).await.is_good();
+    let called = verify(&settings, &[]).await.good();
     assert_eq!(called.json["counts"]["messages"], 2);
     private.broker.restart().await;
     let mut socket = private.ada.connect_live(&private.broker).await;

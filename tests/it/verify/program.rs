@@ -29,7 +29,7 @@ impl Called {
     }
 
     /// That nothing is wrong.
-    pub fn is_good(self) -> Self {
+    pub fn good(self) -> Self {
         assert_eq!((self.code, self.json["violation_count"].as_u64()), (Some(0), Some(0)), "{}", self.table);
         assert!(self.table.contains("violations: 0\n"), "{}", self.table);
         self
