@@ -85,8 +85,10 @@ impl LogCheck {
         let is_later = before.seq < seq && first.seq < seq;
         report.holds(Kind::RevisionGap, place, is_later, "the one before it comes later", "revisions in order");
         report.holds(Kind::AfterDeletion, place, !before.is_deletion, "a revision", "none after the deletion");
+        // Of a log that was not founded nobody's rights are known.
+        let Some(fold) = &self.fold else { return };
+        let member = fold.membership().members.get(&envelope.sender_id);
         let is_own = first.sender_id == envelope.sender_id;
-        let member = self.fold.as_ref().and_then(|fold| fold.membership().members.get(&envelope.sender_id));
         let may_manage = member.is_some_and(|member| member.can_manage);
         let is_allowed = is_own || envelope.kind == MessageKind::Delete && may_manage;
         let is_readable = member.is_none_or(|member| first.seq >= member.readable_from);

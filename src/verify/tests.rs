@@ -195,7 +195,6 @@ impl Writer {
             change_no: fold.membership().head,
             change_hash: fold.membership().hash,
             next_expiry: Some(Timestamp::saturating(1_000_000)),
-            created_at: Timestamp::saturating(100),
         }
     }
 

@@ -37,8 +37,6 @@ pub struct ChatRow {
     pub change_hash: Hash,
     /// The earliest expiry among the recipients.
     pub next_expiry: Option<Timestamp>,
-    /// When it was made.
-    pub created_at: Timestamp,
 }
 
 /// A member as the tables have them.
@@ -96,7 +94,7 @@ impl Snapshot<'_> {
     /// [`StoreError`].
     pub async fn chat(&self, chat_id: ChatId) -> Result<Option<ChatRow>, StoreError> {
         let statement = "SELECT owner_id, last_seq, log_hash, epoch, roster_version, roster_hash, history_policy, \
-             shared_since, change_no, change_hash, next_expiry, created_at FROM chats WHERE id = $1";
+             shared_since, change_no, change_hash, next_expiry FROM chats WHERE id = $1";
         let Some(row) = self.tx.query_opt(statement, &[&chat_id.0]).await? else { return Ok(None) };
         let shared_since: Option<i64> = get(&row, "shared_since")?;
         let next_expiry: Option<std::time::SystemTime> = get(&row, "next_expiry")?;
@@ -112,7 +110,6 @@ impl Snapshot<'_> {
             change_no: number(&row, "change_no")?,
             change_hash: fixed(&row, "change_hash")?,
             next_expiry: next_expiry.map(|time| timestamp_of(time, "next_expiry")).transpose()?,
-            created_at: timestamp(&row, "created_at")?,
         }))
     }
 

@@ -44,7 +44,7 @@ async fn find(damages: &[Damage]) {
     let damage = damages.last().unwrap();
     let damaged = scene.database.copy().await;
     damaged.client().await.batch_execute(&scene.fill(damage.sql)).await.unwrap();
-    let called = verify_url(damaged.url(), &["--list", "1"]).await;
+    let called = verify_url(damaged.url(), &["--list", "50"]).await;
     assert_eq!(called.code, Some(1), "{}", called.table);
     assert!(called.count(damage.kind.as_str()) > 0, "{}", called.table);
     let line = format!("  {} {} ", damage.kind.promise().number(), damage.kind);
