@@ -71,4 +71,5 @@ mod tls;
 mod transport;
 #[cfg(feature = "client")]
 mod vectors;
+mod verify;
 mod wire;
