@@ -28,6 +28,20 @@ struct SettingsFile {
     config: Option<PathBuf>,
 }
 
+/// What is verified, and where the result goes.
+#[cfg(feature = "server")]
+#[derive(Debug, clap::Args)]
+struct VerifyArgs {
+    #[command(flatten)]
+    settings: SettingsFile,
+    /// Violations to list; all are counted.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    list: usize,
+    /// Where the result goes as JSON too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve (the default).
@@ -36,6 +50,19 @@ enum Command {
     /// Bring the database's schema up to date, and stop.
     #[cfg(feature = "server")]
     Migrate(SettingsFile),
+    /// Recompute what the database must keep, print counts, and list what is wrong.
+    ///
+    /// Reads alone, chat by chat, also beside a broker that serves: order, hashes and times of every log, the members,
+    /// rights, recipients and epoch that it comes to, messages, keys and copies, users' chains, signatures, purged data.
+    /// Exits with 0 if all of it holds, 1 if not, 2 if it could not be verified.
+    #[cfg(feature = "server")]
+    #[command(after_help = "\
+Examples:
+  sealcast verify                              # the private database, served or not
+  sealcast verify --config FILE                # with the broker's settings
+  SEALCAST__DATABASE__URL='host=127.0.0.1 user=sealcast dbname=restored' sealcast verify
+  sealcast verify --list 1000 --json found.json && echo good")]
+    Verify(VerifyArgs),
     /// Chat from the terminal.
     #[cfg(feature = "client")]
     Client(Box<sealcast::cli::ClientArgs>),
@@ -57,11 +84,15 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "sealcast: {error:#}");
+            complain(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+fn complain(error: &anyhow::Error) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "sealcast: {error:#}");
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -75,6 +106,11 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             sealcast::server::run_migrate(&settings(file.or(arguments.settings))?)?;
             Ok(ExitCode::SUCCESS)
         }
+        #[cfg(feature = "server")]
+        Some(Command::Verify(args)) => Ok(verify(args, arguments.settings).unwrap_or_else(|error| {
+            complain(&error);
+            ExitCode::from(NOT_VERIFIED)
+        })),
         #[cfg(feature = "client")]
         Some(Command::Client(args)) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -109,6 +145,24 @@ impl SettingsFile {
 fn serve(file: SettingsFile) -> anyhow::Result<ExitCode> {
     sealcast::server::run(settings(file)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The exit code of `verify` when nothing can be said of the database: neither that it is good nor that it is not.
+#[cfg(feature = "server")]
+const NOT_VERIFIED: u8 = 2;
+
+#[cfg(feature = "server")]
+fn verify(args: VerifyArgs, ahead: SettingsFile) -> anyhow::Result<ExitCode> {
+    use std::io::Write;
+
+    use anyhow::Context;
+    use sealcast::verify::print;
+    let report = sealcast::server::run_verify(&settings(args.settings.or(ahead))?, args.list)?;
+    if let Some(file) = &args.json {
+        std::fs::write(file, print::json(&report)?).with_context(|| format!("writing {}", file.display()))?;
+    }
+    std::io::stdout().write_all(print::table(&report).as_bytes())?;
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 #[cfg(feature = "server")]

@@ -22,7 +22,7 @@ use crate::gateway::reaper::{Reaper, ReaperLimits};
 use crate::gateway::{self, Door, accounts, health, socket, transport};
 use crate::protocol::account::SOCKET_PATH;
 use crate::store::batch::BatchLimits;
-use crate::store::embedded::{EmbeddedConfig, EmbeddedError, EmbeddedPostgres, is_root};
+use crate::store::embedded::{EmbeddedConfig, EmbeddedError, EmbeddedPostgres, has_cluster, is_root, running};
 use crate::store::lanes::Lanes;
 use crate::store::migrate::migrate;
 use crate::store::pool::{PoolOptions, connection_config};
@@ -32,6 +32,7 @@ use crate::store::writer::WriterOptions;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::panics;
+use crate::verify::{Report, verify};
 
 /// The broker cannot start or run.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,12 @@ pub enum ServerError {
     /// The metrics cannot be made: a fault of this crate.
     #[error("the metrics cannot be made")]
     Metrics(#[from] prometheus::Error),
+    /// There is no private Postgres to look at.
+    #[error("there is no database in {}", data_dir.display())]
+    NoDatabase {
+        /// Where it would be.
+        data_dir: PathBuf,
+    },
     /// Open work did not end in time.
     #[error("stopped before everything was finished")]
     Forced,
@@ -99,15 +106,8 @@ impl Database {
     pub async fn open(settings: &Settings) -> Result<Self, ServerError> {
         let deadline = Duration::from_secs(settings.database.deadline_s);
         if settings.database.url.is_empty() {
-            let bin_dir = &settings.database.embedded.bin_dir;
-            let embedded = EmbeddedPostgres::start(EmbeddedConfig {
-                data_dir: settings.data_dir(is_root().await)?,
-                bin_dir: (!bin_dir.as_os_str().is_empty()).then(|| PathBuf::from(bin_dir)),
-                search: settings.database.embedded.search,
-                fetch: settings.database.embedded.fetch,
-                ..EmbeddedConfig::default()
-            })
-            .await?;
+            let data_dir = settings.data_dir(is_root().await)?;
+            let embedded = EmbeddedPostgres::start(embedded_config(settings, data_dir)).await?;
             let config = connection_config(&embedded.connection_string("sealcast"), deadline)?;
             migrate(&config).await?;
             return Ok(Self { embedded: Some(embedded), config });
@@ -125,6 +125,48 @@ impl Database {
         }
     }
 
+    /// Finds the database as it is: nothing is migrated, and none is made. A private one that a broker runs is used
+    /// beside it; else it is started.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn open_as_it_is(settings: &Settings) -> Result<Self, ServerError> {
+        let deadline = Duration::from_secs(settings.database.deadline_s);
+        if !settings.database.url.is_empty() {
+            let config = connection_config(settings.database.url.expose(), deadline)?;
+            return Ok(Self { embedded: None, config });
+        }
+        let data_dir = settings.data_dir(is_root().await)?;
+        if !has_cluster(&data_dir)? {
+            return Err(ServerError::NoDatabase { data_dir });
+        }
+        let until = Instant::now() + deadline;
+        loop {
+            let locked = match EmbeddedPostgres::start(embedded_config(settings, data_dir.clone())).await {
+                Ok(embedded) => {
+                    let config = connection_config(&embedded.connection_string("sealcast"), deadline)?;
+                    return Ok(Self { embedded: Some(embedded), config });
+                }
+                Err(error @ EmbeddedError::Locked { .. }) => error,
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(url) = running(&data_dir, "sealcast")? {
+                return Ok(Self { embedded: None, config: connection_config(&url, deadline)? });
+            }
+            // The broker that holds the folder is just starting its Postgres, or ending it.
+            if Instant::now() >= until {
+                return Err(locked.into());
+            }
+            tokio::time::sleep(DATABASE_PAUSE).await;
+        }
+    }
+
+    /// How to connect.
+    #[must_use]
+    pub const fn config(&self) -> &tokio_postgres::Config {
+        &self.config
+    }
+
     /// Stops the database if it is this process' own.
     ///
     /// # Errors
@@ -135,6 +177,30 @@ impl Database {
         }
         Ok(())
     }
+}
+
+fn embedded_config(settings: &Settings, data_dir: PathBuf) -> EmbeddedConfig {
+    let bin_dir = &settings.database.embedded.bin_dir;
+    EmbeddedConfig {
+        data_dir,
+        bin_dir: (!bin_dir.as_os_str().is_empty()).then(|| PathBuf::from(bin_dir)),
+        search: settings.database.embedded.search,
+        fetch: settings.database.embedded.fetch,
+        ..EmbeddedConfig::default()
+    }
+}
+
+/// Recomputes what the database must keep, and lists so many violations at most. Changes nothing.
+///
+/// # Errors
+/// [`ServerError`] when the database cannot be found or read.
+pub fn run_verify(settings: &Settings, list: usize) -> Result<Report, ServerError> {
+    System::new().block_on(async {
+        let database = Database::open_as_it_is(settings).await?;
+        let report = verify(database.config(), list).await;
+        database.close().await?;
+        Ok(report?)
+    })
 }
 
 /// Brings the database's schema up to date and stops.

@@ -14,7 +14,7 @@ files=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do files+=("$1") && shift; done
 [ $# -eq 0 ] || shift
 [ ${#files[@]} -gt 0 ] || files=(src/broker/chat/state.rs src/broker/chat/fan_out.rs src/broker/chat/staging.rs
-    src/broker/catch_up.rs src/broker/connection.rs src/broker/outbox.rs src/store/batch.rs src/store/judgement.rs
+    src/broker/catch_up.rs src/broker/connection.rs src/broker/live_word.rs src/broker/outbox.rs src/store/batch.rs src/store/judgement.rs
     src/protocol/fold.rs src/protocol/keys.rs)
 # A neighbour of whose inside a file makes use comes along.
 declare -A neighbour=([broker/outbox]=outbox_budget)

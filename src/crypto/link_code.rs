@@ -50,10 +50,7 @@ impl LinkCode {
     ) -> Mac {
         let key = self.derive(b"sealcast/link-code/proof");
         let bytes = link_bytes(user_id, session_id, public_key, signing_public_key);
-        // HMAC takes keys of any length, so the empty code cannot come about.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.expose()) else { return Mac([0; 32]) };
-        mac.update(&bytes);
-        Mac(mac.finalize().into_bytes().into())
+        hmac(key.expose(), &bytes)
     }
 
     /// Whether `proof` was made under this code, in constant time.
@@ -77,6 +74,14 @@ impl LinkCode {
     fn derive(&self, purpose: &[u8]) -> Secret {
         cipher::derive(&self.0, purpose)
     }
+}
+
+/// HMAC-SHA-256 in full length. Source: RFC 2104.
+pub(super) fn hmac(key: &[u8], message: &[u8]) -> Mac {
+    // HMAC takes keys of any length, so the empty code cannot come about.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Mac([0; 32]) };
+    mac.update(message);
+    Mac(mac.finalize().into_bytes().into())
 }
 
 impl PartialEq for LinkCode {

@@ -26,6 +26,8 @@ mod typed;
 pub mod wrap;
 
 #[cfg(test)]
+mod rfc9180;
+#[cfg(test)]
 mod wycheproof;
 
 pub use error::{OpenError, SealError};

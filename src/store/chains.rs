@@ -66,7 +66,7 @@ impl Store {
 }
 
 /// The entry of a row; none of a user without news.
-fn event_of(row: &Row) -> Result<Option<UserEvent>, StoreError> {
+pub(super) fn event_of(row: &Row) -> Result<Option<UserEvent>, StoreError> {
     let kind: Option<&str> = get(row, "kind")?;
     let Some(kind) = kind else { return Ok(None) };
     let body: &[u8] = get(row, "body")?;

@@ -15,9 +15,10 @@ impl Store {
     /// `unknown_chat`, `ahead_of_log`, or [`super::StoreError`].
     pub async fn advance_cursor(&self, who: Requester, chat_id: ChatId, seq: Seq) -> Result<bool, Failure> {
         self.write("advance_cursor", async |tx| {
+            // Who is being removed has no cursor afterwards: their removal waits for this, or this for it.
             let statement = "SELECT c.last_seq FROM user_in_chat m JOIN chats c ON c.id = m.chat_id \
                  JOIN user_sessions s ON s.id = $3 AND s.user_id = m.user_id AND s.state = 'live' \
-                 WHERE m.chat_id = $1 AND m.user_id = $2";
+                 WHERE m.chat_id = $1 AND m.user_id = $2 FOR KEY SHARE OF m";
             let found = tx.query_opt(statement, &[&chat_id.0, &who.user_id.0, &who.session_id.0]).await?;
             let Some(row) = found else {
                 return Err(unknown_chat().into());

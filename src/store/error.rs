@@ -27,6 +27,16 @@ pub enum StoreError {
     /// A migration failed.
     #[error("migrating the database failed")]
     Migration(#[from] Box<refinery::Error>),
+    /// The schema is of another version, and nobody may change it now.
+    #[error(
+        "the schema is of version {found}, and this program works on {expected}: run its `migrate`, or a newer program"
+    )]
+    Schema {
+        /// Its version; 0 if there is none.
+        found: i64,
+        /// The version that is known.
+        expected: i64,
+    },
     /// The connection string cannot be read.
     #[error("database.url cannot be read")]
     Url(#[source] tokio_postgres::Error),

@@ -246,7 +246,7 @@ fn event_of(row: &Row) -> Result<LogEntry, StoreError> {
     })
 }
 
-fn message_of(row: &Row) -> Result<LogEntry, StoreError> {
+pub(super) fn message_of(row: &Row) -> Result<LogEntry, StoreError> {
     let kind = match get::<&str>(row, "kind")? {
         "message" => MessageKind::Message,
         "edit" => MessageKind::Edit,

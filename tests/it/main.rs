@@ -46,6 +46,7 @@ mod labels;
 mod limits;
 mod membership;
 mod messages;
+mod model;
 mod operations;
 #[cfg(feature = "client")]
 mod passwords;
@@ -72,4 +73,5 @@ mod tls;
 mod transport;
 #[cfg(feature = "client")]
 mod vectors;
+mod verify;
 mod wire;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Floors, lowest first; a module imports its own floor and lower ones.
 const FLOORS: [&[&str]; 6] =
-    [&["protocol"], &["config", "telemetry"], &["store"], &["broker"], &["gateway"], &["server"]];
+    [&["protocol"], &["config", "telemetry"], &["store"], &["broker", "verify"], &["gateway"], &["server"]];
 
 /// The other wing: a module, and what of this crate it may import beside itself.
 const WING: [(&str, &[&str]); 3] =

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use sealcast::config::Settings;
+use sealcast::store::embedded::running;
+use sealcast::store::pool::connection_config;
 use sealcast_faults::Proxy;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -22,7 +24,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::Instant;
 
 use super::clock::Clock;
-use super::database::OwnPostgres;
+use super::database::{DATABASE, OwnPostgres};
 use super::process::{children, command_line, signal};
 
 /// How long a broker may take to listen, a new cluster and a recovery included.
@@ -30,6 +32,12 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long a broker may take to stop in good order.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the database may take to let a verification in.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Violations of the database that are shown.
+const VIOLATIONS_LISTED: usize = 10;
 
 /// Lines of the broker's log that are shown when it fails.
 const LOG_LINES: usize = 20;
@@ -172,6 +180,17 @@ impl Broker {
         self.address = address;
         self.running = Some(Running { child, _stdin: stdin, _lines: lines });
         Ok(())
+    }
+
+    /// Recomputes what the database must keep, beside the broker and past every way that may be broken.
+    pub(crate) async fn verify(&self) -> anyhow::Result<sealcast::verify::Report> {
+        let url = match &self.postgres {
+            Some(postgres) => Some(postgres.socket_url()),
+            None => running(&self.data_dir(), DATABASE).context("finding the database")?,
+        };
+        let url = url.ok_or_else(|| anyhow!("the database does not run"))?;
+        let config = connection_config(&url, VERIFY_TIMEOUT).context("reading the database's address")?;
+        sealcast::verify::verify(&config, VIOLATIONS_LISTED).await.context("verifying the database")
     }
 
     /// Ends the broker with SIGKILL.

@@ -11,7 +11,7 @@ use sealcast::store::embedded::{EmbeddedConfig, EmbeddedPostgres};
 use sealcast_faults::{Proxy, Target};
 
 /// The database that the embedded Postgres makes for a broker.
-const DATABASE: &str = "sealcast";
+pub(crate) const DATABASE: &str = "sealcast";
 
 /// A Postgres, and the way to it.
 #[derive(Debug)]
@@ -38,6 +38,11 @@ impl OwnPostgres {
     /// How the broker reaches it.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// How to reach it past the proxy.
+    pub(crate) fn socket_url(&self) -> String {
+        self.server.connection_string(DATABASE)
     }
 
     /// The way to it.

@@ -39,6 +39,7 @@ impl Report {
             "elapsed_s": { "set_up": self.set_up_s, "run": self.elapsed_s, "heal": self.healed_s },
         });
         let more = json!({
+            "database_violations": self.violations(),
             "kills": self.kills.all(),
             "kills_broker": self.kills.broker,
             "kills_postgres": self.kills.postgres,

@@ -98,6 +98,8 @@ pub(crate) struct Report {
     pub(crate) behind: u64,
     /// Member sessions whose log has another hash than the owner's.
     pub(crate) heads_differ: u64,
+    /// What the database of the broker that was started shows.
+    pub(crate) database: Option<sealcast::verify::Report>,
     pub(crate) connections: u64,
     pub(crate) resends: u64,
 }
@@ -131,6 +133,10 @@ impl Report {
         self.troubles.alarms.values().sum()
     }
 
+    fn violations(&self) -> u64 {
+        self.database.as_ref().map_or(0, sealcast::verify::Report::violation_count)
+    }
+
     /// Everything else that makes a run a failure, in words.
     pub(crate) fn failures(&self) -> Vec<String> {
         let verdict = &self.verdict;
@@ -142,6 +148,7 @@ impl Report {
             (u64::from(self.scenario.is_torture() && self.faults.is_empty()), "nothing was broken"),
             (verdict.unfinished.max(self.behind), "member sessions that did not come to their chat's end"),
             (self.heads_differ, "member sessions whose log has another hash than the owner's"),
+            (self.violations(), "violations that the database shows"),
             (self.unanswered as u64, "sends without an answer after the end"),
             (self.alarms(), "alarms of the client library"),
             (self.idle_trials(), "removed sessions, and the kept keys of none open even what it had received"),
@@ -174,6 +181,20 @@ mod tests {
     fn nothing_acknowledged_is_a_failure() {
         assert!(clean().failures().is_empty());
         assert_eq!(Report::default().failures(), ["nothing was acknowledged: 1"]);
+    }
+
+    #[test]
+    fn a_database_with_violations_is_a_failure_and_is_shown() {
+        use sealcast::verify::finding::{Kind, Place};
+        let mut report = clean();
+        let mut database = sealcast::verify::Report::new(1);
+        report.database = Some(database.clone());
+        assert!(report.failures().is_empty());
+        database.violation(Kind::LogHash, Place::default(), "one", "another");
+        report.database = Some(database);
+        assert_eq!(report.failures(), ["violations that the database shows: 1"]);
+        assert!(report.table().contains("log_hash"));
+        assert_eq!(report.json()["database_violations"], json!(1));
     }
 
     #[test]

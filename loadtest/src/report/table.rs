@@ -114,6 +114,16 @@ impl Report {
                 latency.p50, latency.p99, latency.p999, latency.max
             ),
         );
+        if let Some(database) = &self.database {
+            let (entries, copies) = (database.counts.entries, database.counts.copies);
+            let violations = database.violation_count();
+            table.row("database", format!("{entries} entries, {copies} copies verified: {violations} violations"));
+            for finding in database.listed() {
+                let (kind, place) = (finding.kind, finding.place);
+                let compared = format!("found {}, expected {}", finding.found, finding.expected);
+                table.row("  violation", format!("{kind} {place}: {compared}"));
+            }
+        }
         let cpu = &self.cpu;
         table.row(
             "cpu",

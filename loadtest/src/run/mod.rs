@@ -143,7 +143,12 @@ impl Run {
         let (connections, resends) = self.stats(&users);
         self.close(&users).await;
         let control = self.probe(&users, &owners).await.context("trying the keys of removed sessions")?;
+        let database = match &self.broker {
+            Some(broker) => Some(broker.lock().await.verify().await?),
+            None => None,
+        };
         let mut report = self.report(changes, cpu).await?;
+        report.database = database;
         report.set_up_s = set_up_s;
         report.elapsed_s = elapsed_s;
         report.healed_s = healed_s;

@@ -5,6 +5,7 @@
 //! and to nobody else. K3 a sealed frame whose outcome is unknown is never sealed again. K4 a counter of a key
 //! that may have been committed is never used with another message.
 
+pub(crate) mod asked;
 pub(crate) mod bootstrap;
 pub(crate) mod log;
 pub(crate) mod messages;

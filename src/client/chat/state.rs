@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::asked::Asked;
 use super::log::{self, ChatLog, Content, MessageTaken, Taken};
 use super::outbox::Outbox;
 use super::reading::Reading;
@@ -21,9 +22,6 @@ use crate::protocol::verify::Verifier;
 
 /// Results of sends that wait for their entry to be compared with, at most.
 const PROMISED_MAX: usize = 1_024;
-
-/// Keys that are asked for in one chat, at most: the server bounds what a session may have asked for.
-const ASKED_MAX: usize = 1_000;
 
 /// Bytes of messages that wait for their keys, at most; the oldest go first, and are read from the log again.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -43,6 +41,8 @@ struct Locked {
     envelope: Envelope,
     first: Option<Seq>,
     by_manager: bool,
+    /// This session was a recipient, so it should have a copy of the key.
+    is_for_us: bool,
 }
 
 impl Waiting {
@@ -103,7 +103,7 @@ pub(crate) struct Chat {
     waiting: Waiting,
     /// Keys that were asked for.
     #[serde(skip)]
-    pub(crate) asked: BTreeSet<KeyId>,
+    pub(crate) asked: Asked,
 }
 
 impl Chat {
@@ -120,7 +120,7 @@ impl Chat {
             heard: Heard::default(),
             delivered: BTreeMap::new(),
             waiting: Waiting::default(),
-            asked: BTreeSet::new(),
+            asked: Asked::default(),
         }
     }
 
@@ -153,6 +153,7 @@ impl Chat {
                     envelope: envelope.clone(),
                     first: message.first,
                     by_manager: message.by_manager,
+                    is_for_us: !matches!(message.content, Ok(Content::NotForUs)),
                 });
             }
         }
@@ -167,7 +168,7 @@ impl Chat {
         }
         let chat_id = self.log.fold().chat_id();
         let keys = &mut self.keys;
-        self.waiting.messages.retain(|Locked { seq, created_at, envelope, first, by_manager }| {
+        self.waiting.messages.retain(|Locked { seq, created_at, envelope, first, by_manager, .. }| {
             let (Some(key_id), Some(data)) = (envelope.key_id, &envelope.data) else { return false };
             if !keys.has_copy(key_id) {
                 return true;
@@ -191,15 +192,11 @@ impl Chat {
         opened
     }
 
-    /// Of some keys those that were not asked for before: from now on they were.
-    pub(crate) fn ask(&mut self, key_ids: impl IntoIterator<Item = KeyId>) -> Vec<KeyId> {
-        let mut new = Vec::new();
-        for key_id in key_ids {
-            if self.asked.len() < ASKED_MAX && self.asked.insert(key_id) {
-                new.push(key_id);
-            }
-        }
-        new
+    /// Keys without which messages for this session cannot be opened.
+    pub(crate) fn lacking(&self) -> BTreeSet<KeyId> {
+        let waiting = self.waiting.messages.iter().filter(|waiting| waiting.is_for_us);
+        let waiting = waiting.filter_map(|waiting| waiting.envelope.key_id);
+        waiting.filter(|key_id| !self.keys.has_copy(*key_id)).collect()
     }
 
     /// Whether this entry is a message of this very session that verified.

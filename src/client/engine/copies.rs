@@ -155,15 +155,7 @@ async fn run(shared: &Shared, errand: Errand) -> Result<(), ClientError> {
             };
             upload(shared, chat_id, copies).await
         }
-        Errand::Ask { chat_id, key_ids } => {
-            for key_ids in key_ids.chunks(KEYS_PER_REQUEST_MAX) {
-                let request = RequestKeys { chat_id, key_ids: key_ids.to_vec() };
-                if let Err(refused) = shared.call(Request::RequestKeys(request)).await? {
-                    tracing::debug!(code = %refused.code, "keys are not to be had");
-                }
-            }
-            Ok(())
-        }
+        Errand::Ask { chat_id, key_ids } => ask(shared, chat_id, &key_ids).await,
         Errand::Refuse { chat_id, refusal } => {
             let signature = shared.lock().account.me.secrets.sign(&refusal.signed_bytes(chat_id));
             let refusal = SignedRefusal { refusal, signature };
@@ -175,6 +167,25 @@ async fn run(shared: &Shared, errand: Errand) -> Result<(), ClientError> {
             Ok(())
         }
     }
+}
+
+/// Asks for keys in parts. Those that this session may not have are found by halves.
+async fn ask(shared: &Shared, chat_id: ChatId, key_ids: &[KeyId]) -> Result<(), ClientError> {
+    let mut parts: Vec<&[KeyId]> = key_ids.chunks(KEYS_PER_REQUEST_MAX).collect();
+    while let Some(part) = parts.pop() {
+        let request = RequestKeys { chat_id, key_ids: part.to_vec() };
+        let Err(refused) = shared.call(Request::RequestKeys(request)).await? else { continue };
+        match refused.code {
+            ErrorCode::HistoryNotAllowed | ErrorCode::UnknownKey if part.len() > 1 => {
+                parts.extend(<[_; 2]>::from(part.split_at(part.len() / 2)));
+            }
+            ErrorCode::HistoryNotAllowed | ErrorCode::UnknownKey => {
+                tracing::debug!(code = %refused.code, "key is not to be had");
+            }
+            _ => return Err(refused.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Uploads copies in parts. What the server does not let this session hand on is left out.

@@ -1,6 +1,7 @@
 //! What is of this moment: signals, and how far others have come. Sent if it can be sent now, else dropped.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::call::expect_reply;
 use super::state::{Inbox, Shared, State, Status};
@@ -106,7 +107,7 @@ impl Shared {
     }
 
     /// A chat is not this user's any more, by the server's word, as when the chats are listed.
-    pub(crate) fn on_chat_gone(&self, gone: ChatGone) {
+    pub(crate) fn on_chat_gone(self: &Arc<Self>, gone: ChatGone) {
         let chat_id = gone.chat_id;
         {
             let mut state = self.lock();

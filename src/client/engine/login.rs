@@ -142,7 +142,7 @@ async fn list(shared: &Shared, wire: &Wire) -> Result<Chats, LoginError> {
 }
 
 /// Forgets chats that are listed no more, and learns the titles of the others.
-fn sort_out(shared: &Shared, known: &HashSet<ChatId>, chats: &Chats) {
+fn sort_out(shared: &Arc<Shared>, known: &HashSet<ChatId>, chats: &Chats) {
     let present: HashSet<ChatId> = chats.chats.iter().map(|chat| chat.chat_id).collect();
     let mut events = Vec::new();
     {

@@ -21,5 +21,6 @@ pub(crate) mod login;
 pub(crate) mod members;
 pub(crate) mod persist;
 pub(crate) mod pump;
+pub(crate) mod report;
 pub(crate) mod rest;
 pub(crate) mod state;

@@ -4,7 +4,7 @@
 //! none; `account` decides under which account it runs;
 //! `folders` owns the layout of the data folder and its lock; `cluster` creates the cluster once; `postmaster` knows
 //! the pid file and ends a server left behind; `server` is one running server; `janitor` removes temporary folders;
-//! `supervisor` is the public handle and keeps the server running.
+//! `supervisor` is the public handle and keeps the server running; `beside` finds a server that another process runs.
 //!
 //! May be imported by the floors above the store. Imports nothing of the project.
 //!
@@ -26,6 +26,7 @@
 //! ```
 
 mod account;
+mod beside;
 mod binaries;
 mod cluster;
 mod error;
@@ -42,6 +43,7 @@ mod settings;
 mod supervisor;
 
 pub use account::is_root;
+pub use beside::{has_cluster, running};
 pub use binaries::{BINARIES_MAJOR_MIN, Rejected, Rejection};
 pub use error::EmbeddedError;
 pub use fetch::{FetchAttempt, FetchFailure};

@@ -137,8 +137,7 @@ impl EmbeddedPostgres {
     /// The folder of the socket never changes during the life of the handle, also not when the server is started
     /// again. There is no password: who may enter the folder may connect.
     pub fn connection_string(&self, database: &str) -> String {
-        let quote = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
-        format!("host={} port={PORT} user={ROLE} dbname={}", quote(&self.socket), quote(database))
+        connection_string(&self.socket, database)
     }
 
     /// The process id of the server, or `None` while it is being started again.
@@ -162,6 +161,12 @@ impl EmbeddedPostgres {
         let _ = self.stop.send(());
         self.task.await.map_err(|source| EmbeddedError::Supervisor { source })?
     }
+}
+
+/// The `libpq` string of a server whose socket is in a folder.
+pub(super) fn connection_string(socket: &str, database: &str) -> String {
+    let quote = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
+    format!("host={} port={PORT} user={ROLE} dbname={}", quote(socket), quote(database))
 }
 
 /// What the task behind a handle owns.

@@ -25,7 +25,7 @@ mod migration;
 #[cfg(feature = "fail-points")]
 mod panics;
 mod power;
-mod private;
+pub mod private;
 mod protocol;
 mod resources;
 mod restored;

@@ -78,6 +78,14 @@ impl Database {
         Self::create_from("template1").await
     }
 
+    /// A copy of it as it stands. Whoever is connected to it is thrown out.
+    pub async fn copy(&self) -> Self {
+        let admin = connect(&self.pattern.replace("{database}", "postgres")).await;
+        let statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+        admin.execute(statement, &[&self.name]).await.unwrap();
+        Self::create_from(&self.name).await
+    }
+
     async fn create_from(template: &str) -> Self {
         let pattern = match std::env::var(SERVER) {
             Ok(pattern) => pattern,

@@ -5,7 +5,8 @@ use crate::client::account::{NewAccount, fresh};
 use crate::client::keyring::Account;
 use crate::protocol::account::ServerInfo;
 use crate::protocol::binary::Hash;
-use crate::protocol::log::SessionOut;
+use crate::protocol::ids::Timestamp;
+use crate::protocol::log::{EntryBody, SessionOut};
 use crate::protocol::username::Username;
 
 fn account() -> Account {

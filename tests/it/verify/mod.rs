@@ -1,0 +1,12 @@
+//! `sealcast verify`: a database with everything in it is good, and each thing that can be wrong is found by its name.
+
+mod cases;
+#[cfg(feature = "client")]
+mod conversation;
+mod damages;
+mod good;
+mod long;
+mod private;
+mod program;
+mod rehash;
+mod scene;
