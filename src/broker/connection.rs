@@ -32,6 +32,8 @@ pub struct Connection {
     pub outbox: Arc<Outbox>,
     who: OnceLock<Requester>,
     chats: Mutex<BTreeMap<ChatId, Place>>,
+    /// How often it was said that a chat lags.
+    words: AtomicU64,
     /// Told when a chat begins to lag, when a resume ends, and when the connection does.
     pub wake: Notify,
     /// When it is told `live`.
@@ -54,16 +56,10 @@ enum Place {
         after: Seq,
         /// The store is known to have more.
         has_more: bool,
-        /// Grows with each new word that it lags, so that whoever brings it up to date sees a word that came
-        /// meanwhile.
-        words: u64,
+        /// The newest word that it lags. No two of a connection are the same, so that whoever brings it up to date sees
+        /// one that came meanwhile, also after the chat was live, or forgotten, in between.
+        word: u64,
     },
-}
-
-impl Place {
-    fn is_at(&self, place: Seq) -> bool {
-        matches!(self, Self::Lagging { after, .. } if *after == place)
-    }
 }
 
 /// A chat that lags.
@@ -75,7 +71,7 @@ pub struct Lagging {
     pub after: Seq,
     /// Whether the store is known to have more.
     pub has_more: bool,
-    words: u64,
+    word: u64,
 }
 
 impl Connection {
@@ -88,6 +84,7 @@ impl Connection {
             outbox,
             who: OnceLock::new(),
             chats: Mutex::new(BTreeMap::new()),
+            words: AtomicU64::new(0),
             wake: Notify::new(),
             live: LiveWord::default(),
             has_resumed: AtomicBool::new(false),
@@ -149,14 +146,14 @@ impl Connection {
     }
 
     fn lag_by(&self, chat_id: ChatId, after: Seq, store_has_more: bool) {
-        let mut chats = self.lock();
+        let (mut chats, new_word) = (self.lock(), self.next_word());
         match chats.entry(chat_id).or_insert(Place::Standing) {
-            Place::Lagging { words, has_more, .. } => {
-                *words += 1;
+            Place::Lagging { word, has_more, .. } => {
+                *word = new_word;
                 *has_more |= store_has_more;
             }
             place @ (Place::Live | Place::Standing) => {
-                *place = Place::Lagging { after, has_more: store_has_more, words: 0 };
+                *place = Place::Lagging { after, has_more: store_has_more, word: new_word };
             }
         }
         drop(chats);
@@ -189,11 +186,11 @@ impl Connection {
     /// Notes that its user is in a chat anew and reads from `after` on, unless it reads the chat by now. One that is just
     /// being told apart, or is being read for, is told so too: what is looked at for it may be from before.
     pub fn welcome(&self, chat_id: ChatId, after: Seq) {
-        let mut chats = self.lock();
+        let (mut chats, new_word) = (self.lock(), self.next_word());
         match chats.entry(chat_id).or_insert(Place::Standing) {
             Place::Live => {}
-            place @ Place::Standing => *place = Place::Lagging { after, has_more: false, words: 0 },
-            Place::Lagging { words, .. } => *words += 1,
+            place @ Place::Standing => *place = Place::Lagging { after, has_more: false, word: new_word },
+            Place::Lagging { word, .. } => *word = new_word,
         }
         drop(chats);
         self.wake.notify_one();
@@ -217,7 +214,7 @@ impl Connection {
         let mut chats = self.lock();
         let is_told_otherwise = chats.get(&lagging.chat_id).is_some_and(|place| match place {
             Place::Live | Place::Standing => true,
-            Place::Lagging { words, .. } => *words != lagging.words,
+            Place::Lagging { word, .. } => *word != lagging.word,
         });
         if !is_told_otherwise {
             chats.remove(&lagging.chat_id);
@@ -237,18 +234,19 @@ impl Connection {
     #[must_use]
     pub fn advance(&self, lagging: Lagging, after: Seq, has_more: bool) -> bool {
         let mut chats = self.lock();
-        let place = chats.get_mut(&lagging.chat_id).filter(|place| place.is_at(lagging.after));
-        let is_here = place.is_some();
-        if let Some(place) = place {
-            *place = Place::Lagging { after, has_more, words: lagging.words };
+        match chats.get_mut(&lagging.chat_id) {
+            Some(Place::Lagging { after: at, has_more: store_has_more, .. }) if *at == lagging.after => {
+                (*at, *store_has_more) = (after, has_more);
+                true
+            }
+            _ => false,
         }
-        is_here
     }
 
     /// Notes that a chat that lagged has caught up, unless it was said to lag again meanwhile.
     pub fn caught_up(&self, lagging: Lagging) {
         if let Some(place @ Place::Lagging { .. }) = self.lock().get_mut(&lagging.chat_id)
-            && matches!(place, Place::Lagging { words, .. } if *words == lagging.words)
+            && matches!(place, Place::Lagging { word, .. } if *word == lagging.word)
         {
             *place = Place::Live;
         }
@@ -263,8 +261,8 @@ impl Connection {
     #[must_use]
     pub fn next_lagging(&self) -> Option<Lagging> {
         self.lock().iter().find_map(|(chat_id, place)| match place {
-            Place::Lagging { after, has_more, words } => {
-                Some(Lagging { chat_id: *chat_id, after: *after, has_more: *has_more, words: *words })
+            Place::Lagging { after, has_more, word } => {
+                Some(Lagging { chat_id: *chat_id, after: *after, has_more: *has_more, word: *word })
             }
             Place::Live | Place::Standing => None,
         })
@@ -274,6 +272,10 @@ impl Connection {
     #[must_use]
     pub fn chats(&self) -> Vec<ChatId> {
         self.lock().keys().copied().collect()
+    }
+
+    fn next_word(&self) -> u64 {
+        self.words.fetch_add(1, Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ChatId, Place>> {

@@ -164,6 +164,15 @@ fn seeds_505855_and_533469_what_was_read_before_a_chat_was_left_is_not_shown() {
     }
 }
 
+/// A session resumed once more while it was read for, was live, and lagged anew: what had been read before said that it had
+/// caught up.
+#[test]
+fn seeds_674086_and_862973_a_word_that_a_session_lags_outlives_what_was_read_before() {
+    for seed in [674_086, 862_973] {
+        assert_eq!(run(seed, None).violation, None, "seed {seed}");
+    }
+}
+
 /// Who had been added by a process that died was connected before that was committed, and nobody knew of it.
 #[test]
 fn seed_864295_who_came_in_unseen_is_welcomed_by_the_next_load() {
