@@ -7,6 +7,7 @@
 
 pub(crate) mod asked;
 pub(crate) mod bootstrap;
+pub(crate) mod info;
 pub(crate) mod log;
 pub(crate) mod messages;
 pub(crate) mod outbox;

@@ -23,7 +23,7 @@ use crate::client::net::Endpoint;
 use crate::client::net::wire::Wire;
 use crate::client::storage::Storage;
 use crate::protocol::error::ErrorCode;
-use crate::protocol::frame::{Hello, OwnKey};
+use crate::protocol::frame::{ChatInfoChanged, Hello, OwnKey};
 use crate::protocol::ids::{ChatId, KeyId, Seq, Timestamp};
 use crate::protocol::log::LogEntry;
 
@@ -91,6 +91,8 @@ pub(crate) struct State {
     /// What is to be done about copies, in the background.
     pub(crate) errands: Errands,
     pub(crate) inboxes: HashMap<ChatId, Inbox>,
+    /// What chats are called that are not folded yet.
+    pub(crate) early_infos: HashMap<ChatId, ChatInfoChanged>,
     pub(crate) waiters: HashMap<(ChatId, Name), oneshot::Sender<Result<Sent, SendError>>>,
     pub(crate) pumping: HashSet<ChatId>,
     pub(crate) limits: Option<KeyLimits>,
@@ -114,6 +116,7 @@ impl State {
             chain_schedule: Schedule::default(),
             errands: Errands::default(),
             inboxes: HashMap::new(),
+            early_infos: HashMap::new(),
             waiters: HashMap::new(),
             pumping: HashSet::new(),
             limits: None,

@@ -145,6 +145,12 @@ impl Scene<'_> {
             Request::UploadCopies(UploadCopies { chat_id, copies: Vec::new() }),
             Request::UploadCopies(UploadCopies { chat_id, copies: vec![further] }),
             Request::RefuseCopy(device.copy_refusal(chat_id, self.key_id)),
+            Request::SetChatInfo(Box::new(device.named(chat_id, 1, InfoKeyId::generate(), b"mine now"))),
+            Request::UploadInfoKeys(UploadInfoKeys {
+                chat_id,
+                info_keys: vec![device.info_key_wrap(chat_id, InfoKeyId::generate(), device.session_id)],
+            }),
+            Request::RequestInfoKey(RequestInfoKey { chat_id }),
         ];
         for seq in [start, view.seen.seq, view.seen.seq.next(), end] {
             for direction in [Direction::After, Direction::Before] {

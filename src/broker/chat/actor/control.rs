@@ -76,6 +76,9 @@ impl ChatActor {
                 let finish = load.into_actor(self).map(move |loaded, actor, ctx| {
                     actor.loaded(loaded, ctx);
                     welcome(&actor.broker.directory, actor.chat_id, changed.seq, &newcomers);
+                    if !newcomers.is_empty() {
+                        actor.broker.show_newcomers_info(actor.chat_id, newcomers);
+                    }
                     responder.ok(Reply::Changed(changed));
                 });
                 ctx.spawn(finish);
