@@ -96,10 +96,11 @@ async fn show(printer: &Printer, client: &Client, chat: ChatId) -> Result<(), Cl
     let mut plain = format!("{chat}\t{}", printer.paint.on(Ink::Strong, &shown));
     if !is_readable {
         plain.push('\t');
-        plain.push_str(&printer.paint.on(Ink::Dim, "the newest title cannot be read yet: it waits for a member's device"));
+        plain.push_str(
+            &printer.paint.on(Ink::Dim, "the newest title cannot be read yet: it waits for a member's device"),
+        );
     }
-    let object =
-        json!({ "chat_id": chat, "title": title, "description": description, "is_readable": is_readable });
+    let object = json!({ "chat_id": chat, "title": title, "description": description, "is_readable": is_readable });
     printer.line(&plain, &object)?;
     if let Some(description) = &description
         && !printer.is_json()

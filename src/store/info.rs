@@ -153,7 +153,8 @@ impl Store {
             }
             let statement = "DELETE FROM vault_chat_info_keys WHERE chat_id = $1 AND session_id = $2";
             tx.execute(statement, &[&chat_id.0, &who.session_id.0]).await?;
-            let statement = "INSERT INTO info_key_requests (chat_id, session_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+            let statement =
+                "INSERT INTO info_key_requests (chat_id, session_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
             tx.execute(statement, &[&chat_id.0, &who.session_id.0]).await?;
             Ok(())
         })
@@ -332,7 +333,8 @@ fn check_count(wraps: &[InfoKeyWrap]) -> Result<(), Refusal> {
 }
 
 async fn current(tx: &Transaction<'_>, chat_id: ChatId) -> Result<Current, Failure> {
-    let statement = "SELECT info_key_id, info_revision, info_signature, info_key_seq, info_lost_seq FROM chats WHERE id = $1";
+    let statement =
+        "SELECT info_key_id, info_revision, info_signature, info_key_seq, info_lost_seq FROM chats WHERE id = $1";
     let row = tx.query_one(statement, &[&chat_id.0]).await?;
     Ok(Current {
         key_id: get(&row, "info_key_id")?,
@@ -390,11 +392,7 @@ async fn check_wraps(
 }
 
 /// Stores wraps where there are none; gives their sessions.
-async fn insert_wraps(
-    tx: &Transaction<'_>,
-    chat_id: ChatId,
-    wraps: &[InfoKeyWrap],
-) -> Result<Vec<SessionId>, Failure> {
+async fn insert_wraps(tx: &Transaction<'_>, chat_id: ChatId, wraps: &[InfoKeyWrap]) -> Result<Vec<SessionId>, Failure> {
     let (mut key_ids, mut sessions, mut keys) = (Vec::new(), Vec::new(), Vec::<&[u8]>::new());
     let (mut wrapped_by, mut signatures) = (Vec::new(), Vec::<&[u8]>::new());
     for wrap in wraps {

@@ -57,6 +57,7 @@ const COVERED: &[(ErrorCode, &str)] = &[
     (ErrorCode::KeyStale, "messages::p5_after_a_removal_no_older_key_is_accepted"),
     (ErrorCode::KeySpent, "limits::the_life_of_a_sender_key"),
     (ErrorCode::KeyExists, "codes::keys_of_others_old_keys_and_no_keys"),
+    (ErrorCode::InfoKeyStale, "info::what_must_not_be_saved_is_refused_and_changes_nothing"),
     (ErrorCode::CounterGap, "codes::counters"),
     (ErrorCode::IdReused, "codes::ids_that_are_taken"),
     (ErrorCode::EventConflict, "sessions::a_wrong_place_in_the_chain_is_a_conflict"),

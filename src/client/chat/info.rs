@@ -164,9 +164,8 @@ impl Chat {
         let info = &signed.info;
         let is_other = info.revision == self.info.revision && self.info.signature != Some(signed.signature);
         // Under a key that is known nothing else can be said of when it was made.
-        let is_moved = self.info.signature.is_some()
-            && self.info.key_id == Some(info.key_id)
-            && self.info.key_seq != info.key_seq;
+        let is_moved =
+            self.info.signature.is_some() && self.info.key_id == Some(info.key_id) && self.info.key_seq != info.key_seq;
         let is_signed = match self.log.signing_key(info.session_id) {
             Some(key) => signed.verifies(self.log.fold().chat_id(), &key),
             // A session that had left before this log began: its key is not known here, and never will be.

@@ -14,7 +14,9 @@ use crate::client::error::ClientError;
 use crate::client::event::Event;
 use crate::crypto::wrap;
 use crate::protocol::error::ErrorCode;
-use crate::protocol::frame::{CopyRefused, FurtherCopy, InfoKeyRequested, KeyRequested, RefuseCopy, Request, RequestKeys, UploadCopies};
+use crate::protocol::frame::{
+    CopyRefused, FurtherCopy, InfoKeyRequested, KeyRequested, RefuseCopy, Request, RequestKeys, UploadCopies,
+};
 use crate::protocol::ids::{ChatId, KeyId, SessionId, UserId};
 use crate::protocol::keys::{CopyRefusal, SignedRefusal};
 use crate::protocol::limits::{COPIES_PER_FRAME_MAX, KEYS_PER_REQUEST_MAX};
