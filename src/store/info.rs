@@ -178,23 +178,32 @@ impl Store {
         self.note_lacking("s.id", &[who.session_id.0]).await
     }
 
-    /// Notes who lacks a key, of the chats or sessions whose `column` is one of `ids`.
+    /// Notes who lacks a key, of the chats or sessions whose `column` is one of `ids`. Mostly nobody does, so it is
+    /// looked before anything is written.
     async fn note_lacking(&self, column: &str, ids: &[Uuid]) -> Result<BTreeSet<ChatId>, Failure> {
-        let statement = format!(
-            "WITH lacking AS (SELECT c.id AS chat_id, s.id AS session_id FROM chats c \
+        let lacking = format!(
+            "SELECT c.id AS chat_id, s.id AS session_id FROM chats c \
                  JOIN user_in_chat m ON m.chat_id = c.id \
                  JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
-                 WHERE {column} = ANY($1) AND c.info_key_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM vault_chat_info_keys v \
-                     WHERE v.chat_id = c.id AND v.key_id = c.info_key_id AND v.session_id = s.id)), \
-             noted AS (INSERT INTO info_key_requests (chat_id, session_id) SELECT chat_id, session_id FROM lacking \
-                 ON CONFLICT DO NOTHING) \
-             SELECT DISTINCT chat_id FROM lacking"
+                 WHERE {column} = ANY($1) AND c.info_key_id IS NOT NULL AND NOT EXISTS \
+                     (SELECT 1 FROM vault_chat_info_keys v \
+                     WHERE v.chat_id = c.id AND v.key_id = c.info_key_id AND v.session_id = s.id)"
         );
-        self.write("note_lacking_info_keys", async |tx| {
-            let found = tx.query(&statement, &[&ids]).await?;
-            Ok(found.iter().map(|row| id(row, "chat_id", ChatId)).collect::<Result<_, _>>()?)
-        })
-        .await
+        let chats: BTreeSet<ChatId> = self
+            .read("lacking_info_keys", async |tx| {
+                let found = tx.query(&lacking, &[&ids]).await?;
+                Ok(found.iter().map(|row| id(row, "chat_id", ChatId)).collect::<Result<_, _>>()?)
+            })
+            .await?;
+        if !chats.is_empty() {
+            let note = format!("INSERT INTO info_key_requests (chat_id, session_id) {lacking} ON CONFLICT DO NOTHING");
+            self.write("note_lacking_info_keys", async |tx| {
+                tx.execute(&note, &[&ids]).await?;
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(chats)
     }
 
     /// Who lacks a chat's current info key, and which recipients have a wrap of it.

@@ -48,7 +48,10 @@ pub(crate) async fn set(shared: &Arc<Shared>, chat_id: ChatId, change: InfoChang
     let turn = shared.turn_to_change(chat_id);
     let _turn = turn.lock().await;
     shared.known(chat_id).await?;
-    members::list(shared).await?;
+    let is_known = shared.lock().chats.get(&chat_id).is_some_and(|chat| chat.info.is_readable);
+    if !is_known {
+        look(shared, chat_id).await?;
+    }
     for _ in 0..TRIES_MAX {
         let (request, secret) = {
             let state = shared.lock();
@@ -73,15 +76,22 @@ pub(crate) async fn set(shared: &Arc<Shared>, chat_id: ChatId, change: InfoChang
                 ErrorCode::RecipientsChanged => {
                     shared.folded(chat_id, refused.details.seq.unwrap_or_default()).await?;
                 }
-                ErrorCode::EditConflict => {
-                    members::list(shared).await?;
-                }
+                ErrorCode::EditConflict => look(shared, chat_id).await?,
                 ErrorCode::UnknownChat => return Err(ClientError::UnknownChat),
                 _ => return Err(refused.into()),
             },
         }
     }
     Err(ClientError::Conflict)
+}
+
+/// Looks what the chat is called now, and waits until that can be judged.
+async fn look(shared: &Arc<Shared>, chat_id: ChatId) -> Result<(), ClientError> {
+    let listed = members::list(shared).await?;
+    if let Some(info) = listed.chats.iter().find(|info| info.chat_id == chat_id) {
+        shared.folded(chat_id, info.last_seq).await?;
+    }
+    Ok(())
 }
 
 /// What a save sends, and the key it is sealed under.
