@@ -31,7 +31,7 @@ impl Broker {
             result => result?,
         };
         // Also after a repeat: the first may have ended between its commit and this.
-        self.show_infos(chat_id, |_| true).await;
+        self.show_infos(chat_id, None).await;
         self.ask_for_info_keys(vec![chat_id]);
         Ok(Reply::Done(Nothing {}))
     }
@@ -43,7 +43,7 @@ impl Broker {
     pub async fn upload_info_keys(&self, who: Requester, request: &UploadInfoKeys) -> Result<Reply, Failure> {
         let stored = self.store.upload_info_keys(who, request).await?;
         if !stored.is_empty() {
-            self.show_infos(request.chat_id, |session_id| stored.contains(&session_id)).await;
+            self.show_infos(request.chat_id, Some(&stored)).await;
             // There may be more than one request takes.
             self.ask_for_info_keys(vec![request.chat_id]);
         }
@@ -102,20 +102,20 @@ impl Broker {
         }
     }
 
-    /// Shows a newcomer's sessions what the chat is called, and finds those that lack its key. In the background.
-    pub fn show_newcomers_info(&self, chat_id: ChatId, newcomers: Vec<SessionId>) {
-        let broker = self.clone();
-        actix::spawn(async move {
-            broker.show_infos(chat_id, |session_id| newcomers.contains(&session_id)).await;
-            broker.ask_for_info_keys(vec![chat_id]);
-        });
+    /// Shows a newcomer's sessions what the chat is called, before they are shown its log, and finds those that lack
+    /// its key.
+    pub async fn show_newcomers_info(&self, chat_id: ChatId, newcomers: &[SessionId]) {
+        if newcomers.iter().any(|session_id| self.directory.connection(*session_id).is_some()) {
+            self.show_infos(chat_id, Some(newcomers)).await;
+        }
+        self.ask_for_info_keys(vec![chat_id]);
     }
 
-    /// Shows recipients of a chat what it is called.
-    async fn show_infos(&self, chat_id: ChatId, is_told: impl Fn(SessionId) -> bool) {
-        let Ok(shown) = self.store.shown_infos(chat_id).await else { return };
+    /// Shows recipients of a chat what it is called: those that are named, or all.
+    async fn show_infos(&self, chat_id: ChatId, among: Option<&[SessionId]>) {
+        let Ok(shown) = self.store.shown_infos(chat_id, among).await else { return };
         for (session_id, info) in shown {
-            if is_told(session_id) && self.directory.connection(session_id).is_some() {
+            if self.directory.connection(session_id).is_some() {
                 self.push_to(session_id, &ServerFrame::ChatInfo(Box::new(info)));
             }
         }

@@ -271,20 +271,25 @@ impl Store {
         .await
     }
 
-    /// What a chat is called, as each of its recipients is shown it.
+    /// What a chat is called, as its recipients are shown it, or those of them that are named.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn shown_infos(&self, chat_id: ChatId) -> Result<Vec<(SessionId, ChatInfoChanged)>, Failure> {
+    pub async fn shown_infos(
+        &self,
+        chat_id: ChatId,
+        among: Option<&[SessionId]>,
+    ) -> Result<Vec<(SessionId, ChatInfoChanged)>, Failure> {
+        let among: Option<Vec<Uuid>> = among.map(|among| among.iter().map(|session_id| session_id.0).collect());
         self.read("shown_infos", async |tx| {
             let statement = "SELECT c.last_seq, c.name, c.description, c.info_key_id, c.info_revision, c.info_session_id, \
                  c.info_key_seq, c.info_signature, s.id, v.key, v.wrapped_by_session_id, v.signature \
                  FROM chats c JOIN user_in_chat m ON m.chat_id = c.id \
                  JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
                  LEFT JOIN vault_chat_info_keys v ON v.chat_id = c.id AND v.key_id = c.info_key_id AND v.session_id = s.id \
-                 WHERE c.id = $1 AND c.info_key_id IS NOT NULL";
+                 WHERE c.id = $1 AND c.info_key_id IS NOT NULL AND ($2::uuid[] IS NULL OR s.id = ANY($2))";
             let mut shown = Vec::new();
-            for row in tx.query(statement, &[&chat_id.0]).await? {
+            for row in tx.query(statement, &[&chat_id.0, &among]).await? {
                 let session_id = id(&row, "id", SessionId)?;
                 let (name, info, info_key) = parts_of(&row, session_id)?;
                 let last_seq: Seq = number(&row, "last_seq")?;

@@ -24,6 +24,8 @@ mod chain_tests;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod info_tests;
+#[cfg(test)]
 mod log_tests;
 #[cfg(test)]
 mod outbox_tests;

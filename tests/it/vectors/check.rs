@@ -269,7 +269,7 @@ fn sealed_data_open() {
         }
         opened += 1;
     }
-    assert_eq!(opened, 8);
+    assert_eq!(opened, 9);
 }
 
 fn unwrapped(vector: &Value, wrapped: &[u8]) -> Vec<u8> {
