@@ -4,6 +4,8 @@
 ALTER TABLE chats ADD COLUMN info_revision bigint NOT NULL DEFAULT 0 CHECK (info_revision >= 0);
 ALTER TABLE chats ADD COLUMN info_session_id uuid;
 ALTER TABLE chats ADD COLUMN info_signature bytea CHECK (octet_length(info_signature) = 64);
+-- Signatures of the newest saves, the newest first: who repeats one whose answer was lost is told that it is done.
+ALTER TABLE chats ADD COLUMN info_recent bytea[] NOT NULL DEFAULT '{}';
 ALTER TABLE chats ADD CHECK ((info_revision = 0) = (info_signature IS NULL) AND (info_revision = 0) = (info_session_id IS NULL));
 
 -- A key is stale if a recipient was lost after the entry that its maker had seen last. Of the time before this line it

@@ -17,8 +17,8 @@ use super::copies::member;
 use super::error::{Failure, StoreError};
 use super::head::ChatHead;
 use super::members::{Requester, turn_away, unknown_chat};
-use super::rows::{bigint, fixed, fixed_or_null, get, id, number};
-use crate::protocol::binary::{Blob, Signature, SigningKey};
+use super::rows::{bigint, fixed, get, id, number};
+use crate::protocol::binary::{Blob, SigningKey};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{ChatInfoChanged, RequestInfoKey, SetChatInfo, UploadInfoKeys};
 use crate::protocol::ids::{ChatId, InfoKeyId, Revision, Seq, SessionId};
@@ -29,6 +29,9 @@ use crate::protocol::verify::Verifier;
 
 /// Sessions that are told of at most for one holder that comes online.
 const OPEN_MAX: i64 = 2_000;
+
+/// Saves that a repeat is known by: what is older than so many others is not waited for any more.
+const RECENT_MAX: i32 = 16;
 
 /// Who lacks a chat's info key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +50,8 @@ pub struct LackingInfoKey {
 struct Current {
     key_id: Option<Uuid>,
     revision: Revision,
-    signature: Option<Signature>,
+    /// Signatures of the newest saves.
+    recent: Vec<Vec<u8>>,
     key_seq: Seq,
     lost_seq: Seq,
 }
@@ -72,7 +76,8 @@ impl Store {
                 return Err(Refusal::new(ErrorCode::BadSignature, message).into());
             }
             let current = current(tx, chat_id).await?;
-            if current.revision == info.revision && current.signature == Some(signed.signature) {
+            // Also when others have saved since: to save it again would undo what they saved.
+            if current.recent.iter().any(|known| *known == signed.signature.as_ref()) {
                 return Ok(false);
             }
             check_manager(tx, who, chat_id).await?;
@@ -348,12 +353,12 @@ fn check_count(wraps: &[InfoKeyWrap]) -> Result<(), Refusal> {
 
 async fn current(tx: &Transaction<'_>, chat_id: ChatId) -> Result<Current, Failure> {
     let statement =
-        "SELECT info_key_id, info_revision, info_signature, info_key_seq, info_lost_seq FROM chats WHERE id = $1";
+        "SELECT info_key_id, info_revision, info_recent, info_key_seq, info_lost_seq FROM chats WHERE id = $1";
     let row = tx.query_one(statement, &[&chat_id.0]).await?;
     Ok(Current {
         key_id: get(&row, "info_key_id")?,
         revision: number(&row, "info_revision")?,
-        signature: fixed_or_null(&row, "info_signature")?,
+        recent: get(&row, "info_recent")?,
         key_seq: number(&row, "info_key_seq")?,
         lost_seq: number(&row, "info_lost_seq")?,
     })
@@ -430,7 +435,8 @@ async fn save(tx: &Transaction<'_>, chat_id: ChatId, signed: &SignedInfo) -> Res
     let info = &signed.info;
     let bytes = |blob: &Option<Blob>| blob.as_ref().map(|blob| blob.as_ref().to_vec());
     let statement = "UPDATE chats SET name = $2, description = $3, info_key_id = $4, info_revision = $5, \
-         info_session_id = $6, info_signature = $7, info_key_seq = $8 WHERE id = $1";
+         info_session_id = $6, info_signature = $7, info_key_seq = $8, \
+         info_recent = (array_prepend($7, info_recent))[1:$9] WHERE id = $1";
     tx.execute(
         statement,
         &[
@@ -442,6 +448,7 @@ async fn save(tx: &Transaction<'_>, chat_id: ChatId, signed: &SignedInfo) -> Res
             &info.session_id.0,
             &signed.signature.as_ref(),
             &bigint(info.key_seq),
+            &RECENT_MAX,
         ],
     )
     .await?;

@@ -75,6 +75,7 @@ fn every_code_is_covered_or_not_given() {
         ("attacks", include_str!("attacks.rs")),
         ("codes", include_str!("codes.rs")),
         ("copies", include_str!("copies.rs")),
+        ("info", include_str!("info.rs")),
         ("limits", include_str!("limits.rs")),
         ("membership", include_str!("membership.rs")),
         ("messages", include_str!("messages.rs")),

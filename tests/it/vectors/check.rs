@@ -70,7 +70,7 @@ fn signed_objects_have_their_known_bytes() {
             formats_seen.insert(format.to_owned());
         }
     }
-    assert_eq!(formats_seen.len(), 9, "{formats_seen:?}");
+    assert_eq!(formats_seen.len(), 10, "{formats_seen:?}");
     let kinds: BTreeSet<String> =
         list("membership.json").iter().map(|it| it["value"]["change"]["change"]["type"].to_string()).collect();
     assert_eq!(kinds.len(), 9, "every kind of change: {kinds:?}");

@@ -118,7 +118,7 @@ const TESTED: &[(&str, &str)] = &[
     ("`keys.age_max_s`", "limits::the_life_of_a_sender_key"),
     ("`limits.requests_per_s`, `limits.requests_burst`: of one connection", "limits::requests_of_one_connection"),
     (
-        "`limits.membership_changes_per_minute`: chats made and membership changes by one connection, but `remove` and `leave`",
+        "`limits.membership_changes_per_minute`: chats made or named anew and membership changes by one connection, but `remove` and `leave`",
         "limits::membership_changes_in_a_minute",
     ),
     ("`limits.signals_per_s`, `limits.signals_burst`: of one connection", "signals::signals_have_a_rate_of_their_own"),
