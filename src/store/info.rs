@@ -306,11 +306,11 @@ impl Store {
     }
 }
 
+/// The name that a chat was made with, what was saved since, and the key of either.
+pub(super) type Parts = (Option<SealedName>, Option<SignedInfo>, Option<InfoKeyWrap>);
+
 /// Name, saved info and key of a row with the columns of a chat and of a wrap.
-pub(super) fn parts_of(
-    row: &Row,
-    session_id: SessionId,
-) -> Result<(Option<SealedName>, Option<SignedInfo>, Option<InfoKeyWrap>), StoreError> {
+pub(super) fn parts_of(row: &Row, session_id: SessionId) -> Result<Parts, StoreError> {
     let Some(key_id) = get::<Option<Uuid>>(row, "info_key_id")?.map(InfoKeyId) else { return Ok((None, None, None)) };
     let wrapped_by: Option<Uuid> = get(row, "wrapped_by_session_id")?;
     let info_key = match wrapped_by {
