@@ -408,7 +408,8 @@ async fn who_was_lost_while_a_save_was_under_way_cannot_read_it() {
         let title = format!("Round {round}");
         let saving = bob.set_chat_info(chat_id, Some(&title), None);
         let (removed, saved) = tokio::join!(ann.remove_member(chat_id, "carol"), saving);
-        (removed.unwrap(), saved.unwrap());
+        removed.unwrap();
+        saved.unwrap();
         let wraps = format!("SELECT count(*) FROM vault_chat_info_keys WHERE session_id = '{}'", carol.session_id);
         assert_eq!(database.count(&wraps).await, 0);
         bob.set_chat_info(chat_id, None, Some(&title)).await.unwrap();
