@@ -121,7 +121,7 @@ impl Broker {
     }
 
     /// Pushes to a session if it is connected and has room; what it misses it can ask for.
-    fn push_to(&self, session_id: SessionId, frame: &ServerFrame) {
+    pub(super) fn push_to(&self, session_id: SessionId, frame: &ServerFrame) {
         let connection: Option<Arc<Connection>> = self.directory.connection(session_id);
         if let Some(connection) = connection {
             let _ = connection.outbox.try_push(&connection.frame(frame));

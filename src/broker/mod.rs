@@ -10,6 +10,7 @@ pub mod chat;
 pub mod connection;
 pub mod copies;
 pub mod directory;
+pub mod info;
 pub mod live_word;
 pub mod open_work;
 pub mod outbox;

@@ -22,6 +22,7 @@ impl Broker {
         for chat_id in &changed.chats {
             self.refresh_chat(*chat_id);
         }
+        self.ask_for_info_keys(changed.chats.clone());
     }
 
     /// Lets a chat look at the store, if it is loaded.

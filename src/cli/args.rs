@@ -472,7 +472,7 @@ Examples:
   sealcast client chat list
   sealcast client --json chat list | jq -r 'select(.title == \"Tea at five\") | .chat_id'")]
     List,
-    /// Show a chat: title, then its members with their rights.
+    /// Show a chat: title, description, then its members with their rights.
     #[command(after_help = "\
 Examples:
   sealcast client chat show $CHAT
@@ -480,6 +480,27 @@ Examples:
     Show {
         /// The chat's id.
         chat: ChatId,
+    },
+    /// Give a chat another title; the server sees it encrypted.
+    #[command(after_help = "\
+Examples:
+  sealcast client chat rename $CHAT \"Tea at six\"")]
+    Rename {
+        /// The chat's id.
+        chat: ChatId,
+        /// The title; an empty one takes it away.
+        title: String,
+    },
+    /// Describe a chat; the server sees it encrypted.
+    #[command(after_help = "\
+Examples:
+  sealcast client chat describe $CHAT \"Bring your own cup.\"
+  sealcast client chat describe $CHAT \"\"            # no description any more")]
+    Describe {
+        /// The chat's id.
+        chat: ChatId,
+        /// What it is about; an empty text takes the description away.
+        text: String,
     },
     /// Add a user; they read what comes after their joining.
     #[command(after_help = "\

@@ -19,6 +19,14 @@ pub(super) async fn chat(printer: &Printer, client: &Client, command: &ChatComma
             let chat = client.create_chat(title).await?;
             (chat.to_string(), json!({ "chat_id": chat }))
         }
+        ChatCommand::Rename { chat, title } => {
+            client.set_chat_info(*chat, Some(title), None).await?;
+            (chat.to_string(), json!({ "chat_id": chat, "title": title }))
+        }
+        ChatCommand::Describe { chat, text } => {
+            client.set_chat_info(*chat, None, Some(text)).await?;
+            (chat.to_string(), json!({ "chat_id": chat, "description": text }))
+        }
         ChatCommand::Add { chat, username, read_only, manager } => {
             let seq = client.add_member(*chat, username, !read_only, *manager).await?;
             (format!("{chat} {seq}"), json!({ "chat_id": chat, "seq": seq }))
@@ -71,7 +79,7 @@ async fn list(printer: &Printer, client: &Client) -> Result<(), CliError> {
         );
         let object = json!({
             "chat_id": chat.chat_id, "last_seq": chat.last_seq, "joined_seq": chat.joined_seq, "title": chat.title,
-            "unread": chat.unread,
+            "unread": chat.unread, "description": chat.description, "is_readable": chat.is_info_readable,
         });
         printer.line(&plain, &object)?;
     }
@@ -81,10 +89,24 @@ async fn list(printer: &Printer, client: &Client) -> Result<(), CliError> {
 async fn show(printer: &Printer, client: &Client, chat: ChatId) -> Result<(), CliError> {
     let members = client.members(chat).await?;
     let listed = client.list_chats().await?;
-    let title = listed.into_iter().find(|listed| listed.chat_id == chat).and_then(|listed| listed.title);
+    let listed = listed.into_iter().find(|listed| listed.chat_id == chat);
+    let is_readable = listed.as_ref().is_none_or(|listed| listed.is_info_readable);
+    let (title, description) = listed.map(|listed| (listed.title, listed.description)).unwrap_or_default();
     let shown = title.as_deref().map(escape).unwrap_or_default();
-    let plain = format!("{chat}\t{}", printer.paint.on(Ink::Strong, &shown));
-    printer.line(&plain, &json!({ "chat_id": chat, "title": title }))?;
+    let mut plain = format!("{chat}\t{}", printer.paint.on(Ink::Strong, &shown));
+    if !is_readable {
+        plain.push('\t');
+        plain.push_str(
+            &printer.paint.on(Ink::Dim, "the newest title cannot be read yet: it waits for a member's device"),
+        );
+    }
+    let object = json!({ "chat_id": chat, "title": title, "description": description, "is_readable": is_readable });
+    printer.line(&plain, &object)?;
+    if let Some(description) = &description
+        && !printer.is_json()
+    {
+        printer.line(&escape(description), &json!({}))?;
+    }
     for member in &members {
         printer.report(&Report::member_columns(member, client.user_id(), printer.paint))?;
     }

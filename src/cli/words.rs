@@ -26,7 +26,7 @@ pub(super) const fn of_code(code: ErrorCode) -> &'static str {
         ErrorCode::UnknownKey => "the server does not have the key of this message",
         ErrorCode::UnknownMessage => "there is no such message",
         ErrorCode::CannotWrite => "you may not write in this chat",
-        ErrorCode::CannotManage => "you may not add or remove members of this chat",
+        ErrorCode::CannotManage => "you may not manage this chat",
         ErrorCode::NotOwner => "only the owner of the chat may do this, and nobody to the owner",
         ErrorCode::OwnerMustTransfer => "the owner cannot leave the chat",
         ErrorCode::NotAllowedToAdd => "the user does not want to be added by you",
@@ -40,6 +40,7 @@ pub(super) const fn of_code(code: ErrorCode) -> &'static str {
         | ErrorCode::KeyStale
         | ErrorCode::KeySpent
         | ErrorCode::KeyExists
+        | ErrorCode::InfoKeyStale
         | ErrorCode::CounterGap => "the members or their devices changed at the same time, again and again",
         ErrorCode::IdReused => "that id was used for something else",
         ErrorCode::EditConflict => "the message was changed at the same time",

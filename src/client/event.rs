@@ -153,6 +153,11 @@ pub enum Event {
         /// Who owns the chat from now on, if it was theirs.
         heir: Option<UserId>,
     },
+    /// A chat is called something else, or its name can be read now.
+    InfoChanged {
+        /// The chat.
+        chat_id: ChatId,
+    },
     /// This user is a member no longer.
     Removed {
         /// The chat.

@@ -126,6 +126,13 @@ pub enum VerificationFailure {
     /// A live session of this user is not in a chat that this user is in.
     #[error("the user's own session {0} is missing in a chat")]
     OwnSessionMissing(SessionId),
+    /// A wrap of a chat's info key is not signed by a session of the chat, or does not open.
+    #[error("the info key that session {0} is said to have wrapped does not verify")]
+    InfoKey(SessionId),
+    /// The name or description of a chat is not signed by a session of the chat, or does not open, or is another one
+    /// of the same revision.
+    #[error("what the chat is called does not verify")]
+    Info,
     /// What the approving session said of a chat is not what the server shows.
     #[error("the chat is not as the approving session knew it")]
     Anchor,

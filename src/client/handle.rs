@@ -14,7 +14,7 @@ use super::chat::state::Chat;
 use super::config::ClientConfig;
 use super::engine::history::History;
 use super::engine::state::{Shared, State, Status};
-use super::engine::{chains, devices, driver, labels, members, persist, pump};
+use super::engine::{chains, devices, driver, info, labels, members, persist, pump};
 use super::error::{ClientError, CloseReason, SendError};
 use super::failure::VerificationFailure;
 use super::keyring::Phase;
@@ -299,11 +299,34 @@ impl Client {
         let summary = |info: crate::protocol::frame::ChatInfo| ChatSummary {
             chat_id: info.chat_id,
             title: state.chats.get(&info.chat_id).and_then(|chat| chat.title.clone()),
+            description: state.chats.get(&info.chat_id).and_then(|chat| chat.info.description.clone()),
+            is_info_readable: state
+                .chats
+                .get(&info.chat_id)
+                .is_some_and(|chat| chat.info.is_readable || chat.info.key_id.is_none()),
             last_seq: info.last_seq,
             joined_seq: info.joined_seq,
             unread: state.chats.get(&info.chat_id).map_or(info.unread, |chat| chat.reading.unread()),
         };
         Ok(listed.chats.into_iter().map(summary).collect())
+    }
+
+    /// Says what a chat is called: name, description or both; what is none stays, an empty text takes it away. Saved
+    /// under a new key if somebody has lost access since the last one was made.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownChat`], [`ClientError::TooLarge`], [`ClientError::NotReady`] if what is to stay cannot be
+    /// read yet, [`ClientError::Conflict`], the server's refusals: only who may manage the chat may.
+    ///
+    /// # Cancel safety
+    /// It may have been saved.
+    pub async fn set_chat_info(
+        &self,
+        chat_id: ChatId,
+        name: Option<&str>,
+        description: Option<&str>,
+    ) -> Result<(), ClientError> {
+        info::set(self.shared(), chat_id, info::InfoChange { name, description }).await
     }
 
     /// The members of a chat, from its verified log.

@@ -18,6 +18,11 @@ pub struct ChatSummary {
     pub chat_id: ChatId,
     /// Its title, if this session can open it.
     pub title: Option<String>,
+    /// Its description, if it has one and this session can open it.
+    pub description: Option<String>,
+    /// Title and description are the newest. Otherwise this session waits for their key: whoever holds it hands it on
+    /// when they come online.
+    pub is_info_readable: bool,
     /// Its newest entry.
     pub last_seq: Seq,
     /// The entry that made this user a member.

@@ -9,6 +9,7 @@ mod cipher;
 pub mod error;
 pub mod handover;
 pub mod hpke;
+pub mod info;
 pub mod keypair;
 pub mod link_code;
 pub mod message;

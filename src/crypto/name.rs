@@ -26,7 +26,7 @@ pub fn open(secret: &Secret, chat_id: ChatId, name: &SealedName) -> Result<Strin
     String::from_utf8(opened).map_err(|_| OpenError)
 }
 
-fn key(secret: &Secret) -> Secret {
+pub(super) fn key(secret: &Secret) -> Secret {
     cipher::derive(secret.expose(), &Canonical::new(label::KDF_INFO).finish())
 }
 

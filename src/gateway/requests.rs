@@ -164,6 +164,9 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             spawn(responder, async move { broker.request_keys(who, &request).await });
         }
         Request::RefuseCopy(refuse) => spawn(responder, async move { broker.refuse_copy(who, &refuse).await }),
+        Request::SetChatInfo(set) => spawn(responder, async move { broker.set_chat_info(who, &set).await }),
+        Request::UploadInfoKeys(upload) => spawn(responder, async move { broker.upload_info_keys(who, &upload).await }),
+        Request::RequestInfoKey(ask) => spawn(responder, async move { broker.request_info_key(who, &ask).await }),
         Request::DeleteAccount(delete) => spawn(responder, async move {
             let changed = broker.store.delete_account(who, &delete.deletion).await?;
             // Who ended the account gets the answer before the connection closes.

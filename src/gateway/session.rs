@@ -318,6 +318,7 @@ impl SessionActor {
             }
             let _ = broker.store.touch_session(who.session_id).await;
             broker.tell_open_requests(&connection, who).await;
+            broker.tell_info_keys(&connection, who).await;
         });
     }
 
@@ -403,11 +404,11 @@ impl SessionActor {
     }
 }
 
-/// Whether a request counts against the limit of membership changes: taking somebody out never does.
+/// Whether a request counts against the limit of changes of chats: taking somebody out never does.
 fn is_limited(request: &Request) -> bool {
     match request {
         Request::ChangeMembership(change) => !matches!(change.change.change.change, Change::Remove | Change::Leave),
-        Request::CreateChat(_) => true,
+        Request::CreateChat(_) | Request::SetChatInfo(_) => true,
         _ => false,
     }
 }

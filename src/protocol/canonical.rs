@@ -84,6 +84,8 @@ pub mod label {
     pub const KDF_RECOVERY_LOGIN: &str = "sealcast/kdf/recovery-login";
     /// The check characters of a recovery code.
     pub const RECOVERY_CHECK: &str = "sealcast/recovery-check";
+    /// A chat's saved name and description.
+    pub const CHAT_INFO: &str = "sealcast/chat-info";
     /// Associated data of a message's ciphertext.
     pub const AAD_MESSAGE: &str = "sealcast/aad/message";
     /// Associated data of a wrapped sender key.
@@ -92,6 +94,8 @@ pub mod label {
     pub const AAD_INFO_KEY: &str = "sealcast/aad/info-key";
     /// Associated data of a chat's name.
     pub const AAD_CHAT_NAME: &str = "sealcast/aad/chat-name";
+    /// Associated data of a chat's description.
+    pub const AAD_CHAT_DESCRIPTION: &str = "sealcast/aad/chat-description";
     /// Associated data of a hand-over to a new session.
     pub const AAD_HANDOVER: &str = "sealcast/aad/handover";
     /// Associated data of a signal's ciphertext.

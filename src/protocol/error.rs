@@ -111,6 +111,8 @@ error_codes! {
     KeySpent = "key_spent", true;
     /// A key of that id exists with other bytes.
     KeyExists = "key_exists", false;
+    /// Somebody who could open the info key has lost access since it was made, in `seq`: save under a new one.
+    InfoKeyStale = "info_key_stale", true;
     /// The counter is not the next, which is `counter`.
     CounterGap = "counter_gap", true;
     /// The id was used with other content; to the same session `stored` has the first result.

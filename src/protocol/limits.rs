@@ -34,6 +34,12 @@ pub const PAGE_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of a chat's encrypted name.
 pub const NAME_BYTES_MAX: usize = 1_024;
 
+/// Bytes of a chat's encrypted description.
+pub const DESCRIPTION_BYTES_MAX: usize = 4_096;
+
+/// Info-key wraps in one request for a whole chat, and sessions that one push asks for; more follow.
+pub const INFO_KEY_WRAPS_PER_CHAT_MAX: usize = 256;
+
 /// Info-key wraps in one request: sessions of one user.
 pub const INFO_KEY_WRAPS_MAX: usize = 64;
 
@@ -109,6 +115,9 @@ const COPY_JSON_BYTES: usize = 107 + 36 + 40;
 /// Everything of a `send` in JSON but data and copies.
 const SEND_REST_BYTES: usize = 8 * 1024;
 
+/// An info-key wrap in JSON: three UUIDs, key and signature in base64url, field names and punctuation.
+const INFO_KEY_WRAP_JSON_BYTES: usize = 3 * 36 + 107 + 86 + 120;
+
 const fn base64_bytes(bytes: usize) -> usize {
     bytes.div_ceil(3) * 4
 }
@@ -120,5 +129,13 @@ const _: () = assert!(
 const _: () = assert!(
     base64_bytes(HANDOVER_BYTES_MAX) + SEND_REST_BYTES <= FRAME_BYTES_MAX,
     "a hand-over must fit in one frame",
+);
+const _: () = assert!(
+    INFO_KEY_WRAPS_PER_CHAT_MAX * INFO_KEY_WRAP_JSON_BYTES
+        + base64_bytes(NAME_BYTES_MAX)
+        + base64_bytes(DESCRIPTION_BYTES_MAX)
+        + SEND_REST_BYTES
+        <= FRAME_BYTES_MAX,
+    "a save under a new key must fit in one frame",
 );
 const _: () = assert!(DATA_BYTES_MAX <= PAGE_BYTES_MAX, "a page must hold any message");

@@ -15,6 +15,7 @@ pub mod error;
 pub mod fold;
 pub mod frame;
 pub mod ids;
+pub mod info;
 pub mod keys;
 pub mod limits;
 pub mod log;

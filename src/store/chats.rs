@@ -4,13 +4,12 @@ use tokio_postgres::Row;
 
 use super::Store;
 use super::error::{Failure, StoreError};
+use super::info::parts_of;
 use super::members::{Requester, unknown_chat};
-use super::rows::{bigint, fixed, get, id, number};
+use super::rows::{bigint, get, id, number};
 use super::sessions::require_live;
-use crate::protocol::binary::Blob;
 use crate::protocol::frame::{ChatInfo, MemberName};
-use crate::protocol::ids::{ChatId, InfoKeyId, Seq, SessionId, UserId};
-use crate::protocol::keys::{InfoKeyWrap, SealedName};
+use crate::protocol::ids::{ChatId, Seq, SessionId, UserId};
 use crate::protocol::limits::{UNREAD_MAX, UNREAD_SCANNED_MAX};
 use crate::protocol::username::Username;
 
@@ -34,7 +33,7 @@ impl Store {
         self.read("list_chats", async |tx| {
             require_live(tx, who.user_id, who.session_id).await?;
             let statement = "SELECT c.id, m.joined_seq, m.readable_from, c.last_seq, coalesce(k.seq, 0) AS cursor, c.name, c.info_key_id, \
-                 v.key, v.wrapped_by_session_id, v.signature, \
+                 c.description, c.info_revision, c.info_session_id, c.info_key_seq, c.info_signature, v.key, v.wrapped_by_session_id, v.signature, \
                  (SELECT count(*) FROM (SELECT 1 FROM (SELECT u.kind, u.sender_id FROM chat_messages u \
                      WHERE u.chat_id = c.id AND u.seq > greatest(coalesce(k.seq, 0), m.readable_from - 1) \
                      ORDER BY u.seq LIMIT $4) scanned \
@@ -97,19 +96,7 @@ impl Store {
 }
 
 fn info_of(row: &Row, session_id: SessionId) -> Result<ChatInfo, StoreError> {
-    let key_id: Option<uuid::Uuid> = get(row, "info_key_id")?;
-    let data: Option<Vec<u8>> = get(row, "name")?;
-    let wrapped_by: Option<uuid::Uuid> = get(row, "wrapped_by_session_id")?;
-    let info_key = match (key_id, wrapped_by) {
-        (Some(key_id), Some(wrapped_by)) => Some(InfoKeyWrap {
-            session_id,
-            key_id: InfoKeyId(key_id),
-            key: fixed(row, "key")?,
-            wrapped_by_session_id: SessionId(wrapped_by),
-            signature: fixed(row, "signature")?,
-        }),
-        _ => None,
-    };
+    let (name, info, info_key) = parts_of(row, session_id)?;
     Ok(ChatInfo {
         chat_id: id(row, "id", ChatId)?,
         joined_seq: number(row, "joined_seq")?,
@@ -117,7 +104,8 @@ fn info_of(row: &Row, session_id: SessionId) -> Result<ChatInfo, StoreError> {
         last_seq: number(row, "last_seq")?,
         cursor: number(row, "cursor")?,
         unread: number(row, "unread")?,
-        name: key_id.zip(data).map(|(key_id, data)| SealedName { key_id: InfoKeyId(key_id), data: Blob::from(data) }),
+        name,
+        info,
         info_key,
     })
 }

@@ -13,7 +13,7 @@ use crate::protocol::binary::{ExchangeKey, Hash};
 use crate::protocol::fold::{Effect, roster_hash};
 use crate::protocol::ids::{ChangeNo, ChatId, Epoch, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::log::{EntryBody, LogEntry, SessionOut, next_entry};
-use crate::protocol::membership::HistoryPolicy;
+use crate::protocol::membership::{Change, HistoryPolicy};
 
 /// The columns of `chats` that a head is read from.
 const COLUMNS: &str = "id, owner_id, shared_since, last_seq, log_hash, epoch, roster_version, roster_hash, change_no, change_hash, \
@@ -154,7 +154,7 @@ pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
     let (mut chats, mut seqs, mut hashes) = (Vec::new(), Vec::new(), Vec::<&[u8]>::new());
     let (mut epochs, mut versions, mut roster_hashes) = (Vec::new(), Vec::new(), Vec::<Vec<u8>>::new());
     let (mut expiries, mut change_nos, mut change_hashes) = (Vec::new(), Vec::new(), Vec::<&[u8]>::new());
-    let (mut owners, mut shared_sinces) = (Vec::new(), Vec::new());
+    let (mut owners, mut shared_sinces, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     for head in heads.iter().filter(|head| !head.entries.is_empty()) {
         let roster = rosters.iter().find(|roster| roster.chat_id == head.chat_id);
         chats.push(head.chat_id.0);
@@ -168,16 +168,18 @@ pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
         change_hashes.push(head.change_hash.as_ref());
         owners.push(head.owner_id.0);
         shared_sinces.push(head.shared_since.map(bigint));
+        let lost = head.entries.iter().rev().find(|entry| takes_access(&entry.body));
+        losses.push(lost.map(|entry| bigint(entry.seq)));
     }
     let statement = "UPDATE chats SET last_seq = new.last_seq, log_hash = new.log_hash, epoch = new.epoch, \
              roster_version = new.roster_version, roster_hash = new.roster_hash, next_expiry = new.next_expiry, \
              change_no = new.change_no, change_hash = new.change_hash, owner_id = new.owner_id, \
-             shared_since = new.shared_since, \
+             shared_since = new.shared_since, info_lost_seq = greatest(chats.info_lost_seq, new.lost_seq), \
              history_policy = CASE WHEN new.shared_since IS NULL THEN 'from_join' ELSE 'shared' END \
          FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bytea[], \
-             $7::timestamptz[], $8::bigint[], $9::bytea[], $10::uuid[], $11::bigint[]) \
+             $7::timestamptz[], $8::bigint[], $9::bytea[], $10::uuid[], $11::bigint[], $12::bigint[]) \
              AS new (id, last_seq, log_hash, epoch, roster_version, roster_hash, next_expiry, change_no, change_hash, \
-             owner_id, shared_since) \
+             owner_id, shared_since, lost_seq) \
          WHERE chats.id = new.id";
     tx.execute(
         statement,
@@ -193,10 +195,20 @@ pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
             &change_hashes,
             &owners,
             &shared_sinces,
+            &losses,
         ],
     )
     .await?;
     Ok(())
+}
+
+/// Whether an entry takes a recipient away, who may hold the chat's info key.
+const fn takes_access(body: &EntryBody) -> bool {
+    match body {
+        EntryBody::Membership(signed) => matches!(signed.change.change, Change::Remove | Change::Leave),
+        EntryBody::SessionOut(_) | EntryBody::AccountDeleted(_) => true,
+        EntryBody::SessionIn(_) | EntryBody::Message(_) => false,
+    }
 }
 
 async fn insert_entries(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), Failure> {

@@ -400,6 +400,7 @@ async fn delete_member(tx: &Transaction<'_>, chat_id: ChatId, user_id: UserId) -
     for statement in [
         "DELETE FROM user_in_chat WHERE chat_id = $1 AND user_id = $2".to_owned(),
         format!("DELETE FROM vault_chat_info_keys WHERE chat_id = $1 AND session_id IN ({of_user})"),
+        format!("DELETE FROM info_key_requests WHERE chat_id = $1 AND session_id IN ({of_user})"),
         format!("DELETE FROM session_cursors WHERE chat_id = $1 AND session_id IN ({of_user})"),
         format!("DELETE FROM key_requests WHERE chat_id = $1 AND session_id IN ({of_user})"),
         format!("DELETE FROM vault_chat_sender_keys WHERE chat_id = $1 AND session_id IN ({of_user})"),

@@ -18,6 +18,7 @@ pub mod cursors;
 pub mod embedded;
 pub mod error;
 pub mod head;
+pub mod info;
 pub mod inspect;
 pub mod judgement;
 pub mod keys;

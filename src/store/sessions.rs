@@ -263,6 +263,9 @@ impl Store {
             let statement = "DELETE FROM key_requests r USING user_sessions s \
                  WHERE s.id = r.session_id AND s.state = 'revoked'";
             tx.execute(statement, &[]).await?;
+            let statement = "DELETE FROM info_key_requests r USING user_sessions s \
+                 WHERE s.id = r.session_id AND s.state = 'revoked'";
+            tx.execute(statement, &[]).await?;
             let statement = "DELETE FROM vault_chat_info_keys v USING user_sessions s \
                  WHERE s.id = v.session_id AND s.state = 'revoked'";
             Ok(copies + tx.execute(statement, &[]).await?)

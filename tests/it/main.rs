@@ -42,6 +42,8 @@ mod fetch;
 mod found_by_worlds;
 #[cfg(feature = "client")]
 mod healing;
+#[cfg(feature = "client")]
+mod info;
 mod labels;
 mod limits;
 mod membership;

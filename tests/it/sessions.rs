@@ -9,7 +9,7 @@ use sealcast::protocol::frame::{
     self, AdvanceCursor, Authenticate, Direction, Events, History, Keys, LookupUser, Nothing, Reply, Request, Resume,
     RevokeSession, ServerFrame, SessionState, StageCopies,
 };
-use sealcast::protocol::ids::{ChatId, KeyId, Seq};
+use sealcast::protocol::ids::{ChatId, InfoKeyId, KeyId, Seq};
 use sealcast::protocol::log::{EntryBody, SessionOut};
 use sealcast::protocol::membership::Change;
 use sealcast::protocol::username::Username;
@@ -79,6 +79,12 @@ async fn requests(pair: &mut Pair) -> Vec<Request> {
             }],
         }),
         Request::RefuseCopy(pair.ada.copy_refusal(chat_id, KeyId::generate())),
+        Request::SetChatInfo(Box::new(pair.ada.named(chat_id, 1, InfoKeyId::generate(), b"late"))),
+        Request::UploadInfoKeys(frame::UploadInfoKeys {
+            chat_id,
+            info_keys: vec![pair.ada.info_key_wrap(chat_id, InfoKeyId::generate(), pair.ada.session_id)],
+        }),
+        Request::RequestInfoKey(frame::RequestInfoKey { chat_id }),
     ];
     let names: std::collections::BTreeSet<&str> = requests.iter().map(Request::name).collect();
     assert_eq!(names.len() + 1, Request::NAMES.len(), "a request is left out");

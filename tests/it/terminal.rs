@@ -245,7 +245,7 @@ async fn errors_say_what_happened_and_what_to_do_next() {
     says(ada.fails(&["chat", "add", &chat, "bob"]).await, "a member already", "see `chat show`");
     says(ada.fails(&["chat", "leave", &chat]).await, "the owner cannot leave", "`chat transfer`");
     says(bob.fails(&["chat", "delete", &chat]).await, "only the owner", "see `chat show`");
-    says(bob.fails(&["chat", "remove", &chat, "ada"]).await, "may not add or remove", "see `chat show`");
+    says(bob.fails(&["chat", "remove", &chat, "ada"]).await, "you may not manage this chat", "see `chat show`");
     says(ada.fails(&["session", "approve", "1234"]).await, "code", "as `session link` printed it");
     says(ada.fails(&["safety-number", "ada"]).await, "that is you", "name the person");
     broker.kill();

@@ -86,6 +86,7 @@ impl Acts {
                 let page = acts.newer(after).await;
                 Ok(page.map_or_else(|error| Input::Done(Err(error.line())), Input::Newer))
             }),
+            Effect::Title => self.title(),
             Effect::Members => self.spawn_maybe(async move {
                 // Who was removed cannot look any more: the names stay as they are.
                 acts.client.members(acts.chat).await.ok().map(|members| Ok(Input::Members(members)))

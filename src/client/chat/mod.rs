@@ -7,6 +7,7 @@
 
 pub(crate) mod asked;
 pub(crate) mod bootstrap;
+pub(crate) mod info;
 pub(crate) mod log;
 pub(crate) mod messages;
 pub(crate) mod outbox;
@@ -22,6 +23,8 @@ pub(crate) mod state;
 mod chain_tests;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod info_tests;
 #[cfg(test)]
 mod log_tests;
 #[cfg(test)]

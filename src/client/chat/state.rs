@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::asked::Asked;
+use super::info::Info;
 use super::log::{self, ChatLog, Content, MessageTaken, Taken};
 use super::outbox::Outbox;
 use super::reading::Reading;
@@ -12,13 +13,12 @@ use super::received_keys::ReceivedKeys;
 use super::signals::Heard;
 use crate::client::failure::VerificationFailure;
 use crate::client::keyring::{Anchor, Left, Me};
-use crate::crypto::{Secret, name, wrap};
+use crate::crypto::Secret;
 use crate::protocol::binary::{Blob, Hash};
 use crate::protocol::envelope::{Envelope, MessageKind, Seen};
-use crate::protocol::frame::{ChatInfo, SendOk};
+use crate::protocol::frame::SendOk;
 use crate::protocol::ids::{InfoKeyId, KeyId, MessageId, Seq, SessionId, Timestamp};
 use crate::protocol::log::{EntryBody, LogEntry};
-use crate::protocol::verify::Verifier;
 
 /// Results of sends that wait for their entry to be compared with, at most.
 const PROMISED_MAX: usize = 1_024;
@@ -83,6 +83,9 @@ pub(crate) struct Chat {
     pub(crate) outbox: Outbox,
     pub(crate) info_keys: BTreeMap<InfoKeyId, Secret>,
     pub(crate) title: Option<String>,
+    /// What else is known of the title.
+    #[serde(default)]
+    pub(crate) info: Info,
     /// How far this user has read.
     #[serde(default)]
     pub(crate) reading: Reading,
@@ -114,6 +117,7 @@ impl Chat {
             outbox: Outbox::default(),
             info_keys: BTreeMap::new(),
             title: None,
+            info: Info::default(),
             reading: Reading::default(),
             promised: BTreeMap::new(),
             told: Seq::default(),
@@ -133,6 +137,7 @@ impl Chat {
         if matches!(taken, Taken::Duplicate) {
             return Ok(taken);
         }
+        self.note_loss(entry.seq, &taken);
         if let Some(promised) = self.promised.remove(&entry.seq)
             && promised != entry.log_hash
         {
@@ -242,32 +247,6 @@ impl Chat {
     pub(crate) fn go_on_from(&mut self, left: &Left) -> Result<(), VerificationFailure> {
         self.outbox.hold_until(left.place.seq, left.epoch);
         self.expect(left.place)
-    }
-
-    /// Opens the chat's title with a key that is known or comes along. Returns whether something new was learnt.
-    pub(crate) fn learn_title(&mut self, info: &ChatInfo, me: &Me) -> bool {
-        let chat_id = self.log.fold().chat_id();
-        let mut has_learnt = false;
-        if let Some(wrapped) = &info.info_key
-            && wrapped.session_id == me.session_id
-            && !self.info_keys.contains_key(&wrapped.key_id)
-            && self
-                .log
-                .signing_key(wrapped.wrapped_by_session_id)
-                .is_some_and(|key| key.verifies(&wrapped.signed_bytes(chat_id), &wrapped.signature))
-            && let Ok(secret) = wrap::open_info_key(wrapped, chat_id, (me.session_id, &me.secrets))
-        {
-            self.info_keys.insert(wrapped.key_id, secret);
-            has_learnt = true;
-        }
-        let Some(sealed) = &info.name else { return has_learnt };
-        let Some(secret) = self.info_keys.get(&sealed.key_id) else { return has_learnt };
-        let title = name::open(secret, chat_id, sealed).ok();
-        if title.is_some() && title != self.title {
-            self.title = title;
-            has_learnt = true;
-        }
-        has_learnt
     }
 
     /// What a new session of the same user needs to begin here.

@@ -7,13 +7,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::call::spawn;
+use super::info;
 use super::state::{Shared, State};
 use crate::client::chat::received_keys::HeldKey;
 use crate::client::error::ClientError;
 use crate::client::event::Event;
 use crate::crypto::wrap;
 use crate::protocol::error::ErrorCode;
-use crate::protocol::frame::{CopyRefused, FurtherCopy, KeyRequested, RefuseCopy, Request, RequestKeys, UploadCopies};
+use crate::protocol::frame::{
+    CopyRefused, FurtherCopy, InfoKeyRequested, KeyRequested, RefuseCopy, Request, RequestKeys, UploadCopies,
+};
 use crate::protocol::ids::{ChatId, KeyId, SessionId, UserId};
 use crate::protocol::keys::{CopyRefusal, SignedRefusal};
 use crate::protocol::limits::{COPIES_PER_FRAME_MAX, KEYS_PER_REQUEST_MAX};
@@ -32,6 +35,10 @@ pub(crate) enum Errand {
     HandOn { chat_id: ChatId, session_id: SessionId, key_ids: Vec<KeyId> },
     /// This session lacks keys.
     Ask { chat_id: ChatId, key_ids: Vec<KeyId> },
+    /// Sessions lack a chat's info key.
+    WrapInfo(InfoKeyRequested),
+    /// This session's wrap of a chat's info key is of no use.
+    AskInfoKey { chat_id: ChatId },
     /// This session's copy is bad.
     Refuse { chat_id: ChatId, refusal: CopyRefusal },
 }
@@ -155,6 +162,8 @@ async fn run(shared: &Shared, errand: Errand) -> Result<(), ClientError> {
             };
             upload(shared, chat_id, copies).await
         }
+        Errand::WrapInfo(requested) => info::hand_on(shared, requested).await,
+        Errand::AskInfoKey { chat_id } => info::ask(shared, chat_id).await,
         Errand::Ask { chat_id, key_ids } => ask(shared, chat_id, &key_ids).await,
         Errand::Refuse { chat_id, refusal } => {
             let signature = shared.lock().account.me.secrets.sign(&refusal.signed_bytes(chat_id));

@@ -10,7 +10,7 @@ use super::account::{self, Fate};
 use super::login::{self, LoginError};
 use super::pump;
 use super::state::{Counts, Progress, Shared, Status};
-use super::{chains, copies};
+use super::{chains, copies, info};
 use crate::client::backoff::Backoff;
 use crate::client::error::CloseReason;
 use crate::client::event::Event;
@@ -174,6 +174,8 @@ async fn receive(
             ServerFrame::Delivered(delivered) => shared.on_delivered(&delivered),
             ServerFrame::KeyRequested(requested) => copies::on_key_requested(shared, requested),
             ServerFrame::CopyRefused(refused) => copies::on_copy_refused(shared, &refused),
+            ServerFrame::ChatInfo(shown) => info::on_chat_info(shared, *shown),
+            ServerFrame::InfoKeyRequested(requested) => info::on_info_key_requested(shared, requested),
             ServerFrame::Approved(_) => {}
             ServerFrame::SessionPending(pending) => {
                 shared.publish(vec![Event::SessionPending { session_id: pending.session_id }]);

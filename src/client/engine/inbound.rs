@@ -128,6 +128,7 @@ impl Shared {
             let need = state.drain(chat_id, &mut events);
             state.open_late(chat_id, &mut events);
             state.judge_withheld(chat_id, &mut events);
+            events.extend(state.judge_info(chat_id));
             for event in &events {
                 if matches!(event, Event::Message(_)) {
                     Counts::add(&self.counts.messages_received);
@@ -355,6 +356,9 @@ impl State {
             for key in std::mem::take(&mut inbox.keys) {
                 chat.keys.offer(&key);
             }
+        }
+        if let Some(shown) = self.early_infos.remove(&chat_id) {
+            chat.show_info(shown);
         }
         self.chats.insert(chat_id, chat);
         self.dirty_chats.insert(chat_id);

@@ -154,7 +154,7 @@ fn sort_out(shared: &Arc<Shared>, known: &HashSet<ChatId>, chats: &Chats) {
                 events.push(Event::Removed { chat_id: *chat_id });
             }
         }
-        state.learn_titles(chats);
+        events.extend(state.learn_titles(chats));
         state.progress.is_listed = true;
         // A server that has nothing to catch up with need not say so.
         state.progress.is_pushed |= chats

@@ -130,6 +130,7 @@ pub(crate) async fn create(shared: &Arc<Shared>, title: &str) -> Result<ChatId, 
             chat.log.fold().recipients().get(&session_id)?;
             chat.info_keys.insert(key_id, secret.clone());
             chat.title = Some(title.to_owned());
+            (chat.info.key_id, chat.info.is_readable) = (Some(key_id), true);
             state.dirty_chats.insert(chat_id);
             Some(())
         });
@@ -222,22 +223,23 @@ pub(crate) async fn delete(shared: &Arc<Shared>, chat_id: ChatId) -> Result<(), 
 }
 
 /// Lists one's chats and learns their titles.
-pub(crate) async fn list(shared: &Shared) -> Result<Chats, ClientError> {
+pub(crate) async fn list(shared: &Arc<Shared>) -> Result<Chats, ClientError> {
     let chats = expect_reply!(shared.call(Request::ListChats(Nothing {})).await??, Chats)?;
-    shared.lock().learn_titles(&chats);
+    let events = shared.lock().learn_titles(&chats);
+    shared.publish(events);
+    copies::start(shared);
     Ok(chats)
 }
 
 impl State {
-    /// Opens the titles of chats that are known.
-    pub(crate) fn learn_titles(&mut self, chats: &Chats) {
-        let Self { chats: known, account, dirty_chats, .. } = self;
+    /// Takes note of the titles of the chats that are listed.
+    pub(crate) fn learn_titles(&mut self, chats: &Chats) -> Vec<Event> {
+        let mut events = Vec::new();
         for info in &chats.chats {
-            let learnt = known.get_mut(&info.chat_id).is_some_and(|chat| chat.learn_title(info, &account.me));
-            if learnt {
-                dirty_chats.insert(info.chat_id);
-            }
+            self.show_listed(info);
+            events.extend(self.judge_info(info.chat_id));
         }
+        events
     }
 }
 

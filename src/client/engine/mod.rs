@@ -15,6 +15,7 @@ pub(crate) mod driver;
 pub(crate) mod fetch;
 pub(crate) mod history;
 pub(crate) mod inbound;
+pub(crate) mod info;
 pub(crate) mod labels;
 pub(crate) mod live;
 pub(crate) mod login;

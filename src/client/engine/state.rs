@@ -24,7 +24,7 @@ use crate::client::net::wire::Wire;
 use crate::client::storage::Storage;
 use crate::crypto::IdentitySecret;
 use crate::protocol::error::ErrorCode;
-use crate::protocol::frame::{Hello, OwnKey};
+use crate::protocol::frame::{ChatInfoChanged, Hello, OwnKey};
 use crate::protocol::ids::{ChatId, KeyId, Seq, Timestamp};
 use crate::protocol::log::LogEntry;
 
@@ -92,6 +92,8 @@ pub(crate) struct State {
     /// What is to be done about copies, in the background.
     pub(crate) errands: Errands,
     pub(crate) inboxes: HashMap<ChatId, Inbox>,
+    /// What chats are called that are not folded yet.
+    pub(crate) early_infos: HashMap<ChatId, ChatInfoChanged>,
     pub(crate) waiters: HashMap<(ChatId, Name), oneshot::Sender<Result<Sent, SendError>>>,
     pub(crate) pumping: HashSet<ChatId>,
     pub(crate) limits: Option<KeyLimits>,
@@ -122,6 +124,7 @@ impl State {
             chain_schedule: Schedule::default(),
             errands: Errands::default(),
             inboxes: HashMap::new(),
+            early_infos: HashMap::new(),
             waiters: HashMap::new(),
             pumping: HashSet::new(),
             limits: None,

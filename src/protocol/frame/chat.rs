@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::ids::{ChatId, Seq, UserId};
+use crate::protocol::info::SignedInfo;
 use crate::protocol::keys::{InfoKeyWrap, SealedName};
 use crate::protocol::membership::SignedChange;
 use crate::protocol::username::Username;
@@ -91,9 +92,12 @@ pub struct ChatInfo {
     /// server's word, which cannot tell a text from a reaction or a receipt.
     #[serde(default)]
     pub unread: u64,
-    /// The encrypted name.
+    /// The encrypted name that the chat was made with, as long as none was saved.
     pub name: Option<SealedName>,
-    /// The name's info key for this session.
+    /// The name and description that were saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<SignedInfo>,
+    /// The info key for this session.
     pub info_key: Option<InfoKeyWrap>,
 }
 

@@ -6,6 +6,7 @@
 
 mod chat;
 mod device;
+mod info;
 mod key;
 mod message;
 mod session;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::chat::*;
 pub use self::device::*;
+pub use self::info::*;
 pub use self::key::*;
 pub use self::message::*;
 pub use self::session::*;
@@ -121,6 +123,12 @@ requests! {
     UploadCopies(UploadCopies) = "upload_copies";
     /// Says that a copy is bad.
     RefuseCopy(RefuseCopy) = "refuse_copy";
+    /// Saves a chat's name and description.
+    SetChatInfo(Box<SetChatInfo>) = "set_chat_info";
+    /// Hands a chat's info key on.
+    UploadInfoKeys(UploadInfoKeys) = "upload_info_keys";
+    /// Asks for a chat's info key again.
+    RequestInfoKey(RequestInfoKey) = "request_info_key";
 }
 
 /// A request or answer without fields.
@@ -184,6 +192,10 @@ pub enum ServerFrame {
     KeyRequested(KeyRequested),
     /// A copy was refused.
     CopyRefused(CopyRefused),
+    /// What a chat is called, or its key has come.
+    ChatInfo(Box<ChatInfoChanged>),
+    /// Sessions lack an info key that this session may hand on.
+    InfoKeyRequested(InfoKeyRequested),
 }
 
 /// A request is done.

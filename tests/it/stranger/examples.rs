@@ -45,6 +45,8 @@ fn format_of(it: &Value) -> Option<(&'static str, Value)> {
         Some(("membership", signer(&it["change"]["actor"]["session_id"])))
     } else if it["announcement"].is_object() {
         Some(("announcement", signer(&it["announcement"]["session_id"])))
+    } else if it["info"]["revision"].is_number() {
+        Some(("chat-info", signer(&it["info"]["session_id"])))
     } else if it["refusal"].is_object() {
         Some(("copy-refusal", signer(&it["refusal"]["session_id"])))
     } else if !it["wrapped_by_session_id"].is_null() {

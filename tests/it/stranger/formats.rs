@@ -156,6 +156,19 @@ pub fn info_key_wrap(chat_id: &Value, it: &Value) -> Vec<u8> {
         .done()
 }
 
+/// The signed bytes of what a chat is called.
+pub fn chat_info(chat_id: &Value, it: &Value) -> Vec<u8> {
+    Canonical::new("chat-info")
+        .id_of(chat_id)
+        .number_of(&it["revision"])
+        .id_of(&it["key_id"])
+        .number_of(&it["key_seq"])
+        .id_of(&it["session_id"])
+        .bytes_of(&it["name"])
+        .bytes_of(&it["description"])
+        .done()
+}
+
 /// The signed bytes of the refusal of a copy.
 pub fn copy_refusal(chat_id: &Value, it: &Value) -> Vec<u8> {
     Canonical::new("copy-refusal")
@@ -190,6 +203,7 @@ pub fn signed(format: &str, chat_id: &Value, it: &Value) -> Vec<u8> {
         "message" => message(chat_id, it),
         "announcement" => announcement(chat_id, &it["announcement"]),
         "info-key-wrap" => info_key_wrap(chat_id, it),
+        "chat-info" => chat_info(chat_id, &it["info"]),
         "copy-refusal" => copy_refusal(chat_id, &it["refusal"]),
         "signal" => signal(chat_id, it),
         other => panic!("{other}"),
@@ -264,7 +278,7 @@ pub fn bound(label: &str, it: &Value) -> Vec<u8> {
         }
         "aad/sender-key" => (&["chat_id", "key_id", "sender_session_id", "session_id"], &[]),
         "aad/info-key" => (&["chat_id", "key_id", "wrapped_by_session_id", "session_id"], &[]),
-        "aad/chat-name" => (&["chat_id", "key_id"], &[]),
+        "aad/chat-name" | "aad/chat-description" => (&["chat_id", "key_id"], &[]),
         "aad/handover" => (&["user_id", "approved_by_session_id", "session_id"], &[]),
         "aad/signal" => (&["chat_id", "signal_id", "sender_session_id", "key_id"], &[]),
         "aad/label" => (&["user_id", "session_id"], &[]),

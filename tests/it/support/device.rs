@@ -34,10 +34,10 @@ pub fn sign(key: &ed25519_dalek::SigningKey, bytes: &[u8]) -> Signature {
     Signature(key.sign(bytes).to_bytes())
 }
 
-fn exchange_key() -> ExchangeKey {
+fn exchange_key() -> ([u8; 32], ExchangeKey) {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).unwrap();
-    ExchangeKey(x25519_dalek::x25519(seed, x25519_dalek::X25519_BASEPOINT_BYTES))
+    (seed, ExchangeKey(x25519_dalek::x25519(seed, x25519_dalek::X25519_BASEPOINT_BYTES)))
 }
 
 /// Now, by this machine's clock.
@@ -54,6 +54,8 @@ pub struct Device {
     pub session_id: SessionId,
     pub identity: ed25519_dalek::SigningKey,
     pub signing: ed25519_dalek::SigningKey,
+    /// The private half of the X25519 key.
+    pub exchange: [u8; 32],
     pub certificate: SignedCertificate,
 }
 
@@ -78,19 +80,20 @@ impl Device {
         lifetime_micros: u64,
     ) -> Self {
         let (session_id, signing) = (SessionId::generate(), secret_key());
+        let (exchange, public_key) = exchange_key();
         let certificate = Certificate {
             user_id,
             place,
             previous,
             session_id,
-            public_key: exchange_key(),
+            public_key,
             signing_public_key: SigningKey(signing.verifying_key().to_bytes()),
             created_at: now(),
             expired_at: now().plus_micros(lifetime_micros),
         };
         let signature = sign(&identity, &certificate.signed_bytes());
         let certificate = SignedCertificate { certificate, signature };
-        Self { user_id, username: username.to_owned(), session_id, identity, signing, certificate }
+        Self { user_id, username: username.to_owned(), session_id, identity, signing, exchange, certificate }
     }
 
     pub fn registration(&self) -> Register {

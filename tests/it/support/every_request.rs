@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use sealcast::protocol::binary::Blob;
 use sealcast::protocol::frame::{
     AddPolicy, AdvanceCursor, ChainFrom, ChangeMembership, Cursor, DeleteChat, Direction, Events, FurtherCopy, History,
-    Keys, ListDeliveries, ListMembers, LookupUser, Nothing, Request, RequestKeys, Resume, RevokeSession, Sessions,
-    SetAddPolicy, SetBlock, SetLabel, StageCopies, UploadCopies, UserEvents,
+    Keys, ListDeliveries, ListMembers, LookupUser, Nothing, Request, RequestInfoKey, RequestKeys, Resume,
+    RevokeSession, Sessions, SetAddPolicy, SetBlock, SetLabel, StageCopies, UploadCopies, UploadInfoKeys, UserEvents,
 };
-use sealcast::protocol::ids::{ChatId, KeyId, MessageId, Place, Seq};
+use sealcast::protocol::ids::{ChatId, InfoKeyId, KeyId, MessageId, Place, Seq};
 use sealcast::protocol::membership::{Change, HistoryPolicy};
 use sealcast::protocol::username::Username;
 
@@ -49,7 +49,10 @@ pub const fn about(request: &Request) -> About {
         | Request::ListDeliveries(_)
         | Request::RequestKeys(_)
         | Request::UploadCopies(_)
-        | Request::RefuseCopy(_) => About::Chat,
+        | Request::RefuseCopy(_)
+        | Request::SetChatInfo(_)
+        | Request::UploadInfoKeys(_)
+        | Request::RequestInfoKey(_) => About::Chat,
         Request::Resume(_) => About::Standing,
         Request::ListSessions(_)
         | Request::ApproveSession(_)
@@ -145,6 +148,12 @@ impl Scene<'_> {
             Request::UploadCopies(UploadCopies { chat_id, copies: Vec::new() }),
             Request::UploadCopies(UploadCopies { chat_id, copies: vec![further] }),
             Request::RefuseCopy(device.copy_refusal(chat_id, self.key_id)),
+            Request::SetChatInfo(Box::new(device.named(chat_id, 1, InfoKeyId::generate(), b"mine now"))),
+            Request::UploadInfoKeys(UploadInfoKeys {
+                chat_id,
+                info_keys: vec![device.info_key_wrap(chat_id, InfoKeyId::generate(), device.session_id)],
+            }),
+            Request::RequestInfoKey(RequestInfoKey { chat_id }),
         ];
         for seq in [start, view.seen.seq, view.seen.seq.next(), end] {
             for direction in [Direction::After, Direction::Before] {

@@ -1,10 +1,11 @@
 //! The rarer things a device signs, by the bare protocol: the end of an account, signals, refusals of copies.
 
-use sealcast::protocol::binary::{Blob, Hash, Signature};
+use sealcast::protocol::binary::{Blob, Hash, Signature, WrappedKey};
 use sealcast::protocol::certificate::{Deletion, SignedDeletion};
-use sealcast::protocol::frame::{DeleteAccount, RefuseCopy, Sessions, Signal};
-use sealcast::protocol::ids::{ChatId, KeyId, SignalId};
-use sealcast::protocol::keys::{CopyRefusal, RefusalReason, SignedRefusal};
+use sealcast::protocol::frame::{DeleteAccount, RefuseCopy, Sessions, SetChatInfo, Signal};
+use sealcast::protocol::ids::{ChatId, InfoKeyId, KeyId, Revision, Seq, SessionId, SignalId};
+use sealcast::protocol::info::{SealedInfo, SignedInfo};
+use sealcast::protocol::keys::{CopyRefusal, InfoKeyWrap, RefusalReason, SignedRefusal};
 use sealcast::protocol::signal::SignalEnvelope;
 
 use super::device::{Device, now, sign};
@@ -16,6 +17,40 @@ impl Device {
             Deletion { user_id: self.user_id, place: chain.place.next(), previous: chain.hash, created_at: now() };
         let signature = sign(&self.identity, &deletion.signed_bytes());
         DeleteAccount { deletion: SignedDeletion { deletion, signature } }
+    }
+
+    /// What a chat is called from revision `revision` on, with bytes that only look encrypted, and a wrap that only
+    /// looks like one for this very session.
+    pub fn named(&self, chat_id: ChatId, revision: u64, key_id: InfoKeyId, name: &[u8]) -> SetChatInfo {
+        let info = SealedInfo {
+            revision: Revision::saturating(revision),
+            key_id,
+            key_seq: Seq::default(),
+            session_id: self.session_id,
+            name: Some(Blob::from(name.to_vec())),
+            description: None,
+        };
+        let info_keys = vec![self.info_key_wrap(chat_id, key_id, self.session_id)];
+        SetChatInfo { chat_id, info: self.sign_info(chat_id, info), info_keys }
+    }
+
+    /// Signs what a chat is called.
+    pub fn sign_info(&self, chat_id: ChatId, info: SealedInfo) -> SignedInfo {
+        let signature = sign(&self.signing, &info.signed_bytes(chat_id));
+        SignedInfo { info, signature }
+    }
+
+    /// A wrap of an info key that only looks like one, signed for real.
+    pub fn info_key_wrap(&self, chat_id: ChatId, key_id: InfoKeyId, session_id: SessionId) -> InfoKeyWrap {
+        let mut wrap = InfoKeyWrap {
+            session_id,
+            key_id,
+            key: WrappedKey([5; 80]),
+            wrapped_by_session_id: self.session_id,
+            signature: Signature([0; 64]),
+        };
+        wrap.signature = sign(&self.signing, &wrap.signed_bytes(chat_id));
+        wrap
     }
 
     /// A signal under a key of this session, with bytes that only look encrypted.

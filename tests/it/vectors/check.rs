@@ -6,7 +6,7 @@ use sealcast::crypto::keypair::SessionSecrets;
 use sealcast::crypto::link_code::LinkCode;
 use sealcast::crypto::safety_number::safety_number;
 use sealcast::crypto::secret::Secret;
-use sealcast::crypto::{handover, message, name, wrap};
+use sealcast::crypto::{handover, info, message, name, wrap};
 use sealcast::protocol::account::Link;
 use sealcast::protocol::binary::{ExchangeKey, Nonce, Signature, SigningKey};
 use sealcast::protocol::certificate;
@@ -15,6 +15,7 @@ use sealcast::protocol::envelope::{Envelope, message_aad, message_key_info};
 use sealcast::protocol::fold::{ChatFold, roster_hash};
 use sealcast::protocol::frame::{ClientFrame, Reply, Request, ServerFrame, label_aad, link_bytes, login_bytes};
 use sealcast::protocol::ids::{ChatId, SessionId};
+use sealcast::protocol::info::{SealedInfo, chat_description_aad};
 use sealcast::protocol::keys::{
     InfoKeyWrap, KeyCopy, SealedName, chat_name_aad, commitment, info_key_aad, sender_key_aad, staged_hash,
 };
@@ -69,7 +70,7 @@ fn signed_objects_have_their_known_bytes() {
             formats_seen.insert(format.to_owned());
         }
     }
-    assert_eq!(formats_seen.len(), 9, "{formats_seen:?}");
+    assert_eq!(formats_seen.len(), 10, "{formats_seen:?}");
     let kinds: BTreeSet<String> =
         list("membership.json").iter().map(|it| it["value"]["change"]["change"]["type"].to_string()).collect();
     assert_eq!(kinds.len(), 9, "every kind of change: {kinds:?}");
@@ -152,6 +153,7 @@ fn bound_data_have_their_known_bytes() {
                 parse(&input["session_id"]),
             ),
             "aad/chat-name" => chat_name_aad(parse(&input["chat_id"]), parse(&input["key_id"])),
+            "aad/chat-description" => chat_description_aad(parse(&input["chat_id"]), parse(&input["key_id"])),
             "aad/signal" => signal_aad(
                 parse(&input["chat_id"]),
                 parse(&input["signal_id"]),
@@ -233,6 +235,16 @@ fn sealed_data_open() {
                 let info = formats::bound("kdf/info", &Value::Null);
                 assert_eq!(hex(&crypto::derive(secret.expose(), &info)), vector["cipher_key"], "{about}");
             }
+            "chat-info" => {
+                let it: SealedInfo = parse(&vector["info"]);
+                let (secret, chat_id) = (Secret::new(hexed_array(&vector["info_key"])), parse(&vector["chat_id"]));
+                let plain = info::open(&secret, chat_id, &it).unwrap();
+                assert_eq!(plain.name.unwrap(), vector["plaintext"]["name"], "{about}");
+                assert_eq!(plain.description.as_deref(), vector["plaintext"]["description"].as_str(), "{about}");
+                let key = crypto::derive(secret.expose(), &formats::bound("kdf/info", &Value::Null));
+                let own = crypto::decrypt(&key, &aad, &bytes(&vector["info"]["description"]));
+                assert_eq!(own.unwrap(), plain.description.unwrap().as_bytes(), "{about}");
+            }
             "signal" => {
                 let info = signal_key_info(parse(&vector["signal"]["signal_id"]));
                 let key = crypto::derive(&hexed(&vector["sender_key"]), &info);
@@ -257,7 +269,7 @@ fn sealed_data_open() {
         }
         opened += 1;
     }
-    assert_eq!(opened, 8);
+    assert_eq!(opened, 9);
 }
 
 fn unwrapped(vector: &Value, wrapped: &[u8]) -> Vec<u8> {
@@ -385,7 +397,7 @@ fn every_frame_reads_and_writes_in_both_encodings() {
     }
     assert_eq!(requests.len(), Request::NAMES.len(), "every request: {requests:?}");
     assert_eq!(answers, (0..14).collect(), "every answer");
-    assert_eq!(pushes, (0..15).collect(), "every push");
+    assert_eq!(pushes, (0..17).collect(), "every push");
 }
 
 /// A number for each answer: one that is new does not compile until a vector of it is there.
@@ -427,6 +439,8 @@ fn push_number(frame: &ServerFrame) -> u8 {
         ServerFrame::KeyRequested(_) => 12,
         ServerFrame::CopyRefused(_) => 13,
         ServerFrame::ChatGone(_) => 14,
+        ServerFrame::ChatInfo(_) => 15,
+        ServerFrame::InfoKeyRequested(_) => 16,
     }
 }
 

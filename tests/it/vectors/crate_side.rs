@@ -5,6 +5,7 @@ use sealcast::protocol::certificate::{SignedCertificate, SignedDeletion, SignedR
 use sealcast::protocol::codec::Encoding;
 use sealcast::protocol::envelope::Envelope;
 use sealcast::protocol::ids::ChatId;
+use sealcast::protocol::info::SignedInfo;
 use sealcast::protocol::keys::{InfoKeyWrap, SignedAnnouncement, SignedRefusal};
 use sealcast::protocol::membership::SignedChange;
 use sealcast::protocol::signal::SignalEnvelope;
@@ -82,6 +83,10 @@ pub fn signed(format: &str, chat_id: &Value, value: &Value) -> Object {
         "info-key-wrap" => {
             let it: InfoKeyWrap = parse(value);
             object(&it, it.signed_bytes(chat()), it.signature)
+        }
+        "chat-info" => {
+            let it: SignedInfo = parse(value);
+            object(&it, it.info.signed_bytes(chat()), it.signature)
         }
         "copy-refusal" => {
             let it: SignedRefusal = parse(value);

@@ -20,6 +20,7 @@ pub struct Objects {
     pub copies: Vec<Value>,
     pub info_keys: Vec<Value>,
     pub name: Value,
+    pub info: Value,
     pub refusal: Value,
     pub signal: Value,
     pub handover: Value,
@@ -104,6 +105,20 @@ fn objects() -> Objects {
         "key_id": info_key_id(),
         "data": base64url(&crypto::encrypt(&key, [0x31; 12], &aad, "Tea at five".as_bytes())),
     });
+    let place = json!({"chat_id": chat(), "key_id": info_key_id()});
+    let sealed = |format: &str, nonce: u8, text: &str| {
+        base64url(&crypto::encrypt(&key, [nonce; 12], &formats::bound(format, &place), text.as_bytes()))
+    };
+    let info = json!({
+        "revision": 1,
+        "key_id": info_key_id(),
+        "key_seq": 4,
+        "session_id": ada.session_id,
+        "name": sealed("aad/chat-name", 0x33, "Tea at six"),
+        "description": sealed("aad/chat-description", 0x34, "Bring your own cup."),
+    });
+    let signature = crypto::sign(&ada.signing, &formats::chat_info(&chat(), &info));
+    let info = json!({"info": info, "signature": signature});
     let announcement = announcement(&Value::Null);
     let refusal = json!({
         "key_id": key_id(),
@@ -146,6 +161,7 @@ fn objects() -> Objects {
         copies,
         info_keys,
         name,
+        info,
         refusal,
         signal,
         handover: text(&[&id(&ada.session_id)[..], &sealed].concat()),
@@ -264,6 +280,7 @@ fn bound(objects: &Objects) -> Vec<Value> {
         pick("aad/sender-key", &sender_key_place(&bob), &in_copy),
         pick("aad/info-key", &info_key_place(&bob), &in_wrap),
         pick("aad/chat-name", &name, &["chat_id", "key_id"]),
+        pick("aad/chat-description", &name, &["chat_id", "key_id"]),
         pick("kdf/info", &name, &[]),
         pick("aad/handover", &handover_place(), &in_handover),
         pick("aad/signal", &signal, &in_signal),
@@ -326,6 +343,15 @@ fn encryption(objects: &Objects) -> Vec<Value> {
             "aad": hex(&formats::bound("aad/chat-name", &name_place)),
             "sealed": objects.name,
             "plaintext": "Tea at five",
+        }),
+        json!({
+            "name": "",
+            "format": "chat-info",
+            "chat_id": chat(),
+            "info_key": hex(&INFO_KEY),
+            "aad": hex(&formats::bound("aad/chat-description", &name_place)),
+            "info": objects.info["info"],
+            "plaintext": {"name": "Tea at six", "description": "Bring your own cup."},
         }),
         json!({
             "name": "typing",
@@ -393,6 +419,7 @@ pub fn files() -> Vec<(&'static str, Value)> {
         signed("a first key", "announcement", &objects.announcement, &ada_signs),
         signed("after another key", "announcement", &announcement(&previous), &ada_signs),
         signed("to Bob", "info-key-wrap", &objects.info_keys[2], &ada_signs),
+        signed("a chat's name and description", "chat-info", &objects.info, &ada_signs),
         signed("Bob cannot open it", "copy-refusal", &objects.refusal, &bob_signs),
     ];
     let in_chat = |format: &'static str, all: &[(&'static str, Value, Value)]| -> Vec<Value> {

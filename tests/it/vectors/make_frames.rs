@@ -90,6 +90,9 @@ fn requests(it: &Objects) -> Vec<(&'static str, Value)> {
             }),
         ),
         ("refuse_copy", json!({"chat_id": chat(), "refusal": it.refusal})),
+        ("set_chat_info", json!({"chat_id": chat(), "info": it.info, "info_keys": it.info_keys})),
+        ("upload_info_keys", json!({"chat_id": chat(), "info_keys": it.info_keys[2..]})),
+        ("request_info_key", json!({"chat_id": chat()})),
     ]
 }
 
@@ -213,6 +216,18 @@ fn pushes(it: &Objects) -> Vec<(&'static str, Value)> {
             json!({
                 "chat_id": chat(), "sender_session_id": ada.session_id,
                 "uploaded_by_session_id": ada.session_id, "refusal": it.refusal,
+            }),
+        ),
+        (
+            "chat_info",
+            json!({
+                "chat_id": chat(), "last_seq": 6, "name": null, "info": it.info, "info_key": it.info_keys[2],
+            }),
+        ),
+        (
+            "info_key_requested",
+            json!({
+                "chat_id": chat(), "last_seq": 6, "key_id": it.info_keys[2]["key_id"], "session_ids": [bob.session_id],
             }),
         ),
     ]

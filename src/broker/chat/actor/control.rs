@@ -116,5 +116,8 @@ async fn run_control(
     let is_add = matches!(change.change.change.change, Change::Add { .. });
     let target = change.change.change.target.user_id;
     let newcomers = if is_add { broker.sessions_to_welcome(target).await } else { Vec::new() };
+    if !newcomers.is_empty() {
+        broker.show_newcomers_info(change.chat_id, &newcomers).await;
+    }
     Ok((changed, newcomers))
 }

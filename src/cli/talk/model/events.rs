@@ -77,6 +77,7 @@ impl Model {
                 self.link = Link::Live;
                 effects.push(Effect::Members);
             }
+            Event::InfoChanged { chat_id } if *chat_id == self.chat => effects.push(Effect::Title),
             Event::Removed { chat_id } if *chat_id == self.chat => {
                 self.link = Link::Gone("you are not in this chat any more");
             }

@@ -79,6 +79,8 @@ pub(in crate::cli::talk) enum Effect {
     Older(Option<Seq>),
     /// Load what is behind an entry.
     Newer(Seq),
+    /// Look what the chat is called.
+    Title,
     /// Look who is in the chat.
     Members,
     /// Draw everything again: something else may have written to the terminal.

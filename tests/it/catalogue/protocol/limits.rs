@@ -24,6 +24,7 @@ const FILES: &[(&str, &str)] = &[
     ("copies", include_str!("../../copies.rs")),
     ("deliveries", include_str!("../../deliveries.rs")),
     ("here", include_str!("limits.rs")),
+    ("info", include_str!("../../info.rs")),
     ("labels", include_str!("../../labels.rs")),
     ("limits", include_str!("../../limits.rs")),
     ("messages", include_str!("../../messages.rs")),
@@ -53,7 +54,11 @@ const TESTED: &[(&str, &str)] = &[
     ("cursors in one `resume`", "limits::cursors_keys_and_pages"),
     ("entries of a page; bytes of data after which it ends early", "limits::cursors_keys_and_pages"),
     ("sealed name", "limits::names_info_keys_and_hand_overs"),
-    ("info-key wraps in one request", "limits::names_info_keys_and_hand_overs"),
+    ("sealed description", "info::what_must_not_be_saved_is_refused_and_changes_nothing"),
+    (
+        "info-key wraps in one request: for one user; for a chat, and sessions in one `info_key_requested`",
+        "limits::names_info_keys_and_hand_overs info::what_must_not_be_saved_is_refused_and_changes_nothing",
+    ),
     ("hand-over", "limits::names_info_keys_and_hand_overs"),
     (
         "key ids in one `keys` or `request_keys`",
@@ -113,7 +118,7 @@ const TESTED: &[(&str, &str)] = &[
     ("`keys.age_max_s`", "limits::the_life_of_a_sender_key"),
     ("`limits.requests_per_s`, `limits.requests_burst`: of one connection", "limits::requests_of_one_connection"),
     (
-        "`limits.membership_changes_per_minute`: chats made and membership changes by one connection, but `remove` and `leave`",
+        "`limits.membership_changes_per_minute`: chats made or named anew and membership changes by one connection, but `remove` and `leave`",
         "limits::membership_changes_in_a_minute",
     ),
     ("`limits.signals_per_s`, `limits.signals_burst`: of one connection", "signals::signals_have_a_rate_of_their_own"),

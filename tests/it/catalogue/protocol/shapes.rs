@@ -23,6 +23,8 @@ const MAY_LACK: &[&str] = &[
     ".request.data.name",
     ".request.data.label",
     ".change_membership.info_keys",
+    ".info.name",
+    ".info.description",
     ".request.data.new_key",
     ".new_key.staged",
     ".request.data.add_copies",
