@@ -226,6 +226,7 @@ impl Device {
             session_id: self.session_id,
             identity: self.identity.clone(),
             signing: self.signing.clone(),
+            exchange: self.exchange,
             certificate: self.certificate.clone(),
         }
     }
