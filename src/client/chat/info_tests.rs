@@ -109,10 +109,15 @@ fn p7_a_wrap_is_taken_of_a_present_recipient_alone() {
     swapped.key.0[40] ^= 1;
     let mut claimed = key.to(&scene.log, &scene.cyd, &scene.bob);
     claimed.wrapped_by_session_id = scene.ada.me.session_id;
+    // By whoever can make one, in the name of another.
+    let to = (scene.bob.me.session_id, &scene.bob.me.secrets.public_key());
+    let in_the_name = (scene.ada.me.session_id, &ghost.me.secrets);
+    let forged = wrap::info_key(&key.secret, scene.log.chat_id, key.id, in_the_name, to).unwrap();
     let for_cyd = key.to(&scene.log, &scene.ada, &scene.cyd);
     for (wrap, maker) in [
         (key.to(&scene.log, &ghost, &scene.bob), &ghost),
         (swapped, &scene.ada),
+        (forged, &scene.ada),
         (claimed, &scene.ada),
         (for_cyd, &scene.ada),
     ] {

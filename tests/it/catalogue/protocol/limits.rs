@@ -28,6 +28,10 @@ const FILES: &[(&str, &str)] = &[
     ("labels", include_str!("../../labels.rs")),
     ("limits", include_str!("../../limits.rs")),
     ("messages", include_str!("../../messages.rs")),
+    ("passwords::change", include_str!("../../passwords/change.rs")),
+    ("passwords::inputs", include_str!("../../passwords/inputs.rs")),
+    ("passwords::limits", include_str!("../../passwords/limits.rs")),
+    ("passwords::replays", include_str!("../../passwords/replays.rs")),
     ("reading", include_str!("../../reading.rs")),
     ("resources", include_str!("../resources.rs")),
     ("rights", include_str!("../../rights.rs")),
@@ -92,7 +96,16 @@ const TESTED: &[(&str, &str)] = &[
     ("username", "limits::usernames_and_bodies_over_http"),
     ("HTTP body", "limits::usernames_and_bodies_over_http"),
     ("nesting", "here::w18_nesting_is_followed_to_the_limit_and_no_further"),
-    ("pending sessions of a user", "limits::pending_sessions_of_a_user"),
+    (
+        "pending sessions of a user that were linked; that logins made",
+        "limits::pending_sessions_of_a_user \
+         passwords::replays::pending_sessions_of_logins_are_bounded_and_their_ids_their_own",
+    ),
+    (
+        "user keys of a user; new ones in a day",
+        "passwords::inputs::p10_strongboxes_that_are_none_are_refused_and_change_nothing \
+         passwords::change::a_password_or_a_set_of_keys_that_is_not_current_is_refused",
+    ),
     ("users blocked by one user", "accounts::blocks_are_listed_bounded_and_about_others"),
     (
         "`rekey` of a chat in an hour; changes of its history policy in a day",
@@ -114,6 +127,22 @@ const TESTED: &[(&str, &str)] = &[
     ("`session.certificates_per_hour_max`", "limits::sessions_and_certificates_of_a_user"),
     ("`session.chats_max`: chats of a user", "limits::chats_of_a_user_and_members_of_a_chat"),
     ("`session.pending_s`: wait of a pending session", "sessions::a_pending_session_that_nobody_approves_is_forgotten"),
+    (
+        "`password.login_s`: seconds from a login's begin to its end",
+        "passwords::replays::a12_a_login_that_takes_too_long_is_refused_and_forgotten",
+    ),
+    (
+        "`password.tries_per_hour`: logins begun for one name from one address",
+        "passwords::limits::a11_guesses_at_one_user_are_held_up_and_the_user_from_elsewhere_is_not",
+    ),
+    (
+        "`password.tries_per_hour_user`: for one name from anywhere",
+        "passwords::limits::a11_guesses_at_one_user_from_everywhere_are_bounded",
+    ),
+    (
+        "`password.tries_per_hour_address`: from one address",
+        "passwords::limits::a11_one_guess_each_at_many_users_is_held_up_by_the_address",
+    ),
     ("`keys.messages_max`, `keys.messages_max_large`, `keys.recipients_large`", "limits::the_life_of_a_sender_key"),
     ("`keys.age_max_s`", "limits::the_life_of_a_sender_key"),
     ("`limits.requests_per_s`, `limits.requests_burst`: of one connection", "limits::requests_of_one_connection"),
