@@ -311,8 +311,12 @@ async fn every_command_has_help_with_examples_and_shells_complete_it() {
         "{script}\nCOMP_WORDS=(sealcast client ta); COMP_CWORD=2; COMPREPLY=(); _sealcast sealcast ta client; \
          printf '%s\\n' \"${{COMPREPLY[@]}}\""
     );
+    // By a file: it is longer than an argument may be.
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("complete.bash");
+    std::fs::write(&file, complete).unwrap();
     let mut bash = Command::new("bash");
-    bash.args(["--norc", "-c", &complete]).stdin(Stdio::null());
+    bash.arg("--norc").arg(&file).stdin(Stdio::null());
     let output = within("bash", tokio::task::spawn_blocking(move || bash.output().unwrap())).await.unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "talk\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
