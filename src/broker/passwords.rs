@@ -10,11 +10,11 @@ use std::fmt;
 
 use opaque_ke::key_exchange::tripledh::TripleDh;
 use opaque_ke::ksf::Identity;
-use opaque_ke::rand::rngs::OsRng;
 use opaque_ke::{
     CipherSuite, CredentialFinalization, CredentialRequest, Identifiers, RegistrationRequest, Ristretto255,
     ServerLogin, ServerLoginParameters, ServerRegistration, ServerSetup,
 };
+use rand_core_v06::OsRng;
 
 use crate::protocol::binary::{Blob, CredentialId};
 use crate::protocol::canonical::{Canonical, label};
@@ -183,7 +183,7 @@ impl Passwords {
 /// 32 bytes that nobody can foresee.
 #[must_use]
 pub fn random() -> [u8; 32] {
-    use opaque_ke::rand::RngCore;
+    use rand_core_v06::RngCore;
     let mut bytes = [0; 32];
     OsRng.fill_bytes(&mut bytes);
     bytes

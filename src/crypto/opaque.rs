@@ -12,11 +12,11 @@ use opaque_ke::errors::InternalError;
 use opaque_ke::generic_array::{ArrayLength, GenericArray};
 use opaque_ke::key_exchange::tripledh::TripleDh;
 use opaque_ke::ksf::Ksf;
-use opaque_ke::rand::rngs::OsRng;
 use opaque_ke::{
     CipherSuite, ClientLogin, ClientLoginFinishParameters, ClientRegistration, ClientRegistrationFinishParameters,
     CredentialResponse, Identifiers, RegistrationResponse, Ristretto255,
 };
+use rand_core_v06::OsRng;
 use zeroize::Zeroizing;
 
 use super::cipher;

@@ -138,6 +138,7 @@ async fn d7_reads_that_find_no_connection_fail_in_time_and_writes_go_on() {
         let page = History { chat_id: pair.chat_id, direction: Direction::After, seq: Seq::default(), limit: 1 };
         let page = pair.bob_socket.send(Request::History(page)).await;
         for _ in 0..20 {
+            pair.ada.renew(&now, &mut key);
             let message = pair.ada.seal(&now, &mut key, b"goes on");
             assert!(matches!(submit(&mut pair.ada_socket, message).await, Ok(sent) if !sent.duplicate));
         }
