@@ -1,7 +1,7 @@
 //! What passwords protect: written whole, one version after the other, in one transaction with the password's record.
 //!
 //! A new user key of a user is where the user's chats will learn of it: their logs' entries of it, and the chats' next
-//! generations, go into [`write_strongbox`], after the user's lock and before the commit.
+//! generations, go into `write_strongbox`, after the user's lock and before the commit.
 
 use deadpool_postgres::Transaction;
 
