@@ -38,7 +38,7 @@ pub struct Connection {
     pub wake: Notify,
     /// When it is told `live`.
     pub live: LiveWord,
-    /// Set once the session has resumed: from then on it is handed what is new in all of its user's chats.
+    /// Set in the first resume, before the store is looked at: from then on it is handed what is new in all of its user's chats.
     pub has_resumed: AtomicBool,
     /// Held while a page is read for it: one at a time, so that its outbox holds one page and no more.
     pub reading: tokio::sync::Mutex<()>,

@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 struct State {
     resumes_under_way: usize,
-    has_resumed: bool,
+    /// A resume has.
+    has_succeeded: bool,
     is_owed: bool,
 }
 
@@ -38,7 +39,7 @@ impl LiveWord {
     #[must_use]
     pub fn take(&self) -> bool {
         let mut state = self.lock();
-        let may_be_said = state.has_resumed && state.resumes_under_way == 0;
+        let may_be_said = state.has_succeeded && state.resumes_under_way == 0;
         may_be_said && std::mem::take(&mut state.is_owed)
     }
 
@@ -58,7 +59,7 @@ impl ResumeUnderWay<'_> {
     /// All chats have been judged: `live` is owed.
     pub fn succeed(self) {
         let mut state = self.word.lock();
-        state.has_resumed = true;
+        state.has_succeeded = true;
         state.is_owed = true;
     }
 }

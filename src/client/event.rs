@@ -248,3 +248,10 @@ pub enum Event {
     /// The client does not connect any more.
     Closed(CloseReason),
 }
+
+impl Event {
+    /// An alarm about a chat, of no one session.
+    pub(crate) const fn alarm_in(chat_id: ChatId, seq: Option<Seq>, failure: VerificationFailure) -> Self {
+        Self::Alarm(Alarm { chat_id: Some(chat_id), seq, session_id: None, failure })
+    }
+}

@@ -5,8 +5,6 @@
 //! none that it offers: the same library answers for them with the same algorithms, since whatever is wrong there is
 //! wrong in what lies beneath both.
 
-use std::path::PathBuf;
-
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256 as TheKem;
@@ -18,6 +16,7 @@ use super::error::OpenError;
 use super::hpke::{ENCAPSULATED_BYTES, open_with, seal_with};
 use super::secret::Secret;
 use crate::protocol::binary::ExchangeKey;
+use crate::protocol::published::{self, hex};
 
 /// Gives the bytes that the vectors drew, and nothing else.
 struct Drawn(Vec<u8>);
@@ -41,21 +40,9 @@ impl TryRng for Drawn {
 
 impl TryCryptoRng for Drawn {}
 
-/// The vectors of the suite, of all modes; none where the folder is not there.
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+/// The vectors of the suite, of all modes; none where they are not there.
 fn vectors() -> Option<Vec<Value>> {
-    let folder = std::env::var_os("SEALCAST_VECTORS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors"), PathBuf::from);
-    let Ok(text) = std::fs::read_to_string(folder.join("rfc9180-x25519-sha256-aes256gcm.json")) else {
-        eprintln!("SKIPPED: the published vectors of RFC 9180 are not there; set SEALCAST_VECTORS");
-        return None;
-    };
-    Some(serde_json::from_str(&text).unwrap())
-}
-
-fn hex(value: &Value) -> Vec<u8> {
-    let text = value.as_str().unwrap();
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    published::vectors("rfc9180-x25519-sha256-aes256gcm.json")
 }
 
 fn list<'a>(vector: &'a Value, name: &str) -> &'a [Value] {

@@ -21,6 +21,8 @@ pub mod limits;
 pub mod log;
 pub mod membership;
 pub mod password;
+#[cfg(test)]
+pub(crate) mod published;
 pub mod signal;
 pub mod strongbox;
 pub mod user_chain;

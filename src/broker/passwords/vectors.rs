@@ -1,68 +1,10 @@
 //! The server's messages against the published ones of RFC 9807 appendix C, with the suite that the broker uses.
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
-
 use opaque_ke::RegistrationUpload;
-use opaque_ke::rand::{CryptoRng, Error, RngCore};
 use serde_json::Value;
 
 use super::*;
-
-/// Gives what the vectors say was drawn.
-struct Script(VecDeque<u8>);
-
-impl Script {
-    fn of(parts: &[&[u8]]) -> Self {
-        Self(parts.concat().into())
-    }
-}
-
-impl RngCore for Script {
-    fn next_u32(&mut self) -> u32 {
-        let mut bytes = [0; 4];
-        self.fill_bytes(&mut bytes);
-        u32::from_le_bytes(bytes)
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        let mut bytes = [0; 8];
-        self.fill_bytes(&mut bytes);
-        u64::from_le_bytes(bytes)
-    }
-
-    fn fill_bytes(&mut self, bytes: &mut [u8]) {
-        for byte in bytes {
-            *byte = self.0.pop_front().expect("more is drawn than the vector has");
-        }
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Error> {
-        self.fill_bytes(bytes);
-        Ok(())
-    }
-}
-
-impl CryptoRng for Script {}
-
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-fn vectors() -> Vec<Value> {
-    let folder = std::env::var_os("SEALCAST_VECTORS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors"), PathBuf::from);
-    let Ok(text) = std::fs::read_to_string(folder.join("rfc9807-opaque.json")) else {
-        eprintln!("SKIPPED: the published vectors of RFC 9807 are not there; set SEALCAST_VECTORS");
-        return Vec::new();
-    };
-    let all: Vec<Value> = serde_json::from_str(&text).unwrap();
-    let of_suite: Vec<Value> = all.into_iter().filter(|vector| vector["config"]["Group"] == "ristretto255").collect();
-    assert_eq!(of_suite.len(), 3, "two real ones and a made-up one");
-    of_suite
-}
-
-fn hex(value: &Value) -> Vec<u8> {
-    let text = value.as_str().unwrap_or_default();
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-}
+use crate::protocol::published::{Script, hex, opaque_vectors};
 
 fn setup(inputs: &Value) -> ServerSetup<Suite> {
     let public = hex(&inputs["server_public_key"]);
@@ -74,7 +16,7 @@ fn setup(inputs: &Value) -> ServerSetup<Suite> {
 
 #[test]
 fn rfc_9807_registrations_are_answered_as_published() {
-    for vector in vectors().iter().filter(|vector| vector["config"]["Fake"] == "False") {
+    for vector in opaque_vectors().iter().filter(|vector| vector["config"]["Fake"] == "False") {
         let (inputs, outputs) = (&vector["inputs"], &vector["outputs"]);
         let request = RegistrationRequest::deserialize(&hex(&outputs["registration_request"])).unwrap();
         let answer =
@@ -85,7 +27,7 @@ fn rfc_9807_registrations_are_answered_as_published() {
 
 #[test]
 fn rfc_9807_logins_are_answered_as_published_and_made_up_ones_too() {
-    for vector in vectors() {
+    for vector in opaque_vectors() {
         let (inputs, outputs) = (&vector["inputs"], &vector["outputs"]);
         let is_made_up = vector["config"]["Fake"] == "True";
         let record = if is_made_up {

@@ -8,7 +8,7 @@ use super::state::{Inbox, Shared};
 use crate::client::chat::bootstrap::Bootstrap;
 use crate::client::chat::log::ChatLog;
 use crate::client::error::ClientError;
-use crate::client::event::{Alarm, Event};
+use crate::client::event::Event;
 use crate::client::failure::VerificationFailure;
 use crate::client::net::wire::{CallError, Wire};
 use crate::protocol::fold::ChatFold;
@@ -90,7 +90,7 @@ async fn fold(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, before: Seq) {
             }
             Err(failure) => {
                 let seq = Some(joining.seq);
-                events.push(Event::Alarm(Alarm { chat_id: Some(chat_id), seq, session_id: None, failure }));
+                events.push(Event::alarm_in(chat_id, seq, failure));
                 state.inboxes.insert(chat_id, Inbox { is_ignored: true, ..Inbox::default() });
             }
         }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::copies;
 use super::fetch;
-use super::report::alarm;
 use super::state::{Counts, Inbox, Shared, State, Status};
 use crate::client::chat::log::ChatLog;
 use crate::client::chat::state::{Chat, is_own_joining};
@@ -102,7 +101,7 @@ impl Shared {
                 events
             } else {
                 let failure = VerificationFailure::Fold(FoldError::Signature);
-                vec![alarm(chat_id, None, failure)]
+                vec![Event::alarm_in(chat_id, None, failure)]
             }
         };
         self.publish(events);
@@ -252,7 +251,7 @@ impl State {
         let left = |chat_id: &ChatId| self.account.left.get(chat_id).map(|left| left.place.seq);
         let heads = self.chats.iter().map(|(chat_id, chat)| (chat_id, chat.log.head().seq));
         let shorter = heads.filter(|(chat_id, head)| left(chat_id).is_some_and(|left| left > *head));
-        shorter.map(|(chat_id, seq)| alarm(*chat_id, None, VerificationFailure::Rollback { seq })).collect()
+        shorter.map(|(chat_id, seq)| Event::alarm_in(*chat_id, None, VerificationFailure::Rollback { seq })).collect()
     }
 
     /// Names messages whose data is withheld, once everything has been taken that could say why it is gone.
@@ -264,7 +263,7 @@ impl State {
         inbox.complete_at = None;
         for seq in chat.log.withheld(complete_at) {
             self.dirty_chats.insert(chat_id);
-            events.push(alarm(chat_id, Some(seq), VerificationFailure::Withheld));
+            events.push(Event::alarm_in(chat_id, Some(seq), VerificationFailure::Withheld));
         }
     }
 
@@ -291,7 +290,7 @@ impl State {
                         inbox.queue.pop_front();
                         continue;
                     }
-                    events.push(alarm(chat_id, Some(entry.seq), VerificationFailure::NotJoined));
+                    events.push(Event::alarm_in(chat_id, Some(entry.seq), VerificationFailure::NotJoined));
                     inbox.ignore();
                     return None;
                 }
@@ -305,7 +304,7 @@ impl State {
                         self.begin(chat_id, log, events);
                     }
                     Err(failure) => {
-                        events.push(alarm(chat_id, Some(entry.seq), failure));
+                        events.push(Event::alarm_in(chat_id, Some(entry.seq), failure));
                         inbox.ignore();
                     }
                 }
@@ -331,7 +330,7 @@ impl State {
                     self.report(chat_id, &entry, taken, events);
                 }
                 Err(failure) => {
-                    events.push(alarm(chat_id, Some(entry.seq), failure));
+                    events.push(Event::alarm_in(chat_id, Some(entry.seq), failure));
                     return inbox.ask_again();
                 }
             }
@@ -343,14 +342,14 @@ impl State {
         for (user_id, member) in &log.fold().membership().members {
             match self.account.pin(*user_id, &member.identity_key, None) {
                 Ok(is_new) => self.is_account_dirty |= is_new,
-                Err(failure) => events.push(alarm(chat_id, None, failure)),
+                Err(failure) => events.push(Event::alarm_in(chat_id, None, failure)),
             }
         }
         let mut chat = Chat::new(log);
         if let Some(left) = self.account.left.get(&chat_id)
             && let Err(failure) = chat.go_on_from(left)
         {
-            events.push(alarm(chat_id, Some(left.place.seq), failure));
+            events.push(Event::alarm_in(chat_id, Some(left.place.seq), failure));
         }
         if let Some(inbox) = self.inboxes.get_mut(&chat_id) {
             for key in std::mem::take(&mut inbox.keys) {

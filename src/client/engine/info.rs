@@ -7,7 +7,7 @@ use super::members;
 use super::state::{Shared, State};
 use crate::client::chat::state::Chat;
 use crate::client::error::ClientError;
-use crate::client::event::{Alarm, Event};
+use crate::client::event::Event;
 use crate::client::keyring::Me;
 use crate::crypto::info::{self, InfoPlace, PlainInfo};
 use crate::crypto::{Secret, wrap};
@@ -239,8 +239,7 @@ impl State {
         }
         let mut events = Vec::new();
         events.extend(judged.has_changed.then_some(Event::InfoChanged { chat_id }));
-        let alarm = |failure| Event::Alarm(Alarm { chat_id: Some(chat_id), seq: None, session_id: None, failure });
-        events.extend(judged.failure.map(alarm));
+        events.extend(judged.failure.map(|failure| Event::alarm_in(chat_id, None, failure)));
         events
     }
 }

@@ -10,7 +10,7 @@ use crate::client::backoff::Backoff;
 use crate::client::chat::outbox::{Context, Name, Step, Until, Verdict};
 use crate::client::chat::state::Chat;
 use crate::client::error::SendError;
-use crate::client::event::{Alarm, Event};
+use crate::client::event::Event;
 use crate::client::failure::VerificationFailure;
 use crate::client::handle::Sent;
 use crate::client::net::wire::{CallError, Refused, Wire};
@@ -131,7 +131,7 @@ fn commit(shared: &Shared, chat_id: ChatId, name: Name, sent: &SendOk) {
         if let Some(chat) = state.chats.get_mut(&chat_id) {
             if let Err(failure) = chat.promise(sent) {
                 let seq = Some(sent.seq);
-                events.push(Event::Alarm(Alarm { chat_id: Some(chat_id), seq, session_id: None, failure }));
+                events.push(Event::alarm_in(chat_id, seq, failure));
             }
             if chat.outbox.committed(name) {
                 let (message_id, revision) = name;
@@ -176,7 +176,7 @@ fn fail(shared: &Shared, chat_id: ChatId, name: Name, error: SendError) {
     let mut events = Vec::new();
     if let SendError::GhostRecipient { session_id } = error {
         let failure = VerificationFailure::GhostRecipient(session_id);
-        events.push(Event::Alarm(Alarm { chat_id: Some(chat_id), seq: None, session_id: None, failure }));
+        events.push(Event::alarm_in(chat_id, None, failure));
     }
     let is_gone = matches!(error, SendError::Refused { code: ErrorCode::UnknownChat });
     {

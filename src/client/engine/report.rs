@@ -25,13 +25,13 @@ impl State {
         self.dirty_chats.insert(chat_id);
         match taken {
             Taken::Duplicate => {}
-            Taken::Refused(failure) => events.push(alarm(chat_id, Some(seq), failure)),
+            Taken::Refused(failure) => events.push(Event::alarm_in(chat_id, Some(seq), failure)),
             Taken::AccountDeleted { user_id, heir } => {
                 events.push(Event::AccountDeleted { chat_id, seq, user_id, heir });
             }
             Taken::Session { user_id, session_id, is_in } => {
                 if let Err(failure) = self.claim(chat_id, &entry.body) {
-                    events.push(alarm(chat_id, Some(seq), failure));
+                    events.push(Event::alarm_in(chat_id, Some(seq), failure));
                 }
                 let me = &self.account.me;
                 if is_in && user_id == me.user_id && session_id != me.session_id {
@@ -40,12 +40,12 @@ impl State {
                 events.push(Event::SessionChanged { chat_id, seq, user_id, session_id, is_in });
             }
             Taken::Member { actor, target, change, fork } => {
-                events.extend(fork.map(|failure| alarm(chat_id, Some(seq), failure)));
+                events.extend(fork.map(|failure| Event::alarm_in(chat_id, Some(seq), failure)));
                 let is_gone = target == self.account.me.user_id && matches!(change, Change::Remove | Change::Leave);
                 if let (Change::Add { .. }, EntryBody::Membership(signed)) = (&change, &entry.body) {
                     match self.account.pin(target, &signed.change.target.identity_key, None) {
                         Ok(is_new) => self.is_account_dirty |= is_new,
-                        Err(failure) => events.push(alarm(chat_id, Some(seq), failure)),
+                        Err(failure) => events.push(Event::alarm_in(chat_id, Some(seq), failure)),
                     }
                 }
                 events.push(Event::MembershipChanged { chat_id, seq, actor, target, change });
@@ -180,9 +180,4 @@ impl State {
             })),
         }
     }
-}
-
-/// An alarm about a chat.
-pub(super) fn alarm(chat_id: ChatId, seq: Option<Seq>, failure: VerificationFailure) -> Event {
-    Event::Alarm(Alarm { chat_id: Some(chat_id), seq, session_id: None, failure })
 }
