@@ -394,6 +394,8 @@ fn broker_options(settings: &Settings, deadline: Duration) -> BrokerOptions {
         chat_idle: Duration::from_secs(settings.chat.idle_s),
         deadline,
         catch_up_readers: settings.limits.catch_up_readers,
+        // Most connections are left to those who wait.
+        newly_live_max: (settings.database.connections_max / 4).max(1),
     }
 }
 
@@ -401,11 +403,13 @@ fn start_public(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError> 
     let address = door.settings.server.listen;
     let data = web::Data::new(door.clone());
     let reaper = std::sync::Arc::clone(&door.reaper);
+    let login_timeout = Duration::from_secs(door.settings.server.login_timeout_s);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
             .configure(accounts::configure)
             .configure(gateway::passwords::configure)
+            .configure(gateway::friends::configure)
             .route(SOCKET_PATH, web::get().to(socket::open))
             .default_service(web::to(accounts::not_found))
             .wrap(from_fn(transport::only_one))
@@ -414,6 +418,8 @@ fn start_public(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError> 
     .max_connections(door.settings.server.connections_max.saturating_mul(2))
     // What carries one request is not kept for another.
     .keep_alive(KeepAlive::Disabled)
+    // For the head of a request: without it the HTTP layer has a limit of its own.
+    .client_request_timeout(login_timeout)
     .on_connect(move |io, data| {
         transport::on_connect(io, data);
         reaper.greet(data);
@@ -480,6 +486,7 @@ async fn upkeep(door: Door) {
         if is_up {
             // What fails is logged where it failed, and tried again at the next upkeep.
             let _ = door.broker.store.forget_logins().await;
+            let _ = door.broker.store.forget_recovery_requests().await;
         }
         while is_up && door.broker.store.delete_copies_of_revoked().await.is_ok_and(|deleted| deleted > 0) {}
         if is_up {

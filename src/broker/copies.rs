@@ -35,7 +35,7 @@ impl Broker {
             let key_id = key.announcement.announcement.key_id;
             for copy in &key.copies {
                 changes.push((key_id, copy.session_id, CopyChange::Stored));
-                let own = OwnKey { announcement: key.announcement.clone(), key: Some(copy.key) };
+                let own = OwnKey { announcement: key.announcement.clone(), key: Some(copy.key), backed_up: Vec::new() };
                 let frame = ServerFrame::Key(Key { chat_id: request.chat_id, key: own });
                 self.push_to(copy.session_id, &frame);
             }

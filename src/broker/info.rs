@@ -60,15 +60,18 @@ impl Broker {
         Ok(Reply::Done(Nothing {}))
     }
 
-    /// Finds who lacks the info key of some chats, and asks those who are connected and hold it. In the background:
-    /// nobody waits for it, and what fails is found at the next login.
+    /// Finds who lacks the info key of some chats, be it a session or the recovery key, and asks those who are connected
+    /// and hold it. In the background: nobody waits for it, and what fails is found at the next login.
     pub fn ask_for_info_keys(&self, chats: Vec<ChatId>) {
         if chats.is_empty() {
             return;
         }
         let broker = self.clone();
         actix::spawn(async move {
-            let Ok(lacking) = broker.store.note_lacking_info_keys(&chats).await else { return };
+            let Ok(mut lacking) = broker.store.note_lacking_info_keys(&chats).await else { return };
+            if let Ok(unsealed) = broker.store.chats_without_seal(&chats).await {
+                lacking.extend(unsealed);
+            }
             for chat_id in lacking {
                 broker.ask_holders(chat_id).await;
             }
@@ -81,7 +84,10 @@ impl Broker {
         for chat_id in lacking {
             self.ask_holders(chat_id).await;
         }
-        let Ok(open) = self.store.open_info_key_requests(who).await else { return };
+        let Ok(mut open) = self.store.open_info_key_requests(who).await else { return };
+        if let Ok(unsealed) = self.store.open_seals(who).await {
+            open.extend(unsealed);
+        }
         for request in open {
             if connection.outbox.try_push(&connection.frame(&requested(request))).is_err() {
                 return;
@@ -91,7 +97,7 @@ impl Broker {
 
     async fn ask_holders(&self, chat_id: ChatId) {
         let Ok(Some((lacking, holders))) = self.store.lacking_info_key(chat_id).await else { return };
-        if lacking.session_ids.is_empty() {
+        if lacking.session_ids.is_empty() && lacking.generation.is_none() {
             return;
         }
         let is_connected = |session_id: &SessionId| self.directory.connection(*session_id).is_some();
@@ -109,6 +115,7 @@ impl Broker {
             self.show_infos(chat_id, Some(newcomers)).await;
         }
         self.ask_for_info_keys(vec![chat_id]);
+        self.show_newcomers_profiles(newcomers);
     }
 
     /// Shows recipients of a chat what it is called: those that are named, or all.
@@ -123,6 +130,6 @@ impl Broker {
 }
 
 fn requested(lacking: LackingInfoKey) -> ServerFrame {
-    let LackingInfoKey { chat_id, last_seq, key_id, session_ids } = lacking;
-    ServerFrame::InfoKeyRequested(InfoKeyRequested { chat_id, last_seq, key_id, session_ids })
+    let LackingInfoKey { chat_id, last_seq, key_id, session_ids, generation } = lacking;
+    ServerFrame::InfoKeyRequested(InfoKeyRequested { chat_id, last_seq, key_id, session_ids, generation })
 }

@@ -10,12 +10,16 @@ pub mod chat;
 pub mod connection;
 pub mod copies;
 pub mod directory;
+pub mod friends;
+pub mod group_secrets;
 pub mod info;
 pub mod live_word;
+pub mod newly_live;
 pub mod open_work;
 pub mod outbox;
 pub mod outbox_budget;
 pub mod passwords;
+pub mod profiles;
 pub mod ready_frame;
 pub mod responder;
 pub mod sessions;
@@ -55,6 +59,8 @@ pub struct BrokerOptions {
     pub deadline: Duration,
     /// Pages of the log that are read for catching up at the same time.
     pub catch_up_readers: usize,
+    /// Sessions that have just logged in and are told what is open, besides their chats, at the same time.
+    pub newly_live_max: usize,
 }
 
 /// The handle of the broker; cheap to clone.
@@ -76,6 +82,8 @@ pub struct Inner {
     pub metrics: Metrics,
     /// Bounds the pages that are read for catching up.
     pub readers: Semaphore,
+    /// Bounds the sessions that are looked after once they are live.
+    newly_live: Semaphore,
     writers: Lanes,
     chat_arbiters: Vec<ArbiterHandle>,
     /// Chats are spread by a hash that nobody outside can aim at.
@@ -107,6 +115,7 @@ impl Broker {
             store,
             directory: Directory::default(),
             readers: Semaphore::new(options.catch_up_readers),
+            newly_live: Semaphore::new(options.newly_live_max),
             options,
             passwords,
             metrics,

@@ -278,12 +278,25 @@ impl Outbox {
     /// # Cancel safety
     /// It takes nothing and may be dropped at any time.
     pub async fn drained(&self) {
+        self.until(|| self.is_closed() || self.below_low_water()).await;
+    }
+
+    /// Waits until it is closed.
+    ///
+    /// # Cancel safety
+    /// It takes nothing and may be dropped at any time.
+    pub async fn gone(&self) {
+        self.until(|| self.is_closed()).await;
+    }
+
+    /// Waits until something is so that is told by `low_water`.
+    async fn until(&self, is_so: impl Fn() -> bool) {
         loop {
             let notified = self.low_water.notified();
             let mut notified = std::pin::pin!(notified);
             // Registered before the look, or a mark crossed in between would go unnoticed.
             notified.as_mut().enable();
-            if self.is_closed() || self.below_low_water() {
+            if is_so() {
                 return;
             }
             notified.await;

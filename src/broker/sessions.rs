@@ -3,8 +3,10 @@
 use super::Broker;
 use super::chat::messages::Refresh;
 use crate::protocol::error::CloseCode;
+use crate::protocol::frame::{Nothing, Reply, ServerFrame, UploadBackups};
 use crate::protocol::ids::{ChatId, UserId};
 use crate::store::Failure;
+use crate::store::members::Requester;
 use crate::store::sessions::SessionsChanged;
 
 impl Broker {
@@ -23,6 +25,18 @@ impl Broker {
             self.refresh_chat(*chat_id);
         }
         self.ask_for_info_keys(changed.chats.clone());
+    }
+
+    /// Stores keys of older sessions for a session of the same user, and tells it.
+    ///
+    /// # Errors
+    /// What [`Store::upload_backups`](crate::store::Store::upload_backups) refuses.
+    pub async fn upload_backups(&self, who: Requester, request: &UploadBackups) -> Result<Reply, Failure> {
+        let (stored, is_news) = self.store.upload_backups(who, request).await?;
+        if is_news {
+            self.push_to(request.session_id, &ServerFrame::BackupsReady(Nothing {}));
+        }
+        Ok(Reply::BackupsStored(stored))
     }
 
     /// Lets a chat look at the store, if it is loaded.

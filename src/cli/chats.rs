@@ -5,8 +5,9 @@ use serde_json::json;
 use super::args::ChatCommand;
 use super::error::CliError;
 use super::paint::Ink;
+use super::passwords::Key;
 use super::print::{Printer, Report, escape};
-use crate::client::Client;
+use crate::client::{Client, Openness, Recovered};
 use crate::protocol::ids::ChatId;
 
 /// Runs one of them.
@@ -15,6 +16,17 @@ pub(super) async fn chat(printer: &Printer, client: &Client, command: &ChatComma
     let (plain, object) = match command {
         ChatCommand::List => return list(printer, client).await,
         ChatCommand::Show { chat } => return show(printer, client, *chat).await,
+        ChatCommand::Coverage { chat } => return coverage(printer, client, *chat).await,
+        ChatCommand::Recover { password_stdin, recovery_code } => {
+            if client.holds_identity() {
+                return Err(CliError::NoPassword);
+            }
+            let recovered = match Key::ask(printer, *password_stdin, *recovery_code).await? {
+                Key::Password(password) => client.recover_history(&password).await?,
+                Key::Code(code) => client.recover_history_by_code(&code).await?,
+            };
+            (recovered_line(recovered), recovered_object(recovered))
+        }
         ChatCommand::Create { title } => {
             let chat = client.create_chat(title).await?;
             (chat.to_string(), json!({ "chat_id": chat }))
@@ -82,6 +94,43 @@ async fn list(printer: &Printer, client: &Client) -> Result<(), CliError> {
             "unread": chat.unread, "description": chat.description, "is_readable": chat.is_info_readable,
         });
         printer.line(&plain, &object)?;
+    }
+    Ok(())
+}
+
+/// What came of a recovery, for people.
+pub(super) fn recovered_line(recovered: Recovered) -> String {
+    let opened = match recovered.keys {
+        0 => "nothing more could be opened".to_owned(),
+        1 => "1 key of what was said before is open".to_owned(),
+        keys => format!("{keys} keys of what was said before are open"),
+    };
+    match recovered.locked_keys {
+        0 => opened,
+        locked => format!("{opened}; {locked} are not: `chat coverage` says why"),
+    }
+}
+
+/// The same for programs.
+pub(super) fn recovered_object(recovered: Recovered) -> serde_json::Value {
+    json!({ "keys": recovered.keys, "locked_keys": recovered.locked_keys })
+}
+
+async fn coverage(printer: &Printer, client: &Client, chat: ChatId) -> Result<(), CliError> {
+    let coverage = client.coverage(chat).await?;
+    for range in &coverage.ranges {
+        let ink = match range.openness {
+            Openness::Open | Openness::Purged => Ink::Plain,
+            Openness::BeforeJoin | Openness::NoCopyYet => Ink::Dim,
+            _ => Ink::Bad,
+        };
+        let plain = format!("{}\t{}\t{}", range.from, range.to, printer.paint.on(ink, range.openness.as_str()));
+        let object = json!({ "from": range.from, "to": range.to, "openness": range.openness.as_str() });
+        printer.line(&plain, &object)?;
+    }
+    if coverage.recoverable > 0 {
+        printer
+            .remark(&format!("note: `chat recover` opens up to {} messages with the password", coverage.recoverable));
     }
     Ok(())
 }

@@ -6,28 +6,32 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use super::account::{account, block, blocks, unblock};
-use super::args::{ClientArgs, Command, SessionCommand};
-use super::chats::chat;
+use super::args::{ClientArgs, Command, FriendsCommand, SessionCommand};
+use super::chats::{chat, recovered_line, recovered_object};
 use super::error::CliError;
+use super::friends::{friends, recover};
+use super::group_secrets::secret;
 use super::messages::{Wait, edited, find, id_of, reaction_to, reply_to};
 use super::passwords::{Key, change, first_password, recovery_code};
-use super::print::Printer;
+use super::print::{Printer, time};
+use super::profile::profile;
+use super::qr::Shown;
 use super::read::{What, read};
 use super::safety;
 use super::sessions::session;
 use super::talk::{Wishes, talk};
 use crate::client::{
-    Body, Client, ClientConfig, ClientError, Connector, Event, EventStream, NewAccount, PendingLink, Profile, Storage,
-    StorageError,
+    Body, Client, ClientConfig, ClientError, Connector, Event, EventStream, NewAccount, PendingLink, Profile,
+    Recovered, Storage, StorageError,
 };
 use crate::crypto::opaque::Password;
 use crate::protocol::codec::Encoding;
-use crate::protocol::ids::{ChatId, MessageId};
+use crate::protocol::ids::{ChatId, MessageId, SessionId};
 
 /// The variable that holds a passphrase.
 const PASSPHRASE_VARIABLE: &str = "SEALCAST_PASSPHRASE";
@@ -86,13 +90,13 @@ impl Runner {
 
     async fn run(&self) -> Result<(), CliError> {
         match &self.args.command {
-            Command::Register { server, username, session_ttl, password_stdin } => {
+            Command::Register { account, password_stdin } => {
                 let password = first_password(&self.printer, *password_stdin).await?;
-                self.register(self.account(server, username, *session_ttl), password).await
+                self.register(account.account(), password).await
             }
-            Command::Login { server, username, session_ttl, password_stdin, recovery_code } => {
+            Command::Login { account, password_stdin, recovery_code, replace } => {
                 let key = Key::ask(&self.printer, *password_stdin, *recovery_code).await?;
-                self.log_in(self.account(server, username, *session_ttl), key).await
+                self.log_in(account.account(), key, *replace).await
             }
             Command::Password { command } => {
                 let client = self.open().await?;
@@ -102,8 +106,15 @@ impl Runner {
                 let client = self.open().await?;
                 self.finish(&client, recovery_code(&self.printer, &client, *password_stdin)).await
             }
-            Command::Session { command: SessionCommand::Link { server, username } } => {
-                self.link(server, username).await
+            Command::Friends { command: FriendsCommand::Recover { account, password_stdin } } => {
+                self.recover(account.account(), *password_stdin).await
+            }
+            Command::Friends { command } => {
+                let client = self.open().await?;
+                self.finish(&client, friends(&self.printer, &client, command)).await
+            }
+            Command::Session { command: SessionCommand::Link { server, username, qr } } => {
+                self.link(server, username, *qr).await
             }
             Command::Session { command } => {
                 let client = self.open().await?;
@@ -183,9 +194,17 @@ impl Runner {
                 };
                 self.finish(&client, listing).await
             }
+            Command::Profile { command } => {
+                let client = self.open().await?;
+                self.finish(&client, profile(&self.printer, &client, command)).await
+            }
             Command::Account { command } => {
                 let client = self.open().await?;
                 self.finish(&client, account(&self.printer, &client, command)).await
+            }
+            Command::Secret { command } => {
+                let client = self.open().await?;
+                self.finish(&client, secret(&self.printer, &client, command)).await
             }
             Command::Read { chat, since, follow, mark } => {
                 let client = self.open().await?;
@@ -221,16 +240,26 @@ impl Runner {
             Err(_) => Err(CliError::Timeout { limit: self.limit.unwrap_or(FAR), failure: client.last_failure() }),
         };
         self.end(client).await;
-        self.warn_of_alarms(&mut events).await;
+        self.warn(&mut events, result.is_ok()).await;
         result
     }
 
-    /// Says what did not verify while the command ran.
-    async fn warn_of_alarms(&self, events: &mut EventStream) {
+    /// Says what did not verify while the command ran; and if it went well, that the password will be needed.
+    async fn warn(&self, events: &mut EventStream, is_well: bool) {
         // The client has closed, so the stream comes to its end.
         while let Ok(Some(event)) = events.next().await {
             match &*event {
                 Event::Alarm(alarm) => self.printer.complain(&format!("alarm: {}", alarm.failure)),
+                Event::PasswordNeeded { expired_at } if is_well => self.printer.remark(&format!(
+                    "note: this session runs out at {}; `login` with the account's password renews it",
+                    time(*expired_at),
+                )),
+                Event::RecoveryRequested { request_id, is_own: true, .. } if self.is_to_be_told() => {
+                    self.printer.complain(&format!(
+                        "somebody asks your friends to recover this account: if it is not you, \
+                         `friends cancel {request_id}`"
+                    ));
+                }
                 Event::Closed(_) => return,
                 _ => {}
             }
@@ -257,6 +286,10 @@ impl Runner {
         let mut config = ClientConfig::new(Connector::new(self.args.ca.as_deref())?);
         if self.args.wire_json {
             config.encoding = Encoding::Json;
+        }
+        #[cfg(feature = "fail-points")]
+        if let Some(seconds) = self.args.recovery_window {
+            config.recovery_window = Duration::from_secs(seconds);
         }
         Ok(config)
     }
@@ -300,29 +333,39 @@ impl Runner {
         Ok(Client::open(self.config()?, storage).await?)
     }
 
-    fn account(&self, server: &str, username: &str, ttl: Option<u64>) -> NewAccount {
-        let ttl = ttl.map(Duration::from_secs);
-        NewAccount { server: server.to_owned(), username: username.to_owned(), ttl }
-    }
-
-    async fn log_in(&self, account: NewAccount, key: Key) -> Result<(), CliError> {
+    async fn log_in(&self, account: NewAccount, key: Key, replaced: Option<SessionId>) -> Result<(), CliError> {
         let storage = self.profile(true).await?;
         let config = self.config()?;
         let logging_in = async {
             match &key {
-                Key::Password(password) => Client::log_in(config, account, password, storage).await,
-                Key::Code(code) => Client::recover(config, account, code, storage).await,
+                Key::Password(password) => Client::log_in_instead(config, account, password, replaced, storage).await,
+                Key::Code(code) => Client::recover_instead(config, account, code, replaced, storage).await,
             }
         };
         let client = timeout_at(self.deadline, logging_in).await.map_err(|_| self.timeout(None))??;
         self.note_protection();
         let (user_id, name, session_id) = (client.user_id(), client.username(), client.session_id());
         let body = async {
-            client.live().await?;
-            let object = json!({ "user_id": user_id, "username": name, "session_id": session_id });
+            let recovered = self.history_opened(&client).await?;
+            let object =
+                json!({ "user_id": user_id, "username": name, "session_id": session_id, "recovered": recovered });
             Ok(self.printer.line(&format!("{user_id} {name}"), &object)?)
         };
         self.finish(&client, body).await
+    }
+
+    /// Waits until what was said before a device that has just logged in is open, and says how much that is.
+    async fn history_opened(&self, client: &Client) -> Result<Option<Value>, CliError> {
+        client.live().await?;
+        let recovered = client.recovered().await;
+        match recovered {
+            Some(recovered) if recovered == Recovered::default() => {}
+            Some(recovered) => self.printer.remark(&format!("note: {}", recovered_line(recovered))),
+            None => self
+                .printer
+                .remark("note: what was said before this device could not be opened now; `chat recover` tries again"),
+        }
+        Ok(recovered.map(recovered_object))
     }
 
     async fn register(&self, account: NewAccount, password: Option<Password>) -> Result<(), CliError> {
@@ -348,12 +391,41 @@ impl Runner {
         Ok(self.printer.line(&format!("{user_id} {name}"), &object)?)
     }
 
-    async fn link(&self, server: &str, username: &str) -> Result<(), CliError> {
+    /// Whether requests for this account are news here: the commands about them show them by themselves.
+    fn is_to_be_told(&self) -> bool {
+        !matches!(self.args.command, Command::Friends { .. })
+    }
+
+    async fn recover(&self, account: NewAccount, is_stdin: bool) -> Result<(), CliError> {
+        let storage = self.profile(true).await?;
+        let recovering = recover(&self.printer, self.config()?, account, storage, is_stdin);
+        let client = timeout_at(self.deadline, recovering).await.map_err(|_| self.timeout(None))??;
+        self.note_protection();
+        self.finish(&client, async {
+            let recovered = self.history_opened(&client).await?;
+            let (user_id, name, session_id) = (client.user_id(), client.username(), client.session_id());
+            let object =
+                json!({ "user_id": user_id, "username": name, "session_id": session_id, "recovered": recovered });
+            self.printer.line(&format!("{user_id} {name}"), &object)?;
+            self.printer.remark("Look at `session list` now, and end sessions that are not in your hands any more.");
+            Ok(())
+        })
+        .await
+    }
+
+    async fn link(&self, server: &str, username: &str, is_drawn: bool) -> Result<(), CliError> {
         let storage = self.profile(true).await?;
         let account = NewAccount { server: server.to_owned(), username: username.to_owned(), ttl: None };
         let link = PendingLink::begin(self.config()?, account, storage);
         let link = timeout_at(self.deadline, link).await.map_err(|_| self.timeout(None))??;
-        self.printer.line(&link.code(), &json!({ "code": link.code() }))?;
+        let (name, code) = (link.username(), link.code());
+        let shown = Shown { username: name.as_str(), code: &code };
+        self.printer.line(&code, &json!({ "code": code, "qr": shown.text() }))?;
+        if !self.printer.is_json()
+            && let Some(lines) = shown.drawn(is_drawn, self.printer.paint)
+        {
+            self.printer.drawing(&lines)?;
+        }
         let client = timeout_at(self.deadline, link.wait()).await.map_err(|_| self.timeout(None))??;
         self.note_protection();
         self.finish(&client, async { Ok(client.live().await?) }).await

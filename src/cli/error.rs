@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::messages::MessageRef;
 use super::words;
-use crate::client::{ClientError, CloseReason, NetworkError, SendError, StorageError};
+use crate::client::{ClientError, CloseReason, FriendsError, NetworkError, SendError, StorageError};
+use crate::crypto::friends::RequestCodeInvalid;
 use crate::crypto::link_code::LinkCodeInvalid;
 use crate::crypto::opaque::PasswordInvalid;
 use crate::crypto::recovery_code::RecoveryCodeInvalid;
@@ -28,6 +29,8 @@ pub(super) enum CliError {
     Network(#[from] NetworkError),
     #[error("{0}")]
     Code(#[from] LinkCodeInvalid),
+    #[error("this code is for a session of {of}")]
+    CodeOfOther { of: String },
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
     #[error("{}: {source}", .path.display())]
@@ -63,6 +66,10 @@ pub(super) enum CliError {
     Recovery(#[from] RecoveryCodeInvalid),
     #[error("this account has no password, so a recovery code has nothing to open")]
     NoPassword,
+    #[error("{0}")]
+    RequestCode(#[from] RequestCodeInvalid),
+    #[error("this account has no password, so it has no key that opens secrets")]
+    NoPasswordForSecrets,
     #[error("the two are not the same")]
     NotTheSame,
     #[error("a password is needed, and there is no terminal to ask for it")]
@@ -122,6 +129,7 @@ impl CliError {
             Self::Storage(error) => advice_storage(error),
             Self::Network(error) => advice_network(error),
             Self::Code(_) => Some("type it as `session link` printed it"),
+            Self::CodeOfOther { .. } => Some("link a session of your own, or use the profile of that user"),
             Self::Timeout { .. } | Self::NotSent { .. } => {
                 Some("check the server and try again, or give a longer --timeout")
             }
@@ -134,7 +142,8 @@ impl CliError {
             Self::NoMessage { .. } => Some("`read` shows the places of messages in its first column"),
             Self::Password(_) => Some("choose another one"),
             Self::Recovery(_) => Some("type it as `recovery-code` printed it"),
-            Self::NoPassword => Some("give it one with `password change`"),
+            Self::RequestCode(_) => Some("type it as `friends recover` printed it"),
+            Self::NoPassword | Self::NoPasswordForSecrets => Some("give it one with `password change`"),
             Self::NotTheSame => Some("try again"),
             Self::NobodyToAsk => Some("give it as a line of input with --password-stdin"),
             Self::Unconfirmed => Some("type it exactly, or give --yes"),
@@ -161,14 +170,43 @@ const fn advice_client(error: &ClientError) -> Option<&'static str> {
         ClientError::TooLarge { .. } => Some("make it shorter"),
         ClientError::NoIdentityKey => Some("give the account's password"),
         ClientError::LoginFailed => Some("check both; an account without a password is joined with `session link`"),
+        ClientError::TooManySessions { .. } => {
+            Some("end one with `session revoke` on another device, or in its favour here with --replace ID")
+        }
+        ClientError::Friends(error) => advice_friends(error),
         ClientError::Strongbox => Some("do not trust this server until it is explained"),
         ClientError::UnexpectedAnswer => Some("check that client and server are of the same version"),
         ClientError::NoSuchPending => Some("compare the code with what `session link` prints, or link again"),
+        ClientError::NoSharedChat => Some("add them to a chat, or have them add you"),
+        ClientError::ProfileKeyAwaited => Some("try again when one of their devices has been online"),
         ClientError::NotReady => Some("run `register` or `session link` first"),
         ClientError::ProfileTaken => Some("choose another --profile"),
+        ClientError::NoGroupKey => Some("give an account of its members a password with `password change`"),
+        ClientError::UnknownSecret => Some("see `secret list`"),
+        ClientError::SecretWaits { .. } => Some("`secret list` says whom to ask"),
+        ClientError::SecretLost => Some("delete it, or set it anew"),
         ClientError::Handover => Some("remove the profile and link again"),
         ClientError::Network(error) => advice_network(error),
         ClientError::Storage(error) => advice_storage(error),
+        _ => None,
+    }
+}
+
+const fn advice_friends(error: &FriendsError) -> Option<&'static str> {
+    match error {
+        FriendsError::NotAFriend(_) => Some("make a chat with them first, and compare your safety numbers"),
+        FriendsError::NoUserKey(_) => Some("ask them to give their account one with `password change`"),
+        FriendsError::ForeignKey(_) | FriendsError::OtherAccount => {
+            Some("do not trust this server until it is explained")
+        }
+        FriendsError::Numbers { .. } => Some("name each friend once, and say how many of them with --of"),
+        FriendsError::NothingShared => Some("see `friends share`"),
+        FriendsError::UnknownRequest => Some("see `friends requests`"),
+        FriendsError::WrongCode => Some("ask them to read it out again; if it stays so, give nothing and tell them"),
+        FriendsError::OtherUser => Some("give nothing, and tell them"),
+        FriendsError::TooEarly { .. } => Some("until then its account's own devices can cancel it; then try again"),
+        FriendsError::BadShare => Some("ask them to share anew once they are back"),
+        FriendsError::Cancelled | FriendsError::Over => Some("begin again with another profile"),
         _ => None,
     }
 }
@@ -195,9 +233,8 @@ const fn advice_code(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::CannotWrite | ErrorCode::CannotManage | ErrorCode::NotOwner => Some("see `chat show` for who may"),
         ErrorCode::OwnerMustTransfer => Some("give it to a member with `chat transfer`, or delete it"),
         ErrorCode::NotAllowedToAdd => Some("ask them: who may add them is their setting"),
-        ErrorCode::SessionExpired | ErrorCode::SessionRevoked | ErrorCode::Unauthenticated => {
-            Some("link a new session with another profile")
-        }
+        ErrorCode::SessionExpired => Some("`login` with the account's password renews it, and keeps what it can read"),
+        ErrorCode::SessionRevoked | ErrorCode::Unauthenticated => Some("link a new session with another profile"),
         ErrorCode::BadCertificate => Some("try a shorter --session-ttl, and check this machine's clock"),
         ErrorCode::RateLimited | ErrorCode::StorageUnavailable | ErrorCode::Internal => Some("try again later"),
         _ => None,
@@ -207,7 +244,8 @@ const fn advice_code(code: ErrorCode) -> Option<&'static str> {
 const fn advice_closed(reason: CloseReason) -> Option<&'static str> {
     match reason {
         CloseReason::Login(code) => advice_code(code),
-        CloseReason::Code(CloseCode::SessionRevoked | CloseCode::SessionExpired | CloseCode::LoginRefused) => {
+        CloseReason::Code(CloseCode::SessionExpired) => advice_code(ErrorCode::SessionExpired),
+        CloseReason::Code(CloseCode::SessionRevoked | CloseCode::LoginRefused) => {
             Some("link a new session with another profile")
         }
         CloseReason::Code(CloseCode::Replaced) => Some("another program uses a copy of this profile: stop it"),

@@ -111,7 +111,7 @@ async fn search(client: &Client, chat: ChatId, which: MessageRef, mut before: Se
 pub(super) async fn id_of(client: &Client, chat: ChatId, which: MessageRef) -> Result<MessageId, CliError> {
     match which {
         MessageRef::Id(message_id) => Ok(message_id),
-        MessageRef::Seq(_) => Ok(find(client, chat, which).await?.message_id),
+        MessageRef::Seq(_) => Ok(Box::pin(find(client, chat, which)).await?.message_id),
     }
 }
 

@@ -55,6 +55,10 @@ impl Paint {
         })
     }
 
+    /// Always.
+    #[cfg(test)]
+    pub(super) const ON: Self = Self(true);
+
     /// Whether anything is painted.
     pub(super) const fn is_on(self) -> bool {
         self.0

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::CliError;
 use super::paint::{Ink, Paint, hue};
-use crate::client::{Alarm, Body, ChatMember, Client, Deletion, HistoryPage, Message};
+use crate::client::{Alarm, Body, ChatMember, Client, Deletion, HistoryPage, LockedMessage, Message, Openness};
 use crate::protocol::ids::{MessageId, Revision, Seq, SessionId, Timestamp, UserId};
 
 /// A result: one line for people, one object for programs.
@@ -94,6 +94,15 @@ impl Printer {
         output.flush()
     }
 
+    /// Writes a drawing.
+    pub(super) fn drawing(&self, lines: &[String]) -> io::Result<()> {
+        let mut output = io::stdout().lock();
+        for line in lines {
+            writeln!(output, "{line}")?;
+        }
+        output.flush()
+    }
+
     /// Writes a result.
     pub(super) fn report(&self, report: &Report) -> io::Result<()> {
         self.line(&report.plain, &report.object)
@@ -140,12 +149,14 @@ impl Printer {
         lines.extend(page.messages.iter().map(|message| (message.seq, Line::Message(message))));
         lines.extend(page.edits.iter().map(|message| (message.seq, Line::Edit(message))));
         lines.extend(page.deletions.iter().map(|deletion| (deletion.seq, Line::Deletion(deletion))));
+        lines.extend(page.locked_messages.iter().map(|locked| (locked.seq, Line::Locked(locked))));
         lines.sort_by_key(|(seq, _)| *seq);
         for (_, line) in lines {
             match line {
                 Line::Message(message) => self.message(message, client)?,
                 Line::Edit(message) => self.edit(message, client)?,
                 Line::Deletion(deletion) => self.deletion(deletion, client)?,
+                Line::Locked(locked) => self.locked(locked, client)?,
             }
         }
         Ok(())
@@ -173,12 +184,26 @@ impl Printer {
         let entry = Entry {
             seq: deletion.seq,
             at: deletion.created_at,
-            message_id: deletion.message_id,
+            message_id: Some(deletion.message_id),
             revision: None,
             sender_id: deletion.user_id,
             session_id: deletion.session_id,
         };
         self.entry(&entry, &format!("[deletes {}]", deletion.message_id), &json!({ "type": "deleted" }), client)
+    }
+
+    /// Writes that a message cannot be opened here, and why.
+    pub(super) fn locked(&self, locked: &LockedMessage, client: &Client) -> io::Result<()> {
+        let entry = Entry {
+            seq: locked.seq,
+            at: locked.created_at,
+            message_id: None,
+            revision: None,
+            sender_id: locked.sender_id,
+            session_id: locked.sender_session_id,
+        };
+        let body = json!({ "type": "locked", "why": locked.why.as_str() });
+        self.entry(&entry, &format!("[{}]", why(locked.why)), &body, client)
     }
 
     fn entry(&self, entry: &Entry, text: &str, body: &Value, client: &Client) -> io::Result<()> {
@@ -204,18 +229,27 @@ impl Printer {
     }
 }
 
+/// Why a message cannot be opened, for people.
+pub(super) const fn why(why: Openness) -> &'static str {
+    match why {
+        Openness::KeyLost => "cannot be opened: nobody has the key any more",
+        _ => "cannot be opened yet: no copy of its key has come",
+    }
+}
+
 /// One line of a page.
 enum Line<'a> {
     Message(&'a Message),
     Edit(&'a Message),
     Deletion(&'a Deletion),
+    Locked(&'a LockedMessage),
 }
 
 /// What is written of every entry.
 struct Entry {
     seq: Seq,
     at: Timestamp,
-    message_id: MessageId,
+    message_id: Option<MessageId>,
     revision: Option<Revision>,
     sender_id: UserId,
     session_id: SessionId,
@@ -226,7 +260,7 @@ impl Entry {
         Self {
             seq: message.seq,
             at: message.created_at,
-            message_id: message.message_id,
+            message_id: Some(message.message_id),
             revision: Some(message.revision),
             sender_id: message.sender_id,
             session_id: message.sender_session_id,

@@ -27,7 +27,7 @@ pub(super) async fn read(printer: &Printer, client: &Client, what: What) -> Resu
     client.live().await?;
     let mut history = client.history(chat).await?;
     client.members(chat).await?;
-    let mut from = since.map_or(history.start(), Seq::saturating).max(history.start());
+    let mut from = since.map_or(history.first(), Seq::saturating).max(history.first());
     let mut alarms = Vec::new();
     loop {
         let page: HistoryPage = history.after(from, PAGE_ENTRIES).await?;

@@ -9,15 +9,25 @@ use super::error::CliError;
 use super::paint::Ink;
 use super::passwords::unlock;
 use super::print::{Printer, escape, time};
-use crate::client::Client;
+use super::qr::{Shown, read_code};
+use crate::client::{Client, OwnSessions};
 
 /// Runs one of them; linking is not among them, since it has no account yet.
 pub(super) async fn session(printer: &Printer, client: &Client, command: &SessionCommand) -> Result<(), CliError> {
     client.live().await?;
     match command {
         SessionCommand::Link { .. } => Ok(()),
-        SessionCommand::Approve { code, session_ttl, password_stdin } => {
-            let code = code.parse()?;
+        SessionCommand::Approve { code, qr, session_ttl, password_stdin } => {
+            let username = client.username();
+            let code = read_code(code, username.as_str())?;
+            let text = code.to_text();
+            let shown = Shown { username: username.as_str(), code: &text };
+            if !printer.is_json()
+                && let Some(lines) = shown.drawn(*qr, printer.paint)
+            {
+                printer.drawing(&lines)?;
+                printer.remark(&format!("{text}: the other device shows the same"));
+            }
             let _unlocked = unlock(printer, client, *password_stdin).await?;
             let id = client.approve_session(&code, session_ttl.map(Duration::from_secs)).await?;
             Ok(printer.line(&id.to_string(), &json!({ "session_id": id }))?)
@@ -36,6 +46,7 @@ pub(super) async fn session(printer: &Printer, client: &Client, command: &Sessio
             Ok(printer.line(&format!("{id}\t{}", escape(label)), &object)?)
         }
         SessionCommand::List => list(printer, client).await,
+        SessionCommand::Pending => pending(printer, &client.sessions().await?),
     }
 }
 
@@ -62,6 +73,11 @@ async fn list(printer: &Printer, client: &Client) -> Result<(), CliError> {
         });
         printer.line(&plain, &object)?;
     }
+    pending(printer, &listed)
+}
+
+fn pending(printer: &Printer, listed: &OwnSessions) -> Result<(), CliError> {
+    let paint = printer.paint;
     for pending in &listed.pending {
         let (id, asked) = (pending.session_id, time(pending.created_at));
         let object = json!({ "session_id": id, "state": "pending", "created_at": asked });

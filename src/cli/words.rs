@@ -24,6 +24,7 @@ pub(super) const fn of_code(code: ErrorCode) -> &'static str {
         ErrorCode::UnknownSession => "there is no such session of yours",
         ErrorCode::UnknownChat => "there is no such chat, or you are not in it",
         ErrorCode::UnknownKey => "the server does not have the key of this message",
+        ErrorCode::UnknownSecret => "there is no such secret",
         ErrorCode::UnknownMessage => "there is no such message",
         ErrorCode::CannotWrite => "you may not write in this chat",
         ErrorCode::CannotManage => "you may not manage this chat",
@@ -31,6 +32,7 @@ pub(super) const fn of_code(code: ErrorCode) -> &'static str {
         ErrorCode::OwnerMustTransfer => "the owner cannot leave the chat",
         ErrorCode::NotAllowedToAdd => "the user does not want to be added by you",
         ErrorCode::NotKeyHolder => "this device does not hold that key",
+        ErrorCode::KeyInUse => "that key is in use",
         ErrorCode::HistoryNotAllowed => "they may not read what was before",
         ErrorCode::AlreadyMember => "the user is a member already",
         ErrorCode::NotMember => "the user is not a member",
@@ -39,14 +41,21 @@ pub(super) const fn of_code(code: ErrorCode) -> &'static str {
         | ErrorCode::RosterChanged
         | ErrorCode::KeyStale
         | ErrorCode::KeySpent
+        | ErrorCode::GroupKeyDue
+        | ErrorCode::GroupKeyExists
         | ErrorCode::KeyExists
         | ErrorCode::InfoKeyStale
         | ErrorCode::CounterGap => "the members or their devices changed at the same time, again and again",
         ErrorCode::IdReused => "that id was used for something else",
         ErrorCode::EditConflict => "the message was changed at the same time",
         ErrorCode::EventConflict => "somebody changed the same at the same time",
+        ErrorCode::WithdrawalMissing => "the session has seen what the password protects, so the user key goes with it",
         ErrorCode::LoginFailed => "the name, the password or the recovery code is wrong",
         ErrorCode::StrongboxChanged => "the password was changed at the same time",
+        ErrorCode::UserKeyStale => "the password of a friend was changed at the same time",
+        ErrorCode::NoShare => "no share of theirs is kept for you",
+        ErrorCode::UnknownRecoveryRequest => "there is no such request that is open",
+        ErrorCode::IdentityNeeded => "a request was cancelled without the password before",
         ErrorCode::AheadOfLog => "the server has less than it has shown before",
         ErrorCode::Internal => "the server has a fault",
     }

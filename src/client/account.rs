@@ -10,6 +10,7 @@ use super::engine::devices::expiry;
 use super::engine::persist;
 use super::engine::state::State;
 use super::error::{ClientError, UNSIGNED};
+use super::friends::SeenRequests;
 use super::handle::Client;
 use super::keyring::{Account, Me, Phase};
 use super::net::{Endpoint, http};
@@ -100,6 +101,7 @@ async fn seal(
         endpoint: endpoint.clone(),
         server_name: account.server_name.clone(),
         username: account.username.clone(),
+        session_id: None,
     };
     let sealing = place.sealing(password).await?;
     let identity = account.identity.take().ok_or(ClientError::NoIdentityKey)?;
@@ -111,12 +113,8 @@ async fn seal(
 /// A new account, with keys of its own.
 pub(super) fn fresh(new: &NewAccount, username: Username, info: ServerInfo) -> Account {
     let identity = IdentitySecret::generate();
-    let me = Me {
-        user_id: UserId::generate(),
-        session_id: SessionId::generate(),
-        identity_key: identity.public_key(),
-        secrets: SessionSecrets::generate(),
-    };
+    let (user_id, session_id) = (UserId::generate(), SessionId::generate());
+    let me = Me::new(user_id, session_id, identity.public_key(), SessionSecrets::generate());
     let certificate = Certificate {
         user_id: me.user_id,
         place: Place::saturating(1),
@@ -143,8 +141,12 @@ pub(super) fn fresh(new: &NewAccount, username: Username, info: ServerInfo) -> A
         certificate: Some(certificate),
         pins: std::collections::BTreeMap::new(),
         chain_heads: std::collections::BTreeMap::new(),
+        profiles: std::collections::BTreeMap::new(),
+        own_key: None,
         anchors: Vec::new(),
         left: std::collections::BTreeMap::new(),
+        retired_keys: std::collections::BTreeMap::new(),
+        seen_requests: SeenRequests::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::failure::VerificationFailure;
 use super::storage::StorageError;
 use crate::protocol::binary::Signature;
 use crate::protocol::error::{CloseCode, ErrorCode};
-use crate::protocol::ids::{Revision, SessionId};
+use crate::protocol::ids::{Revision, SessionId, UserId};
 
 /// Why a message was not sent. It is not in the log and will not be, except after [`SendError::OutcomeUnknown`] and
 /// [`SendError::Closed`].
@@ -142,12 +142,46 @@ pub enum ClientError {
     /// The name, the password or the recovery code is wrong: nobody says which.
     #[error("the name, the password or the recovery code is wrong")]
     LoginFailed,
+    /// The user has as many live sessions as the server allows: one must end first.
+    #[error("there are as many live sessions as the server allows; {oldest} was not seen for the longest")]
+    TooManySessions {
+        /// The one that was not seen for the longest.
+        oldest: SessionId,
+    },
     /// What the password protects does not open, or was not made by this user.
     #[error("what the password protects is not as its user left it")]
     Strongbox,
+    /// Recovery by friends does not go on.
+    #[error(transparent)]
+    Friends(#[from] super::friends::FriendsError),
+    /// There is no current group key that this user can open: no member has a password, or this user has none.
+    #[error("there is no group key that this user can open")]
+    NoGroupKey,
+    /// No such group secret.
+    #[error("no such group secret")]
+    UnknownSecret,
+    /// A group secret is sealed under a generation that this user cannot open. Once one of these members opens their
+    /// secrets it is sealed again, and opens.
+    #[error("the group secret waits for a member who can open it")]
+    SecretWaits {
+        /// Some of those members.
+        openers: Vec<UserId>,
+    },
+    /// A group secret is sealed under a generation that no member can open any more. Nobody can bring it back.
+    #[error("the group secret is lost: no member can open it any more")]
+    SecretLost,
     /// Not a username.
     #[error("not a username: {0}")]
     Username(#[from] crate::protocol::username::UsernameInvalid),
+    /// This device knows no user of that id: it shares no chat with them, and has not looked them up.
+    #[error("no user of that id is known here")]
+    UnknownUser,
+    /// No chat is shared with this user, so nothing of their profile can be read.
+    #[error("there is no chat that you are in together")]
+    NoSharedChat,
+    /// The profile is there, and its key has not come: it waits for a device of its user.
+    #[error("the profile cannot be read yet: its key waits for a device of its user")]
+    ProfileKeyAwaited,
     /// Above a limit of the protocol.
     #[error("above the limit of {limit} bytes")]
     TooLarge {

@@ -4,9 +4,12 @@ use super::body::Body;
 use super::error::{CloseReason, SendError};
 use super::failure::VerificationFailure;
 use super::signal::Signal;
-use crate::protocol::ids::{ChatId, KeyId, MessageId, Revision, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::ids::{
+    ChatId, GenerationNo, KeyId, MessageId, RecoveryRequestId, Revision, SecretId, Seq, SessionId, Timestamp, UserId,
+};
 use crate::protocol::keys::RefusalReason;
 use crate::protocol::membership::Change;
+use crate::protocol::username::Username;
 
 /// A message that verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,6 +145,48 @@ pub enum Event {
         /// Whether it is a recipient now.
         is_in: bool,
     },
+    /// A session that is a recipient of a chat has another certificate: it lives longer, or receives with another key.
+    SessionRenewed {
+        /// The chat.
+        chat_id: ChatId,
+        /// The entry.
+        seq: Seq,
+        /// Whose session.
+        user_id: UserId,
+        /// Which.
+        session_id: SessionId,
+    },
+    /// A member has a user key, another one, or none any more: with one their history survives all their devices.
+    UserKeyChanged {
+        /// The chat.
+        chat_id: ChatId,
+        /// The entry.
+        seq: Seq,
+        /// Whose.
+        user_id: UserId,
+        /// Whether there is one now.
+        is_there: bool,
+    },
+    /// A session made a group key of the chat, or found the newest one bad.
+    GroupKeyChanged {
+        /// The chat.
+        chat_id: ChatId,
+        /// The entry.
+        seq: Seq,
+        /// Which.
+        generation: GenerationNo,
+        /// The session that made or refused it.
+        session_id: SessionId,
+        /// Whether it was refused: then the next one is made before the next message.
+        is_refused: bool,
+    },
+    /// A group secret of a chat was set, sealed again or deleted, by the server's word.
+    SecretChanged {
+        /// The chat.
+        chat_id: ChatId,
+        /// The secret.
+        secret_id: SecretId,
+    },
     /// The account of a member has ended; what they owned has passed on by rule.
     AccountDeleted {
         /// The chat.
@@ -226,7 +271,17 @@ pub enum Event {
         /// The recipients.
         sessions: Vec<SessionId>,
     },
-    /// A key that was asked for has come: messages that were live when they came follow as events, those of pages
+    /// A message of this session is in the log, but these members have neither a live session nor a user key: until they
+    /// come back, nobody can say that they will read it.
+    OutOfReach {
+        /// The chat.
+        chat_id: ChatId,
+        /// The message.
+        message_id: MessageId,
+        /// The members.
+        users: Vec<UserId>,
+    },
+    /// A key that was asked for has come, or was recovered: messages that were live when they came follow as events, those of pages
     /// open when their page is read again.
     KeyCame {
         /// The chat.
@@ -234,10 +289,47 @@ pub enum Event {
         /// The key.
         key_id: KeyId,
     },
+    /// This session was handed the keys of older ones of its user: what was made for these opens now, so history that was
+    /// locked is worth reading again.
+    HistoryOpened {
+        /// Those sessions.
+        sessions: Vec<SessionId>,
+    },
+    /// A user's profile was saved, or its key has come: it can be read.
+    ProfileChanged {
+        /// Whose.
+        user_id: UserId,
+    },
     /// A new session of this user waits for approval.
     SessionPending {
         /// The session.
         session_id: SessionId,
+    },
+    /// This session runs out, or has, and this device does not hold the identity key: the password renews it. While it
+    /// is live that is [`Client::unlock`](super::Client::unlock), and after it [`Client::log_in`](super::Client::log_in)
+    /// with the same profile.
+    PasswordNeeded {
+        /// When its certificate ends.
+        expired_at: Timestamp,
+    },
+    /// Somebody asks friends to help them recover an account: this user's own, or that of a friend whose share this user
+    /// holds. Told once by each process. If it is the own account and this user does not know of it, it is to be cancelled.
+    RecoveryRequested {
+        /// The request.
+        request_id: RecoveryRequestId,
+        /// Whose account.
+        user_id: UserId,
+        /// Its name.
+        username: Username,
+        /// Whether it is this user's own.
+        is_own: bool,
+    },
+    /// Such a request was cancelled, by the server's word.
+    RecoveryCancelled {
+        /// The request.
+        request_id: RecoveryRequestId,
+        /// Whose account.
+        user_id: UserId,
     },
     /// Everything up to now has come; what comes next is new.
     Live,
@@ -250,6 +342,11 @@ pub enum Event {
 }
 
 impl Event {
+    /// An alarm about no chat and no session.
+    pub(crate) const fn alarm(failure: VerificationFailure) -> Self {
+        Self::Alarm(Alarm { chat_id: None, seq: None, session_id: None, failure })
+    }
+
     /// An alarm about a chat, of no one session.
     pub(crate) const fn alarm_in(chat_id: ChatId, seq: Option<Seq>, failure: VerificationFailure) -> Self {
         Self::Alarm(Alarm { chat_id: Some(chat_id), seq, session_id: None, failure })

@@ -1,7 +1,7 @@
 //! Names what may fail to verify. Each is an alarm: somebody is wrong, or lies.
 
 use crate::protocol::fold::FoldError;
-use crate::protocol::ids::{Counter, Epoch, Revision, Seq, SessionId, UserId};
+use crate::protocol::ids::{Counter, Epoch, GenerationNo, Revision, SecretId, Seq, SessionId, UserId, UserKeyId};
 
 /// What did not verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,9 @@ pub enum VerificationFailure {
     /// A message of a session that is no recipient of the chat.
     #[error("the sending session is not in the chat")]
     GhostSender,
+    /// A user key that the user's identity key did not sign.
+    #[error("a user key of user {0} is not signed by their identity key")]
+    UserKey(UserId),
     /// A message of a member who may not write.
     #[error("the sender may not write")]
     CannotWrite,
@@ -129,10 +132,61 @@ pub enum VerificationFailure {
     /// A wrap of a chat's info key is not signed by a session of the chat, or does not open.
     #[error("the info key that session {0} is said to have wrapped does not verify")]
     InfoKey(SessionId),
+    /// A chat's info key that was sealed to a recovery key is not signed by a session of the chat, does not open, or is not
+    /// the key of what was saved.
+    #[error("the info key that session {0} is said to have sealed to the group key is not the one")]
+    InfoKeySeal(SessionId),
     /// The name or description of a chat is not signed by a session of the chat, or does not open, or is another one
     /// of the same revision.
     #[error("what the chat is called does not verify")]
     Info,
+    /// A wrap of a group key does not open with the user key that it was made for.
+    #[error("the wrap of group key {0} does not open")]
+    GroupKeyWrap(GenerationNo),
+    /// A group key gives another recovery key than its maker signed: what is archived to that is lost.
+    #[error("group key {0} is not that of the recovery key in the log")]
+    RecoveryKey(GenerationNo),
+    /// What links a generation of the group key to the one before is not signed by a session of the chat, does not open, or
+    /// is not the group key of the recovery key in the log.
+    #[error("the link of group key {0} to the one before is not that of the log")]
+    GenerationLink(GenerationNo),
+    /// The server shows no wrap of a group key for a user key for which the log says that it was made.
+    #[error("group key {0} is withheld")]
+    GroupKeyWithheld(GenerationNo),
+    /// An archive of a sender key does not open, or is not the key that was announced.
+    #[error("the archive of the sender key is not the announced key")]
+    BadArchive,
+    /// A chat names a user key as this user's own that is none, or none any more.
+    #[error("user key {0} is not this user's, or not any more")]
+    OwnUserKey(UserKeyId),
+    /// The key of an older session of this user that was handed over is not signed by one of the user's sessions, does
+    /// not open, or is not the key that was certified.
+    #[error("the handed-over key of session {0} does not verify")]
+    Backup(SessionId),
+    /// A wrap of a user's info key is not signed by a session of that user, or does not open.
+    #[error("the info key that session {0} is said to have wrapped for its user's profile does not verify")]
+    ProfileKey(SessionId),
+    /// A user's profile is not signed by a session of that user, or does not open, or is another one of the same revision.
+    #[error("the profile of user {0} does not verify")]
+    Profile(UserId),
+    /// The server shows an older profile than before.
+    #[error("the profile of user {0} is older than the one shown before")]
+    ProfileRollback(UserId),
+    /// A profile by a session that was revoked, which was not seen before that: it may have been made afterwards.
+    #[error("the profile was saved by session {0}, which was revoked")]
+    ProfileOfRevoked(SessionId),
+    /// A group secret is not signed by a session that is or was in the chat.
+    #[error("group secret {0} is not signed by a session of the chat")]
+    SecretSignature(SecretId),
+    /// A group secret does not open under its group key: it was altered, or is another one's.
+    #[error("group secret {0} does not open, or is not what was signed")]
+    SecretContent(SecretId),
+    /// A group secret is older or other than it was shown before, or is not shown any more.
+    #[error("group secret {0} is older or other than before, or withheld")]
+    SecretRollback(SecretId),
+    /// Whoever sealed a group secret again has changed what it says. What it said before is read.
+    #[error("group secret {0} was changed by the session that sealed it again")]
+    SecretDiffers(SecretId),
     /// What the approving session said of a chat is not what the server shows.
     #[error("the chat is not as the approving session knew it")]
     Anchor,

@@ -5,12 +5,18 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::failure::VerificationFailure;
+use super::friends::SeenRequests;
+use super::user_profile::{Noted, OwnKey};
 use crate::crypto::link_code::LinkCode;
-use crate::crypto::{IdentitySecret, Secret, SessionSecrets, self_key};
-use crate::protocol::binary::{Hash, IdentityKey};
+use crate::crypto::{ExchangeSecret, IdentitySecret, OpenError, Secret, SessionSecrets, backup, self_key, wrap};
+use crate::protocol::backup::SessionKeyBackup;
+use crate::protocol::binary::{ExchangeKey, Hash, IdentityKey, WrappedKey};
 use crate::protocol::certificate::SignedCertificate;
 use crate::protocol::envelope::Seen;
-use crate::protocol::ids::{ChangeNo, ChatId, Epoch, InfoKeyId, Place, SessionId, UserId};
+use crate::protocol::frame::BackedUpCopy;
+use crate::protocol::ids::{ChangeNo, ChatId, Epoch, InfoKeyId, KeyId, Place, SessionId, Timestamp, UserId, UserKeyId};
+use crate::protocol::keys::InfoKeyWrap;
+use crate::protocol::limits::BACKUPS_MAX;
 use crate::protocol::membership::Actor;
 use crate::protocol::strongbox::StrongboxUpload;
 use crate::protocol::username::Username;
@@ -22,9 +28,110 @@ pub(crate) struct Me {
     pub(crate) session_id: SessionId,
     pub(crate) identity_key: IdentityKey,
     pub(crate) secrets: SessionSecrets,
+    /// The X25519 key that is to replace this session's own: kept before the server is told of it.
+    #[serde(default)]
+    pub(crate) next: Option<ExchangeSecret>,
+    /// X25519 keys with which nobody receives any more, the newest first: those that this session has replaced, and
+    /// those of older sessions that it was handed.
+    #[serde(default)]
+    pub(crate) older: Vec<OlderKey>,
 }
 
+/// An X25519 key that opens what was made for a session, and nothing that is made now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OlderKey {
+    pub(crate) session_id: SessionId,
+    pub(crate) secret: ExchangeSecret,
+}
+
+/// Older keys that are kept, at most; the oldest go first.
+const OLDER_MAX: usize = 2 * BACKUPS_MAX;
+
 impl Me {
+    pub(crate) const fn new(
+        user_id: UserId,
+        session_id: SessionId,
+        identity_key: IdentityKey,
+        secrets: SessionSecrets,
+    ) -> Self {
+        Self { user_id, session_id, identity_key, secrets, next: None, older: Vec::new() }
+    }
+
+    /// The key that replaces this session's own at the next chance; made at the first call.
+    pub(crate) fn next_key(&mut self) -> ExchangeKey {
+        self.next.get_or_insert_with(ExchangeSecret::generate).public_key()
+    }
+
+    /// Takes note of the X25519 key that this session's newest certificate has. Returns whether that is news.
+    pub(crate) fn certified(&mut self, public_key: &ExchangeKey) -> bool {
+        let Some(next) = self.next.take_if(|next| next.public_key() == *public_key) else { return false };
+        let secret = self.secrets.replace_exchange(next);
+        self.keep_older(0, OlderKey { session_id: self.session_id, secret });
+        true
+    }
+
+    /// Keeps a key that was handed over. Returns whether it is news.
+    pub(crate) fn was_handed(&mut self, key: OlderKey) -> bool {
+        let is_new = !self.older.contains(&key);
+        if is_new {
+            self.keep_older(self.older.len(), key);
+        }
+        is_new
+    }
+
+    fn keep_older(&mut self, at: usize, key: OlderKey) {
+        self.older.insert(at.min(self.older.len()), key);
+        self.older.truncate(OLDER_MAX);
+    }
+
+    /// Every X25519 key of this session, the newest first: what was made for it opens with one of them.
+    fn own_keys(&self) -> impl Iterator<Item = &ExchangeSecret> {
+        let older = self.older.iter().filter(|key| key.session_id == self.session_id).map(|key| &key.secret);
+        self.next.iter().chain(older)
+    }
+
+    /// Opens a copy of a sender key that was made for this session.
+    pub(crate) fn open_copy(
+        &self,
+        copy: &WrappedKey,
+        chat_id: ChatId,
+        key_id: KeyId,
+        sender: SessionId,
+    ) -> Result<Secret, OpenError> {
+        let id = self.session_id;
+        let with = |key| wrap::open_sender_key_with(copy, chat_id, key_id, sender, (id, key)).ok();
+        wrap::open_sender_key(copy, chat_id, key_id, sender, (id, &self.secrets))
+            .or_else(|error| self.own_keys().find_map(with).ok_or(error))
+    }
+
+    /// Opens a wrap of a chat's info key that was made for this session.
+    pub(crate) fn open_info_key(&self, wrapped: &InfoKeyWrap, chat_id: ChatId) -> Result<Secret, OpenError> {
+        let with = |key| wrap::open_info_key_with(wrapped, chat_id, (self.session_id, key)).ok();
+        wrap::open_info_key(wrapped, chat_id, (self.session_id, &self.secrets))
+            .or_else(|error| self.own_keys().find_map(with).ok_or(error))
+    }
+
+    /// Opens a backup that was made for this session.
+    pub(crate) fn open_backup(&self, wrapped: &SessionKeyBackup) -> Result<ExchangeSecret, OpenError> {
+        backup::open(wrapped, &self.secrets.exchange_secret())
+            .or_else(|error| self.own_keys().find_map(|key| backup::open(wrapped, key).ok()).ok_or(error))
+    }
+
+    /// Opens a copy of a sender key that was made for an older session.
+    pub(crate) fn open_backed_up(
+        &self,
+        copy: &BackedUpCopy,
+        chat_id: ChatId,
+        key_id: KeyId,
+        sender: SessionId,
+    ) -> Result<Secret, OpenError> {
+        let id = copy.session_id;
+        let keys = self.older.iter().filter(|key| key.session_id == id);
+        keys.map(|key| wrap::open_sender_key_with(&copy.key, chat_id, key_id, sender, (id, &key.secret)))
+            .find(Result::is_ok)
+            .unwrap_or(Err(OpenError))
+    }
+
     /// This session as the maker of a membership change.
     pub(crate) const fn actor(&self) -> Actor {
         Actor { user_id: self.user_id, session_id: self.session_id, identity_key: self.identity_key }
@@ -110,11 +217,23 @@ pub(crate) struct Account {
     /// The newest entry that was verified of each other user's chain.
     #[serde(default)]
     pub(crate) chain_heads: BTreeMap<UserId, (Place, Hash)>,
+    /// Of users' profiles: the newest revision that verified, and its key.
+    #[serde(default)]
+    pub(crate) profiles: BTreeMap<UserId, Noted>,
+    /// One's own info key as a login by password opened it, until it is confirmed.
+    #[serde(default)]
+    pub(crate) own_key: Option<OwnKey>,
     /// Chats that were handed over and are not folded yet.
     pub(crate) anchors: Vec<Anchor>,
     /// How far the logs of chats that are gone had come. A chat that returns goes on from there.
     #[serde(default)]
     pub(crate) left: BTreeMap<ChatId, Left>,
+    /// User keys of this user that were replaced or withdrawn, and when the first chat said so.
+    #[serde(default)]
+    pub(crate) retired_keys: BTreeMap<UserKeyId, Timestamp>,
+    /// Since when this device has known requests for recovery.
+    #[serde(default)]
+    pub(crate) seen_requests: SeenRequests,
 }
 
 /// How far a log had come when its chat was forgotten.
@@ -139,6 +258,29 @@ impl Account {
         self.left.insert(chat_id, left);
         if self.left.len() > LEFT_MAX {
             self.left.pop_first();
+        }
+    }
+
+    /// Notes what a chat says of this user's own user key: which it was, and which it is from now on.
+    ///
+    /// # Errors
+    /// [`VerificationFailure::OwnUserKey`] if it is one that had been replaced or withdrawn before. All chats are told
+    /// in one transaction, but not all are read at once: hence the times.
+    pub(crate) fn note_user_key(
+        &mut self,
+        at: Timestamp,
+        before: Option<UserKeyId>,
+        now: Option<UserKeyId>,
+    ) -> Result<(), VerificationFailure> {
+        if let Some(before) = before.filter(|before| now != Some(*before)) {
+            let retired_at = self.retired_keys.entry(before).or_insert(at);
+            *retired_at = at.min(*retired_at);
+        }
+        match now {
+            Some(now) if self.retired_keys.get(&now).is_some_and(|retired_at| *retired_at < at) => {
+                Err(VerificationFailure::OwnUserKey(now))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -192,10 +334,35 @@ impl Account {
         self.identity = None;
         self.certificate = None;
         self.me.secrets = SessionSecrets::generate();
+        self.me.next = None;
+        self.me.older.clear();
         self.pins.clear();
         self.chain_heads.clear();
+        self.profiles.clear();
+        self.own_key = None;
         self.anchors.clear();
         self.left.clear();
+        self.retired_keys.clear();
+        self.seen_requests = SeenRequests::default();
+    }
+
+    /// Whether there may be keys of older sessions that this one was not handed yet. The account's first session has no
+    /// older one.
+    pub(crate) fn may_be_handed_keys(&self) -> bool {
+        let is_first = self.certificate.as_ref().is_none_or(|signed| signed.certificate.place.get() == 1);
+        let is_handed = self.me.older.iter().any(|key| key.session_id != self.me.session_id);
+        !is_first && !is_handed
+    }
+
+    /// Takes note of the newest certificate of this session. Returns whether it has replaced a key.
+    pub(crate) fn take_own_certificate(&mut self, signed: &SignedCertificate) -> bool {
+        let certificate = &signed.certificate;
+        let is_own = certificate.session_id == self.me.session_id && certificate.user_id == self.me.user_id;
+        let is_news = is_own && self.me.certified(&certificate.public_key);
+        if is_news {
+            self.certificate = Some(signed.clone());
+        }
+        is_news
     }
 
     /// The newest entry that was seen of a user's chain.
@@ -234,5 +401,53 @@ impl Account {
         }
         self.chain = Some((place, hash));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p7_a_user_key_of_ones_own_that_was_replaced_does_not_come_back() {
+        let me = Me {
+            user_id: UserId::generate(),
+            session_id: SessionId::generate(),
+            identity_key: IdentitySecret::generate().public_key(),
+            secrets: SessionSecrets::generate(),
+            next: None,
+            older: Vec::new(),
+        };
+        let mut account = Account {
+            server_url: String::new(),
+            server_name: String::new(),
+            username: Username::parse("ada").unwrap(),
+            phase: Phase::Ready,
+            me,
+            identity: None,
+            strongbox: None,
+            certificate: None,
+            self_key: None,
+            chain: None,
+            pins: BTreeMap::new(),
+            chain_heads: BTreeMap::new(),
+            anchors: Vec::new(),
+            left: BTreeMap::new(),
+            retired_keys: BTreeMap::new(),
+            seen_requests: SeenRequests::default(),
+            own_key: None,
+            profiles: BTreeMap::new(),
+        };
+        let [old, new] = [UserKeyId::generate(), UserKeyId::generate()];
+        let at = Timestamp::saturating;
+        let alarm = Err(VerificationFailure::OwnUserKey(old));
+        assert_eq!(account.note_user_key(at(10), None, Some(old)), Ok(()));
+        assert_eq!(account.note_user_key(at(20), Some(old), Some(new)), Ok(()));
+        // Another chat is read later, and tells of the same time.
+        assert_eq!(account.note_user_key(at(11), None, Some(old)), Ok(()));
+        assert_eq!(account.note_user_key(at(20), Some(old), Some(new)), Ok(()));
+        assert_eq!(account.note_user_key(at(21), None, Some(old)), alarm);
+        assert_eq!(account.note_user_key(at(30), Some(new), None), Ok(()));
+        assert_eq!(account.note_user_key(at(31), None, Some(old)), alarm);
     }
 }

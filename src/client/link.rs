@@ -10,6 +10,7 @@ use super::engine::call::expect_reply;
 use super::engine::login::{self, LoginError};
 use super::engine::state::{Shared, State};
 use super::error::{ClientError, CloseReason};
+use super::friends::SeenRequests;
 use super::handle::Client;
 use super::keyring::{Account, HandoverContent, Me, Phase};
 use super::net::wire::CallError;
@@ -55,13 +56,9 @@ impl PendingLink {
         let path = format!("{USERS_PATH}/{username}");
         let user: FoundUser = http::get(&config.connector, &endpoint, &path, timeout).await?;
         let (code, secrets) = (LinkCode::generate(), SessionSecrets::generate());
-        let me = Me {
-            user_id: user.user_id,
-            session_id: SessionId::generate(),
-            // Known when the hand-over has been opened.
-            identity_key: IdentityKey([0; IdentityKey::LENGTH]),
-            secrets,
-        };
+        // The identity key is known when the hand-over has been opened.
+        let unknown = IdentityKey([0; IdentityKey::LENGTH]);
+        let me = Me::new(user.user_id, SessionId::generate(), unknown, secrets);
         let (exchange, signing) = (me.secrets.public_key(), me.secrets.signing_public_key());
         let request = Link {
             user_id: me.user_id,
@@ -83,8 +80,12 @@ impl PendingLink {
             chain: None,
             pins: BTreeMap::new(),
             chain_heads: BTreeMap::new(),
+            profiles: BTreeMap::new(),
+            own_key: None,
             anchors: Vec::new(),
             left: BTreeMap::new(),
+            retired_keys: BTreeMap::new(),
+            seen_requests: SeenRequests::default(),
         };
         let _: Linked = insist(&config, &endpoint, LINKS_PATH, &request).await?;
         save(&storage, &account).await?;
@@ -95,6 +96,12 @@ impl PendingLink {
     #[must_use]
     pub fn code(&self) -> String {
         self.code.to_text()
+    }
+
+    /// Whose session it is to become.
+    #[must_use]
+    pub fn username(&self) -> Username {
+        self.account.username.clone()
     }
 
     /// Waits for the approval, however often the connection is lost, and begins as that session.

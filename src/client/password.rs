@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use super::account::insist;
 use super::config::ClientConfig;
+use super::engine::call::spawn;
+use super::engine::generation_links;
+use super::engine::renewal;
 use super::engine::state::Shared;
 use super::error::ClientError;
 use super::handle::Client;
@@ -12,7 +15,7 @@ use crate::crypto::opaque::{Login, NewPassword, Parties, Password};
 use crate::crypto::recovery_code::RecoveryCode;
 use crate::crypto::strongbox::{self, Opened, Sealing};
 use crate::protocol::error::ErrorCode;
-use crate::protocol::ids::UserId;
+use crate::protocol::ids::{SessionId, UserId};
 use crate::protocol::password::{
     BeginLogin, BeginPassword, BeginRecovery, FinishLogin, FinishRecovery, LOGINS_FINISH_PATH, LOGINS_PATH, LoggedIn,
     LoginBegun, NewSession, PASSWORDS_PATH, PasswordBegun, RECOVERIES_FINISH_PATH, RECOVERIES_PATH, RecoveryBegun,
@@ -28,6 +31,8 @@ pub(super) struct Place {
     pub(super) endpoint: Endpoint,
     pub(super) server_name: String,
     pub(super) username: Username,
+    /// The session that asks, if there is one already.
+    pub(super) session_id: Option<SessionId>,
 }
 
 /// By what a user logs in without a session.
@@ -38,13 +43,14 @@ pub(super) enum Way<'a> {
 }
 
 impl Place {
-    fn of(shared: &Shared) -> Self {
+    pub(super) fn of(shared: &Shared) -> Self {
         let account = &shared.lock().account;
         Self {
             config: shared.config.clone(),
             endpoint: shared.endpoint.clone(),
             server_name: account.server_name.clone(),
             username: account.username.clone(),
+            session_id: Some(account.me.session_id),
         }
     }
 
@@ -82,7 +88,7 @@ impl Place {
         });
         let finished = finished.await.map_err(|error| ClientError::Profile(Box::new(error)))?;
         let (message, key) = finished.map_err(|_| ClientError::LoginFailed)?;
-        let finish = FinishLogin { login_id: begun.login_id, message, session };
+        let finish = FinishLogin { login_id: begun.login_id, message, session, for_session: self.session_id };
         let logged_in: LoggedIn = self.post(LOGINS_FINISH_PATH, &finish).await?;
         let opened =
             strongbox::open(&logged_in.strongbox, logged_in.user_id, &key).map_err(|_| ClientError::Strongbox)?;
@@ -98,11 +104,32 @@ impl Place {
         let begun: RecoveryBegun = self.post(RECOVERIES_PATH, &begin).await?;
         let keys = code.keys();
         let signature = keys.sign(&recovery_login_bytes(&begun.nonce, &self.server_name, session.as_ref()));
-        let finish = FinishRecovery { login_id: begun.login_id, signature, session };
+        let finish = FinishRecovery { login_id: begun.login_id, signature, session, for_session: self.session_id };
         let logged_in: LoggedIn = self.post(RECOVERIES_FINISH_PATH, &finish).await?;
         let opened =
             strongbox::recover(&logged_in.strongbox, logged_in.user_id, &keys).map_err(|_| ClientError::Strongbox)?;
         Ok((logged_in, opened))
+    }
+
+    /// Makes a new user key if the active one was withdrawn, and the strongbox anew with it. A recovery code cannot seal
+    /// under the password: whoever came in by it makes the key with the new password.
+    pub(super) async fn renew(
+        &self,
+        way: Way<'_>,
+        logged_in: &LoggedIn,
+        opened: &mut Opened,
+    ) -> Result<(), ClientError> {
+        let Way::Password(password) = way else { return Ok(()) };
+        if !logged_in.is_withdrawn {
+            return Ok(());
+        }
+        let mut renewed = opened.clone();
+        renewed.renew();
+        let sealing = self.sealing(password).await?;
+        let upload = renewed.seal(logged_in.user_id, logged_in.strongbox.version + 1, &sealing)?;
+        self.replace(logged_in.user_id, upload).await?;
+        *opened = renewed;
+        Ok(())
     }
 
     /// Makes a new password known to nobody but this client, and gives what seals under it.
@@ -123,7 +150,7 @@ impl Place {
         Parties { username: &self.username, server_name: &self.server_name }
     }
 
-    async fn replace(&self, user_id: UserId, upload: StrongboxUpload) -> Result<(), ClientError> {
+    pub(super) async fn replace(&self, user_id: UserId, upload: StrongboxUpload) -> Result<(), ClientError> {
         let request = ReplaceStrongbox { user_id, upload };
         let _: StrongboxReplaced = insist(&self.config, &self.endpoint, STRONGBOXES_PATH, &request).await?;
         Ok(())
@@ -155,7 +182,8 @@ impl Drop for Unlocked {
 
 impl Client {
     /// Opens the identity key with the password, for what it alone may do: to approve a session, to end the account.
-    /// It stays in memory until the guard is dropped, and is written nowhere.
+    /// It stays in memory until the guard is dropped, and is written nowhere. A session in the last third of its life is
+    /// renewed on the way.
     ///
     /// # Errors
     /// [`ClientError::LoginFailed`], the server's refusals, the network.
@@ -163,10 +191,14 @@ impl Client {
     /// # Cancel safety
     /// Nothing is open; a try is counted.
     pub async fn unlock(&self, password: &Password) -> Result<Unlocked, ClientError> {
-        let (_, opened) = self.open_strongbox(Way::Password(password)).await?;
+        let opened = self.open_and_renew(Way::Password(password)).await?;
         let shared = Arc::clone(self.shared());
-        shared.lock().unlocked = Some(opened.identity);
-        Ok(Unlocked(shared))
+        shared.lock().unlocked = Some(opened.identity.clone());
+        let tended = Arc::clone(&shared);
+        spawn(&shared, async move { generation_links::tend(&tended, &opened).await });
+        let unlocked = Unlocked(shared);
+        renewal::renew_if_due(&unlocked.0).await;
+        Ok(unlocked)
     }
 
     /// Whether this device holds the identity key itself: so it is with an account without a password.
@@ -220,7 +252,7 @@ impl Client {
         Ok(code)
     }
 
-    async fn open_strongbox(&self, way: Way<'_>) -> Result<(LoggedIn, Opened), ClientError> {
+    pub(super) async fn open_strongbox(&self, way: Way<'_>) -> Result<(LoggedIn, Opened), ClientError> {
         let (logged_in, opened) = Place::of(self.shared()).log_in(way, None).await?;
         let me = self.shared().lock().account.me.clone();
         if logged_in.user_id != me.user_id || logged_in.identity_key != me.identity_key {
@@ -229,8 +261,22 @@ impl Client {
         Ok((logged_in, opened))
     }
 
+    /// Opens the strongbox, and makes a new user key if the active one was withdrawn.
+    pub(super) async fn open_and_renew(&self, way: Way<'_>) -> Result<Opened, ClientError> {
+        let (logged_in, mut opened) = self.open_strongbox(way).await?;
+        if let Err(error) = Place::of(self.shared()).renew(way, &logged_in, &mut opened).await {
+            // Whoever opens it next makes the key; what was opened is good.
+            tracing::warn!(%error, "no new user key is made now");
+        }
+        Ok(opened)
+    }
+
     async fn reseal(&self, from: &LoggedIn, opened: &Opened, new: &Password) -> Result<(), ClientError> {
         let place = Place::of(self.shared());
+        let mut opened = opened.clone();
+        if from.is_withdrawn {
+            opened.renew();
+        }
         let sealing = place.sealing(new).await?;
         let upload = opened.seal(from.user_id, from.strongbox.version + 1, &sealing)?;
         place.replace(from.user_id, upload).await

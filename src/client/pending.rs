@@ -54,10 +54,18 @@ pub(super) async fn connected<T>(
             }
         }
     };
+    let mut work = std::pin::pin!(work(&wire, Hellos { hello, approved: &approved }));
     tokio::select! {
-        done = work(&wire, Hellos { hello, approved: &approved }) => done,
-        () = receive => Err(LoginError::Lost),
-        _ = socket::write(writer, outgoing, config.encoding) => Err(LoginError::Lost),
-        () = wire.wait_cut() => Err(LoginError::Lost),
+        done = &mut work => return done,
+        () = receive => {}
+        _ = socket::write(writer, outgoing, config.encoding) => {}
+        () = wire.wait_cut() => {}
+    }
+    wire.closed();
+    // The last words, which may have come together with the end, are heard.
+    tokio::select! {
+        biased;
+        done = &mut work => done,
+        () = std::future::ready(()) => Err(LoginError::Lost),
     }
 }

@@ -90,11 +90,56 @@ impl SessionSecrets {
     pub(super) const fn exchange(&self) -> &Secret {
         &self.exchange
     }
+
+    /// The X25519 key by itself.
+    #[must_use]
+    pub fn exchange_secret(&self) -> ExchangeSecret {
+        ExchangeSecret(self.exchange.clone())
+    }
+
+    /// Puts another X25519 key in place of this one, which is given back.
+    pub fn replace_exchange(&mut self, key: ExchangeSecret) -> ExchangeSecret {
+        ExchangeSecret(std::mem::replace(&mut self.exchange, key.0))
+    }
 }
 
 impl fmt::Debug for SessionSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("session secrets")
+    }
+}
+
+/// The private half of an X25519 key of a session: its next one, or one that it has replaced.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ExchangeSecret(Secret);
+
+impl ExchangeSecret {
+    /// Makes a fresh one.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Secret::generate())
+    }
+
+    /// The public half. Source: RFC 7748 section 6.1.
+    #[must_use]
+    pub fn public_key(&self) -> ExchangeKey {
+        exchange_key(&self.0)
+    }
+
+    pub(super) const fn of(secret: Secret) -> Self {
+        Self(secret)
+    }
+
+    /// The 32 bytes, for opening and for a backup alone.
+    pub(super) const fn expose(&self) -> &Secret {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ExchangeSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("exchange secret")
     }
 }
 
@@ -131,7 +176,8 @@ impl fmt::Debug for UserSecret {
     }
 }
 
-fn exchange_key(secret: &Secret) -> ExchangeKey {
+/// The public half of an X25519 key. Source: RFC 7748 section 6.1.
+pub(super) fn exchange_key(secret: &Secret) -> ExchangeKey {
     let secret = x25519_dalek::StaticSecret::from(*secret.expose());
     ExchangeKey(x25519_dalek::PublicKey::from(&secret).to_bytes())
 }
@@ -179,6 +225,11 @@ mod tests {
         assert!(one.signing_public_key().verifies(b"x", &one.sign(b"x")));
         assert!(!other.signing_public_key().verifies(b"x", &one.sign(b"x")));
         assert_eq!(format!("{one:?} {:?}", IdentitySecret::generate()), "session secrets identity secret");
+        let (mut replaced, next) = (one.clone(), ExchangeSecret::generate());
+        assert_eq!(format!("{next:?}"), "exchange secret");
+        assert_eq!(replaced.replace_exchange(next.clone()), one.exchange_secret());
+        assert_eq!((replaced.public_key(), replaced.exchange_secret()), (next.public_key(), next));
+        assert_eq!(replaced.signing_public_key(), one.signing_public_key());
     }
 
     fn hex<const N: usize>(text: &str) -> [u8; N] {

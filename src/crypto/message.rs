@@ -3,7 +3,7 @@
 use super::cipher;
 use super::error::{OpenError, SealError};
 use super::secret::Secret;
-use crate::protocol::envelope::{message_aad, message_key_info};
+use crate::protocol::envelope::{Envelope, message_aad, message_key_info};
 use crate::protocol::ids::{ChatId, Counter, KeyId, MessageId, Revision, SessionId};
 
 /// The place of a ciphertext: all that is bound to it.
@@ -24,6 +24,19 @@ pub struct Place {
 }
 
 impl Place {
+    /// That of a message of a chat; none for a deletion, which uses no key.
+    #[must_use]
+    pub fn of(chat_id: ChatId, envelope: &Envelope) -> Option<Self> {
+        Some(Self {
+            chat_id,
+            message_id: envelope.message_id,
+            revision: envelope.revision,
+            counter: envelope.counter,
+            sender: envelope.sender_session_id,
+            key_id: envelope.key_id?,
+        })
+    }
+
     fn aad(&self) -> Vec<u8> {
         message_aad(self.chat_id, self.message_id, self.revision, self.counter, self.sender, self.key_id)
     }

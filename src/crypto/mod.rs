@@ -5,11 +5,17 @@
 //! Invariants: C1 secrets are zeroized when dropped and never printed. C2 opening fails with one opaque error,
 //! whatever was wrong. C3 nothing is sealed to a key that the protocol's test calls unsound.
 
+pub mod backup;
 mod cipher;
 pub mod error;
+pub mod friends;
+pub mod generation_link;
+pub mod group_key;
+pub mod group_secret;
 pub mod handover;
 pub mod hpke;
 pub mod info;
+pub mod info_seal;
 pub mod keypair;
 pub mod link_code;
 pub mod message;
@@ -24,6 +30,7 @@ pub mod self_key;
 pub mod signal;
 pub mod strongbox;
 mod typed;
+pub mod user_profile;
 pub mod wrap;
 
 #[cfg(test)]
@@ -32,5 +39,5 @@ mod rfc9180;
 mod wycheproof;
 
 pub use error::{OpenError, SealError};
-pub use keypair::{IdentitySecret, SessionSecrets, UserSecret};
+pub use keypair::{ExchangeSecret, IdentitySecret, SessionSecrets, UserSecret};
 pub use secret::Secret;

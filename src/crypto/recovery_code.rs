@@ -29,6 +29,16 @@ impl RecoveryCode {
         Self(Secret::generate())
     }
 
+    /// The code whose 32 bytes came together from shares.
+    pub(super) const fn of(secret: Secret) -> Self {
+        Self(secret)
+    }
+
+    /// The 32 bytes, to be shared among friends.
+    pub(super) const fn secret(&self) -> &Secret {
+        &self.0
+    }
+
     /// The text for a person: fourteen groups of four characters.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {

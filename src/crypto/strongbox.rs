@@ -58,6 +58,12 @@ impl Opened {
         Self { identity, self_key, user_keys, active, recovery: None }
     }
 
+    /// Makes a new user key the active one; the others serve for reading.
+    pub fn renew(&mut self) {
+        self.active = UserKeyId::generate();
+        self.user_keys.insert(self.active, UserSecret::generate());
+    }
+
     /// Seals everything as one version of a strongbox, signed by the identity key.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::error::{OpenError, SealError};
 use super::hpke;
-use super::keypair::SessionSecrets;
+use super::keypair::{ExchangeSecret, SessionSecrets};
 use super::secret::Secret;
 use crate::protocol::binary::{ExchangeKey, WrappedKey};
 use crate::protocol::ids::{ChatId, InfoKeyId, KeyId, SessionId};
@@ -44,7 +44,24 @@ pub fn open_sender_key(
     recipient: (SessionId, &SessionSecrets),
 ) -> Result<Secret, OpenError> {
     let (session_id, secrets) = recipient;
-    unwrap(secrets, SENDER_KEY_INFO, &sender_key_aad(chat_id, key_id, sender, session_id), copy)
+    unwrap(secrets.exchange(), SENDER_KEY_INFO, &sender_key_aad(chat_id, key_id, sender, session_id), copy)
+}
+
+/// Opens a copy of a sender key with an X25519 key of its recipient that is not the newest.
+///
+/// # Errors
+/// [`OpenError`], whatever is wrong.
+pub fn open_sender_key_with(
+    copy: &WrappedKey,
+    chat_id: ChatId,
+    key_id: KeyId,
+    sender: SessionId,
+    recipient: (SessionId, &ExchangeSecret),
+) -> Result<Secret, OpenError> {
+    let (session_id, secret) = recipient;
+    let aad = sender_key_aad(chat_id, key_id, sender, session_id);
+    let opened = Zeroizing::new(hpke::open_with(secret.expose(), SENDER_KEY_INFO, &aad, copy.as_ref())?);
+    opened.as_slice().try_into().map(Secret::new).map_err(|_| OpenError)
 }
 
 /// Wraps a chat's info key to one session, signed by the session that wraps.
@@ -84,16 +101,33 @@ pub fn open_info_key(
 ) -> Result<Secret, OpenError> {
     let (session_id, secrets) = recipient;
     let aad = info_key_aad(chat_id, wrapped.key_id, wrapped.wrapped_by_session_id, session_id);
-    unwrap(secrets, INFO_KEY_INFO, &aad, &wrapped.key)
+    unwrap(secrets.exchange(), INFO_KEY_INFO, &aad, &wrapped.key)
 }
 
-fn wrap(recipient: &ExchangeKey, info: &[u8], aad: &[u8], secret: &Secret) -> Result<WrappedKey, SealError> {
+/// Opens a wrapped info key with an X25519 key of its recipient that is not the newest.
+///
+/// # Errors
+/// [`OpenError`], whatever is wrong.
+pub fn open_info_key_with(
+    wrapped: &InfoKeyWrap,
+    chat_id: ChatId,
+    recipient: (SessionId, &ExchangeSecret),
+) -> Result<Secret, OpenError> {
+    let (session_id, secret) = recipient;
+    let aad = info_key_aad(chat_id, wrapped.key_id, wrapped.wrapped_by_session_id, session_id);
+    let opened = Zeroizing::new(hpke::open_with(secret.expose(), INFO_KEY_INFO, &aad, wrapped.key.as_ref())?);
+    opened.as_slice().try_into().map(Secret::new).map_err(|_| OpenError)
+}
+
+/// Seals 32 secret bytes to a public key.
+pub(super) fn wrap(recipient: &ExchangeKey, info: &[u8], aad: &[u8], secret: &Secret) -> Result<WrappedKey, SealError> {
     let sealed = hpke::seal(recipient, info, aad, secret.expose())?;
     WrappedKey::try_from(sealed.as_slice()).map_err(|_| SealError::Cipher)
 }
 
-fn unwrap(secrets: &SessionSecrets, info: &[u8], aad: &[u8], wrapped: &WrappedKey) -> Result<Secret, OpenError> {
-    let opened = Zeroizing::new(hpke::open(secrets, info, aad, wrapped.as_ref())?);
+/// Opens what [`wrap`] made, with the X25519 private half.
+pub(super) fn unwrap(private: &Secret, info: &[u8], aad: &[u8], wrapped: &WrappedKey) -> Result<Secret, OpenError> {
+    let opened = Zeroizing::new(hpke::open_with(private, info, aad, wrapped.as_ref())?);
     opened.as_slice().try_into().map(Secret::new).map_err(|_| OpenError)
 }
 

@@ -6,6 +6,7 @@
 pub mod accounts;
 #[cfg(feature = "fail-points")]
 pub mod fail_points;
+pub mod friends;
 pub mod health;
 pub mod heartbeat;
 pub mod passwords;

@@ -8,7 +8,7 @@ use super::Door;
 use super::accounts::{failed, read_body};
 use crate::broker::passwords::{self, Stored};
 use crate::protocol::binary::{Nonce, SigningKey};
-use crate::protocol::error::{ErrorCode, Refusal};
+use crate::protocol::error::{CloseCode, ErrorCode, Refusal};
 use crate::protocol::ids::LoginId;
 use crate::protocol::password::{
     BeginLogin, BeginPassword, BeginRecovery, FinishLogin, FinishRecovery, LOGINS_FINISH_PATH, LOGINS_PATH, LoginBegun,
@@ -30,7 +30,7 @@ const NOBODY: SigningKey = SigningKey([
     0xcf, 0x2e, 0xc4, 0x96, 0x8c, 0xc0, 0xcd, 0x55, 0xf1, 0x2a, 0xf4, 0x66, 0x0c,
 ]);
 
-type Body = Result<web::Bytes, actix_web::Error>;
+pub(super) type Body = Result<web::Bytes, actix_web::Error>;
 
 /// Mounts the routes.
 pub fn configure(routes: &mut web::ServiceConfig) {
@@ -43,7 +43,7 @@ pub fn configure(routes: &mut web::ServiceConfig) {
         .route(STRONGBOXES_PATH, web::post().to(replace_strongbox));
 }
 
-fn answer<T: serde::Serialize>(result: Result<T, Failure>) -> HttpResponse {
+pub(super) fn answer<T: serde::Serialize>(result: Result<T, Failure>) -> HttpResponse {
     match result {
         Ok(answer) => HttpResponse::Ok().json(answer),
         Err(failure) => failed(failure),
@@ -92,7 +92,7 @@ async fn finish_login(door: web::Data<Door>, body: Body) -> HttpResponse {
     let finish = async {
         let login = broker.store.take_login(request.login_id, PASSWORD).await?.ok_or_else(passwords::failed)?;
         broker.passwords.finish(&login.username, &login.state, &request.message)?;
-        broker.store.log_in(&login, request.session.as_ref(), &broker.options.sessions).await
+        broker.store.log_in(&login, request.session.as_ref(), request.for_session, &broker.options.sessions).await
     };
     let result: Result<_, Failure> = finish.await;
     metrics.password_logins.with_label_values(&[PASSWORD, outcome(&result)]).inc();
@@ -137,7 +137,7 @@ async fn finish_recovery(door: web::Data<Door>, body: Body) -> HttpResponse {
         if !key.verifies(&bytes, &request.signature) {
             return Err(passwords::failed().into());
         }
-        broker.store.log_in(&login, request.session.as_ref(), &broker.options.sessions).await
+        broker.store.log_in(&login, request.session.as_ref(), request.for_session, &broker.options.sessions).await
     };
     let result: Result<_, Failure> = finish.await;
     metrics.password_logins.with_label_values(&[RECOVERY, outcome(&result)]).inc();
@@ -152,7 +152,11 @@ async fn replace_strongbox(door: web::Data<Door>, body: Body) -> HttpResponse {
     if let Err(refusal) = door.broker.passwords.check_record(&request.upload.record) {
         return failed(refusal.into());
     }
-    answer(door.broker.store.replace_strongbox(&request).await)
+    let replaced = door.broker.store.replace_strongbox(&request).await.map(|(replaced, changed)| {
+        door.broker.sessions_changed(&changed, CloseCode::SessionRevoked);
+        replaced
+    });
+    answer(replaced)
 }
 
 /// Counts a try by address, by address and name, and by name, in this order: whoever guesses from one place is held up
@@ -172,7 +176,7 @@ async fn count(door: &Door, from: &HttpRequest, username: &Username) -> Result<(
 
 /// Where a request comes from: what the proxy in front says, where there is one, else the socket's other end. A whole
 /// /64 of IPv6 is one place.
-fn address_of(from: &HttpRequest, header: &str) -> String {
+pub(super) fn address_of(from: &HttpRequest, header: &str) -> String {
     let told = (!header.is_empty()).then(|| from.headers().get_all(header).last()).flatten();
     let told = told.and_then(|value| value.to_str().ok());
     // A proxy that appends puts what it saw itself at the end; what comes before is the client's word.
@@ -190,7 +194,7 @@ fn address_of(from: &HttpRequest, header: &str) -> String {
     }
 }
 
-fn name_of(text: &str) -> Result<Username, Failure> {
+pub(super) fn name_of(text: &str) -> Result<Username, Failure> {
     Username::parse(text).map_err(|_| {
         Refusal::new(ErrorCode::UsernameInvalid, "a username is 3 to 32 of a-z, 0-9, '.', '_', '-'").into()
     })

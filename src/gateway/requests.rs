@@ -51,7 +51,32 @@ pub fn pending(door: &Door, who: Requester, request: &Request, responder: Respon
                 Ok(Reply::Done(Nothing {}))
             });
         }
+        // It may make room for itself too, by the identity key.
+        Request::RevokeSession(revoke) => {
+            let (broker, revoke) = (door.broker.clone(), revoke.clone());
+            spawn(responder, async move {
+                let changed = broker.store.revoke_session(who.user_id, who.session_id, &revoke).await?;
+                broker.sessions_changed(&changed, CloseCode::SessionRevoked);
+                Ok(Reply::Done(Nothing {}))
+            });
+        }
         _ => responder.refuse(Refusal::new(ErrorCode::SessionPending, "the session waits for approval")),
+    }
+}
+
+/// Serves a session whose time ran out: it may renew its certificate. It is live on its next connection.
+pub fn expired(door: &Door, who: Requester, request: &Request, responder: Responder) {
+    match request {
+        Request::Ping(_) => responder.ok(Reply::Done(Nothing {})),
+        Request::ApproveSession(approve) if approve.certificate.certificate.session_id == who.session_id => {
+            let (broker, approve) = (door.broker.clone(), approve.clone());
+            spawn(responder, async move {
+                let changed = broker.store.renew_session(who, &approve, &broker.options.sessions).await?;
+                broker.sessions_changed(&changed, CloseCode::SessionRevoked);
+                Ok(Reply::Done(Nothing {}))
+            });
+        }
+        _ => responder.refuse(Refusal::new(ErrorCode::SessionExpired, "the session's time ran out: renew it")),
     }
 }
 
@@ -76,6 +101,29 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             let request = ControlRequest::Membership(Box::new(change));
             to_chat(&broker, chat_id, Control { who, request, since: Instant::now(), responder });
         }
+        Request::MakeGeneration(make) => {
+            let chat_id = make.chat_id;
+            let request = ControlRequest::Generation(Box::new(make));
+            to_chat(&broker, chat_id, Control { who, request, since: Instant::now(), responder });
+        }
+        Request::RefuseGeneration(refuse) => {
+            let chat_id = refuse.chat_id;
+            let request = ControlRequest::RefuseGeneration(Box::new(refuse));
+            to_chat(&broker, chat_id, Control { who, request, since: Instant::now(), responder });
+        }
+        Request::FetchGroupKeys(fetch) => {
+            bulky(caller, responder, async move { broker.store.group_keys(who, &fetch).await.map(Reply::GroupKeys) })
+        }
+        Request::UploadLinks(upload) => spawn(responder, async move {
+            broker.store.upload_links(who, &upload).await?;
+            Ok(Reply::Done(Nothing {}))
+        }),
+        Request::FetchLinks(fetch) => {
+            bulky(caller, responder, async move { broker.store.links(who, &fetch).await.map(Reply::Links) })
+        }
+        Request::FetchArchives(fetch) => {
+            bulky(caller, responder, async move { broker.store.archives(who, &fetch).await.map(Reply::Archives) })
+        }
         Request::DeleteChat(delete) => {
             let chat_id = delete.chat_id;
             let request = ControlRequest::Delete(Box::new(delete));
@@ -96,18 +144,23 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
             let limits = &broker.options.sessions;
             let changed = broker.store.approve_session(who.user_id, who.session_id, &approve, limits).await?;
             broker.sessions_changed(&changed, CloseCode::SessionRevoked);
-            if let Some(waiting) = broker.directory.connection(approve.certificate.certificate.session_id) {
+            let approved = approve.certificate.certificate.session_id;
+            if let Some(waiting) = broker.directory.connection(approved).filter(|_| approved != who.session_id) {
                 waiting.push_reply(&ServerFrame::Approved(Nothing {}));
             }
             Ok(Reply::Done(Nothing {}))
         }),
         Request::RevokeSession(revoke) => spawn(responder, async move {
-            let changed = broker.store.revoke_session(who.user_id, who.session_id, &revoke.revocation).await?;
+            let changed = broker.store.revoke_session(who.user_id, who.session_id, &revoke).await?;
             // A session that revokes itself gets its answer before its connection closes.
             let done = Ok(Reply::Done(Nothing {}));
             actix::spawn(async move { broker.sessions_changed(&changed, CloseCode::SessionRevoked) });
             done
         }),
+        Request::UploadBackups(upload) => spawn(responder, async move { broker.upload_backups(who, &upload).await }),
+        Request::FetchBackups(_) => {
+            bulky(caller, responder, async move { broker.store.backups(who).await.map(Reply::Backups) });
+        }
         Request::FetchHandover(_) => {
             spawn(responder, async move { broker.store.handover(who.session_id).await.map(Reply::Handover) });
         }
@@ -167,6 +220,48 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
         Request::SetChatInfo(set) => spawn(responder, async move { broker.set_chat_info(who, &set).await }),
         Request::UploadInfoKeys(upload) => spawn(responder, async move { broker.upload_info_keys(who, &upload).await }),
         Request::RequestInfoKey(ask) => spawn(responder, async move { broker.request_info_key(who, &ask).await }),
+        Request::SetProfile(set) => spawn(responder, async move { broker.set_profile(who, &set).await }),
+        Request::FetchProfile(fetch) => bulky(caller, responder, async move {
+            let shown = broker.store.fetch_profile(who, fetch.user_id).await?;
+            Ok(Reply::Profile(Box::new(shown)))
+        }),
+        Request::UploadProfileKeys(upload) => {
+            spawn(responder, async move { broker.upload_profile_keys(who, &upload).await });
+        }
+        Request::RequestProfileKey(ask) => {
+            spawn(responder, async move { broker.request_profile_key(who, &ask).await });
+        }
+        Request::FetchUserKeys(fetch) => spawn(responder, async move { broker.fetch_user_keys(&fetch).await }),
+        Request::SetShares(set) => spawn(responder, async move {
+            broker.store.set_shares(who, &set).await?;
+            Ok(Reply::Done(Nothing {}))
+        }),
+        Request::FetchShare(fetch) => spawn(responder, async move {
+            let share = broker.store.share(who, fetch.user_id).await?;
+            Ok(Reply::Share(Box::new(share)))
+        }),
+        Request::ListRecoveryRequests(_) => {
+            bulky(caller, responder, async move { broker.list_recovery_requests(who).await });
+        }
+        Request::ReleaseShare(release) => spawn(responder, async move { broker.release_share(who, &release).await }),
+        Request::CancelRecoveryRequest(cancel) => {
+            spawn(responder, async move { broker.cancel_recovery_request(who, &cancel).await });
+        }
+        Request::SetSecret(set) => spawn(responder, async move { broker.set_secret(who, &set).await }),
+        Request::DeleteSecret(delete) => spawn(responder, async move { broker.delete_secret(who, &delete).await }),
+        Request::ListSecrets(list) => {
+            bulky(caller, responder, async move { broker.store.list_secrets(who, &list).await.map(Reply::Secrets) });
+        }
+        Request::FetchSecret(fetch) => bulky(caller, responder, async move {
+            broker.store.fetch_secret(who, &fetch).await.map(|secret| Reply::Secret(Box::new(secret)))
+        }),
+        Request::ConfirmSecret(confirm) => spawn(responder, async move {
+            broker.store.confirm_secret(who, &confirm).await?;
+            Ok(Reply::Done(Nothing {}))
+        }),
+        Request::FetchSecretLog(fetch) => {
+            bulky(caller, responder, async move { broker.store.secret_log(who, &fetch).await.map(Reply::SecretLog) });
+        }
         Request::DeleteAccount(delete) => spawn(responder, async move {
             let changed = broker.store.delete_account(who, &delete.deletion).await?;
             // Who ended the account gets the answer before the connection closes.
@@ -183,6 +278,9 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
         }),
         Request::SetBlock(set) => spawn(responder, async move {
             broker.store.set_block(who, set.user_id, set.blocked).await?;
+            if !set.blocked {
+                broker.profile_is_open_to_more(who.user_id);
+            }
             Ok(Reply::Done(Nothing {}))
         }),
         // The session actor answers logins itself.

@@ -73,6 +73,8 @@ enum Stage {
     Checking,
     /// A session that waits for approval.
     Pending(Requester),
+    /// A session whose time ran out: it may renew itself.
+    Expired(Requester),
     /// A live session.
     Live(Caller),
     /// Going.
@@ -188,6 +190,7 @@ impl SessionActor {
         let caller = match &self.stage {
             Stage::Live(caller) => caller.clone(),
             Stage::Pending(who) => return requests::pending(&self.door, *who, &request, responder),
+            Stage::Expired(who) => return requests::expired(&self.door, *who, &request, responder),
             Stage::New(_) | Stage::Checking | Stage::Closed => {
                 return responder.refuse(Refusal::new(ErrorCode::Unauthenticated, "log in first"));
             }
@@ -267,12 +270,16 @@ impl SessionActor {
             Ok(session) => session,
             Err(failure) => return self.refuse_login(responder, failure.refusal()),
         };
-        let refusal = match session.map(|session| session.state) {
+        let refusal = match session.map(|session| (session.state, session.is_certified)) {
             None => Some(Refusal::new(ErrorCode::Unauthenticated, "no such session, or not its signature")),
             // Only who signs as the session learns what became of it.
-            Some(SessionState::Expired) => Some(Refusal::new(ErrorCode::SessionExpired, "the session's time ran out")),
-            Some(SessionState::Revoked) => Some(Refusal::new(ErrorCode::SessionRevoked, "the session was revoked")),
-            Some(SessionState::Pending | SessionState::Live) => None,
+            Some((SessionState::Expired, false)) => {
+                Some(Refusal::new(ErrorCode::SessionExpired, "the session's time ran out"))
+            }
+            Some((SessionState::Revoked, _)) => {
+                Some(Refusal::new(ErrorCode::SessionRevoked, "the session was revoked"))
+            }
+            Some((SessionState::Pending | SessionState::Live | SessionState::Expired, _)) => None,
         };
         let (Some(session), None) = (session, &refusal) else {
             let fallback = || Refusal::new(ErrorCode::Unauthenticated, "no such session");
@@ -280,6 +287,9 @@ impl SessionActor {
         };
         let who = Requester { user_id: session.user_id, session_id };
         self.connection.log_in(who);
+        if session.state == SessionState::Expired {
+            return self.wait_for_renewal(who, responder, ctx);
+        }
         if let Some(older) = self.door.broker.directory.enter(session_id, &self.connection) {
             older.close(CloseCode::Replaced);
         }
@@ -302,6 +312,21 @@ impl SessionActor {
         responder.ok(Reply::Authenticated(Authenticated { user_id: session.user_id, state: session.state }));
     }
 
+    /// Lets a session that has expired renew itself, and nothing else; it is live on its next connection.
+    ///
+    /// It enters no directory: nothing is pushed to it, and it replaces nobody.
+    fn wait_for_renewal(&mut self, who: Requester, responder: Responder, ctx: &mut Context<Self>) {
+        let metrics = &self.door.broker.metrics;
+        metrics.connections.with_label_values(&["new"]).dec();
+        metrics.connections.with_label_values(&["authenticated"]).inc();
+        metrics.logins.with_label_values(&[ErrorCode::SessionExpired.as_str()]).inc();
+        self.stage = Stage::Expired(who);
+        let patience = Duration::from_secs(self.door.settings.server.login_timeout_s);
+        ctx.run_later(patience, |actor, _| actor.connection.close(CloseCode::SessionExpired));
+        let state = SessionState::Expired;
+        responder.ok(Reply::Authenticated(Authenticated { user_id: who.user_id, state }));
+    }
+
     fn go_live(&self, who: Requester) {
         let (broker, connection) = (self.door.broker.clone(), Arc::clone(&self.connection));
         actix::spawn(catch_up::run(broker.clone(), Arc::clone(&connection), who));
@@ -317,8 +342,7 @@ impl SessionActor {
                 Err(_) => {}
             }
             let _ = broker.store.touch_session(who.session_id).await;
-            broker.tell_open_requests(&connection, who).await;
-            broker.tell_info_keys(&connection, who).await;
+            broker.look_after(&connection, who).await;
         });
     }
 
@@ -408,7 +432,7 @@ impl SessionActor {
 fn is_limited(request: &Request) -> bool {
     match request {
         Request::ChangeMembership(change) => !matches!(change.change.change.change, Change::Remove | Change::Leave),
-        Request::CreateChat(_) | Request::SetChatInfo(_) => true,
+        Request::CreateChat(_) | Request::SetChatInfo(_) | Request::SetProfile(_) => true,
         _ => false,
     }
 }

@@ -56,6 +56,10 @@ pub mod label {
     pub const LOGIN: &str = "sealcast/login";
     /// A wrap of a chat's info key to a session.
     pub const INFO_KEY_WRAP: &str = "sealcast/info-key-wrap";
+    /// A chat's info key sealed to a recovery key.
+    pub const INFO_KEY_SEAL: &str = "sealcast/info-key-seal";
+    /// A backup of a session's X25519 key.
+    pub const SESSION_KEY_BACKUP: &str = "sealcast/session-key-backup";
     /// What a password protects, as its user signs it.
     pub const STRONGBOX: &str = "sealcast/strongbox";
     /// A user key.
@@ -84,20 +88,82 @@ pub mod label {
     pub const KDF_RECOVERY_LOGIN: &str = "sealcast/kdf/recovery-login";
     /// The check characters of a recovery code.
     pub const RECOVERY_CHECK: &str = "sealcast/recovery-check";
+    /// A set of shares of a recovery code.
+    pub const SHARE_SET: &str = "sealcast/share-set";
+    /// The commitment to one share.
+    pub const SHARE_COMMITMENT: &str = "sealcast/share-commitment";
+    /// A share that is wrapped to a friend's user key.
+    pub const SHARE_WRAP: &str = "sealcast/share-wrap";
+    /// The code of a request for recovery by friends.
+    pub const RECOVERY_REQUEST: &str = "sealcast/recovery-request";
+    /// A share that a friend gives to a request.
+    pub const SHARE_RELEASE: &str = "sealcast/share-release";
+    /// The cancellation of a request for recovery.
+    pub const RECOVERY_CANCEL: &str = "sealcast/recovery-cancel";
+    /// Associated data of a share that is wrapped to a friend's user key.
+    pub const AAD_SHARE: &str = "sealcast/aad/share";
+    /// Associated data of a share that is sealed to a request.
+    pub const AAD_RELEASE: &str = "sealcast/aad/release";
     /// A chat's saved name and description.
     pub const CHAT_INFO: &str = "sealcast/chat-info";
+    /// The withdrawal of a user key.
+    pub const WITHDRAWAL: &str = "sealcast/withdrawal";
+    /// A generation of a chat's group key.
+    pub const GENERATION: &str = "sealcast/generation";
+    /// The refusal of a generation.
+    pub const GENERATION_REFUSAL: &str = "sealcast/generation-refusal";
+    /// The hash of members' user keys.
+    pub const MEMBER_KEYS: &str = "sealcast/member-keys";
+    /// The hash of a group key's wraps.
+    pub const GROUP_KEY_WRAPS: &str = "sealcast/group-key-wraps";
+    /// Key derivation of a recovery key from a group key.
+    pub const KDF_RECOVERY_KEY: &str = "sealcast/kdf/recovery-key";
+    /// A revision of a group secret.
+    pub const GROUP_SECRET: &str = "sealcast/group-secret";
+    /// The end of a group secret.
+    pub const GROUP_SECRET_DELETION: &str = "sealcast/group-secret-deletion";
+    /// The hash of a revision of a group secret.
+    pub const GROUP_SECRET_REVISION: &str = "sealcast/group-secret-revision";
+    /// Key derivation of the key of the group secrets from a group key.
+    pub const KDF_GROUP_SECRETS: &str = "sealcast/kdf/group-secrets";
+    /// Associated data of a group secret's name or value.
+    pub const AAD_GROUP_SECRET: &str = "sealcast/aad/group-secret";
+    /// Associated data of a wrapped group key.
+    pub const AAD_GROUP_KEY: &str = "sealcast/aad/group-key";
+    /// A group key sealed to the recovery key of the next generation.
+    pub const GENERATION_LINK: &str = "sealcast/generation-link";
+    /// Associated data of a group key that is sealed to the recovery key of the next generation.
+    pub const AAD_GENERATION_LINK: &str = "sealcast/aad/generation-link";
+    /// Associated data of an archived sender key.
+    pub const AAD_ARCHIVE: &str = "sealcast/aad/archive";
+    /// A user's saved profile.
+    pub const PROFILE: &str = "sealcast/profile-saved";
+    /// A wrap of a user's info key to a session.
+    pub const PROFILE_KEY_WRAP: &str = "sealcast/profile-key-wrap";
+    /// A user's info key sealed to the user's own user key.
+    pub const OWN_KEY_WRAP: &str = "sealcast/own-key-wrap";
     /// Associated data of a message's ciphertext.
     pub const AAD_MESSAGE: &str = "sealcast/aad/message";
     /// Associated data of a wrapped sender key.
     pub const AAD_SENDER_KEY: &str = "sealcast/aad/sender-key";
     /// Associated data of a wrapped info key.
     pub const AAD_INFO_KEY: &str = "sealcast/aad/info-key";
+    /// Associated data of an info key that is sealed to a recovery key.
+    pub const AAD_INFO_KEY_SEAL: &str = "sealcast/aad/info-key-seal";
     /// Associated data of a chat's name.
     pub const AAD_CHAT_NAME: &str = "sealcast/aad/chat-name";
     /// Associated data of a chat's description.
     pub const AAD_CHAT_DESCRIPTION: &str = "sealcast/aad/chat-description";
+    /// Associated data of a part of a user's profile.
+    pub const AAD_PROFILE: &str = "sealcast/aad/profile";
+    /// Associated data of a wrapped info key of a user.
+    pub const AAD_PROFILE_KEY: &str = "sealcast/aad/profile-key";
+    /// Associated data of a user's info key that is sealed to the user's user key.
+    pub const AAD_OWN_KEY: &str = "sealcast/aad/own-key";
     /// Associated data of a hand-over to a new session.
     pub const AAD_HANDOVER: &str = "sealcast/aad/handover";
+    /// Of the wrap in a backup of a session's X25519 key.
+    pub const AAD_SESSION_KEY: &str = "sealcast/aad/session-key";
     /// Associated data of a signal's ciphertext.
     pub const AAD_SIGNAL: &str = "sealcast/aad/signal";
     /// Associated data of a read mark for the user's own sessions.

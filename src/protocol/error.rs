@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::binary::Hash;
 use super::envelope::Seen;
 use super::frame::SendOk;
-use super::ids::{ChangeNo, Counter, Epoch, Place, Revision, Seq, SessionId, UserId};
+use super::ids::{ChangeNo, Counter, Epoch, GenerationNo, Place, Revision, Seq, SessionId, UserId, UserKeyId};
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $retryable:literal;)*) => {
@@ -80,6 +80,8 @@ error_codes! {
     UnknownKey = "unknown_key", true;
     /// No such message.
     UnknownMessage = "unknown_message", false;
+    /// No such group secret, or no longer.
+    UnknownSecret = "unknown_secret", false;
     /// May not send messages here.
     CannotWrite = "cannot_write", false;
     /// May not change the members here.
@@ -92,6 +94,8 @@ error_codes! {
     NotAllowedToAdd = "not_allowed_to_add", false;
     /// This session holds no copy of the key, so it may hand none on.
     NotKeyHolder = "not_key_holder", false;
+    /// The key is what a live session receives with: only one that it has replaced is handed on.
+    KeyInUse = "key_in_use", false;
     /// The recipient may not read what the key was used for.
     HistoryNotAllowed = "history_not_allowed", false;
     /// The user is a member.
@@ -109,6 +113,13 @@ error_codes! {
     KeyStale = "key_stale", true;
     /// The key has been used too long or too often: make a new one.
     KeySpent = "key_spent", true;
+    /// The group key of generation `generation` must be made first, for the members and user keys as of `seq`.
+    GroupKeyDue = "group_key_due", true;
+    /// Another generation came first, or none is due: fold the log to `seq`.
+    GroupKeyExists = "group_key_exists", true;
+    /// The session that is to be revoked had been given the sealed halves: the revocation must withdraw the active user
+    /// key, `user_key_id`, with it.
+    WithdrawalMissing = "withdrawal_missing", true;
     /// A key of that id exists with other bytes.
     KeyExists = "key_exists", false;
     /// Somebody who could open the info key has lost access since it was made, in `seq`: save under a new one.
@@ -125,6 +136,14 @@ error_codes! {
     LoginFailed = "login_failed", false;
     /// The password or what it protects has changed: `version` is the newest. Log in anew and make it again.
     StrongboxChanged = "strongbox_changed", false;
+    /// A user key that something is wrapped to is not the active one of its user, who is `user_id`: ask for it anew.
+    UserKeyStale = "user_key_stale", true;
+    /// No share of that user's recovery code is this user's.
+    NoShare = "no_share", false;
+    /// No such request for recovery, or it has ended, or it is none of one's concern: the same answer.
+    UnknownRecoveryRequest = "unknown_recovery_request", false;
+    /// A session alone has cancelled a request before: this one takes the identity key.
+    IdentityNeeded = "identity_needed", false;
     /// The client has seen more than the server has.
     AheadOfLog = "ahead_of_log", false;
     /// A fault of the server.
@@ -147,6 +166,8 @@ pub enum MissingReason {
     NewMember,
     /// A recipient refused the copy that was there.
     Refused,
+    /// The key is not archived to the recovery key.
+    Recovery,
 }
 
 /// What a client needs to mend its state; which fields are there depends on the code.
@@ -198,6 +219,15 @@ pub struct ErrorDetails {
     /// The user whom it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,
+    /// The generation that is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<GenerationNo>,
+    /// The user key that must be withdrawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_key_id: Option<UserKeyId>,
+    /// The live sessions of the user who asks, of whom there may be no more; first the one that was not seen for the longest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<SessionId>,
     /// The newest version of what the password protects; 0 without a password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,

@@ -89,6 +89,18 @@ id! {
     LoginId
 }
 id! {
+    /// A set of shares of a recovery code.
+    ShareSetId
+}
+id! {
+    /// A request for recovery by friends. Who knows it can ask what became of it.
+    RecoveryRequestId
+}
+id! {
+    /// A group secret.
+    SecretId
+}
+id! {
     /// An attachment.
     AttachmentId
 }
@@ -177,8 +189,16 @@ number! {
     ChangeNo
 }
 number! {
+    /// A generation of a chat's group key; the first is 1.
+    GenerationNo
+}
+number! {
     /// A place in a user's chain of certificates and revocations; the first certificate is 1.
     Place
+}
+number! {
+    /// A place in the log of what was done with secrets; it grows, and not by one.
+    SecretLogNo
 }
 number! {
     /// A revision of a message; the message itself is 0.

@@ -43,11 +43,66 @@ pub const INFO_KEY_WRAPS_PER_CHAT_MAX: usize = 256;
 /// Info-key wraps in one request: sessions of one user.
 pub const INFO_KEY_WRAPS_MAX: usize = 64;
 
+/// Bytes of a user's encrypted name.
+pub const PROFILE_NAME_BYTES_MAX: usize = 512;
+
+/// Bytes of a user's encrypted email: room for the longest address of RFC 5321.
+pub const PROFILE_EMAIL_BYTES_MAX: usize = 512;
+
+/// Bytes of a user's encrypted description.
+pub const PROFILE_DESCRIPTION_BYTES_MAX: usize = 4_096;
+
+/// Wraps of a user's info key in one request, and sessions that one push asks for; more follow.
+pub const PROFILE_KEY_WRAPS_MAX: usize = 256;
+
 /// Bytes of the sealed hand-over to a new session: identity key, info keys and anchors of all chats.
 pub const HANDOVER_BYTES_MAX: usize = 128 * 1024;
 
 /// Key identifiers in one `keys` request.
 pub const KEYS_PER_REQUEST_MAX: usize = 200;
+
+/// Key identifiers in one `fetch_archives` request.
+pub const ARCHIVES_PER_REQUEST_MAX: usize = 100;
+
+/// Group keys in one answer to `fetch_group_keys`.
+pub const GROUP_KEYS_PER_REQUEST_MAX: u32 = 200;
+
+/// Links between generations in one request, and in one answer to `fetch_links`.
+pub const LINKS_PER_REQUEST_MAX: usize = 200;
+
+/// Archives of one key by others than its sender.
+pub const ARCHIVES_PER_KEY_MAX: u64 = 4;
+
+/// User keys of a chat's members up to which it has a group key: wraps to all of them fit in one frame. In a larger chat
+/// history survives by devices alone.
+pub const MEMBER_KEYS_MAX: usize = 1_000;
+
+/// Generations that one user refuses in an hour, over all chats.
+pub const GENERATION_REFUSALS_PER_HOUR_MAX: u64 = 6;
+
+/// Secrets of a chat.
+pub const SECRETS_MAX: u64 = 256;
+
+/// Bytes of a secret's encrypted name: 256 and those that sealing adds.
+pub const SECRET_NAME_BYTES_MAX: usize = 256 + 28;
+
+/// Bytes of a secret's encrypted value, nonce and tag included.
+pub const SECRET_VALUE_BYTES_MAX: usize = 32 * 1024;
+
+/// Secrets in one answer to `list_secrets`.
+pub const SECRETS_PER_REQUEST_MAX: u32 = 64;
+
+/// Deleted secrets that a chat remembers, and entries of the log of its secrets.
+pub const SECRET_LOG_MAX: u64 = 1_000;
+
+/// Entries in one answer to `fetch_secret_log`.
+pub const SECRET_LOG_ENTRIES_PER_REQUEST_MAX: u32 = 100;
+
+/// Members who are named as able to open a generation.
+pub const SECRET_OPENERS_MAX: u32 = 10;
+
+/// Secrets of one chat that one user makes, changes or deletes in a minute; what is sealed again does not count.
+pub const SECRET_WRITES_PER_MINUTE_MAX: u64 = 60;
 
 /// Users in one `user_events` request.
 pub const CHAINS_PER_REQUEST_MAX: usize = 100;
@@ -72,6 +127,9 @@ pub const BLOCKS_MAX: usize = 1_000;
 
 /// Refusals of copies that one session may make in an hour; more are noted, and void nothing.
 pub const REFUSALS_PER_HOUR_MAX: u64 = 10;
+
+/// Backups that one session holds, and that fit in one request.
+pub const BACKUPS_MAX: usize = 32;
 
 /// Keys that one session may have asked for and not got yet.
 pub const KEY_REQUESTS_MAX: u64 = 1_000;
@@ -106,6 +164,24 @@ pub const USER_KEYS_MAX: usize = 24;
 /// User keys that a user makes in a day.
 pub const USER_KEYS_PER_DAY_MAX: u64 = 2;
 
+/// Friends who hold shares of one recovery code, and users in one `fetch_user_keys`.
+pub const SHARES_MAX: usize = 16;
+
+/// Shares that recover, at least: one friend alone must not.
+pub const SHARES_NEEDED_MIN: u32 = 2;
+
+/// Bytes of a share that is sealed to a request, with the signed set beside it.
+pub const RELEASE_BYTES_MAX: usize = 8 * 1024;
+
+/// Requests for recovery of one user that are open at a time; a newer one ends the oldest without a share.
+pub const RECOVERY_REQUESTS_MAX: i64 = 8;
+
+/// Seconds a request for recovery is kept: long enough for the friends' window of a day and for those who are away.
+pub const RECOVERY_REQUEST_KEPT_S: u64 = 7 * 86_400;
+
+/// Seconds after a cancellation by a live session alone in which the next one takes the identity key.
+pub const RECOVERY_CANCEL_REST_S: u64 = 30 * 86_400;
+
 /// Depth of nesting that a decoder follows.
 pub const NESTING_MAX: usize = 32;
 
@@ -118,6 +194,15 @@ const SEND_REST_BYTES: usize = 8 * 1024;
 /// An info-key wrap in JSON: three UUIDs, key and signature in base64url, field names and punctuation.
 const INFO_KEY_WRAP_JSON_BYTES: usize = 3 * 36 + 107 + 86 + 120;
 
+/// A wrap of a group key in JSON: two UUIDs, key in base64url, field names and punctuation.
+const GROUP_KEY_WRAP_JSON_BYTES: usize = 2 * 36 + 107 + 40;
+/// A backup of a session's key in JSON: three UUIDs, both keys and the signature in base64url, field names.
+const BACKUP_JSON_BYTES: usize = 3 * 36 + 43 + 107 + 86 + 180;
+/// The same of a user's info key: one UUID more.
+const PROFILE_KEY_WRAP_JSON_BYTES: usize = INFO_KEY_WRAP_JSON_BYTES + 36 + 14;
+/// A holder in a share set, with the wrap that goes beside it, in JSON.
+const SHARE_JSON_BYTES: usize = 2 * 36 + 2 * 43 + 107 + 86 + 160;
+
 const fn base64_bytes(bytes: usize) -> usize {
     bytes.div_ceil(3) * 4
 }
@@ -127,7 +212,7 @@ const _: () = assert!(
     "a full message with a full list of copies must fit in one frame",
 );
 const _: () = assert!(
-    base64_bytes(HANDOVER_BYTES_MAX) + SEND_REST_BYTES <= FRAME_BYTES_MAX,
+    base64_bytes(HANDOVER_BYTES_MAX) + BACKUPS_MAX * BACKUP_JSON_BYTES + SEND_REST_BYTES <= FRAME_BYTES_MAX,
     "a hand-over must fit in one frame",
 );
 const _: () = assert!(
@@ -137,5 +222,26 @@ const _: () = assert!(
         + SEND_REST_BYTES
         <= FRAME_BYTES_MAX,
     "a save under a new key must fit in one frame",
+);
+const _: () = assert!(
+    MEMBER_KEYS_MAX * GROUP_KEY_WRAP_JSON_BYTES + SEND_REST_BYTES <= FRAME_BYTES_MAX,
+    "a group key for all members must fit in one frame",
+);
+const _: () = assert!(
+    PROFILE_KEY_WRAPS_MAX * PROFILE_KEY_WRAP_JSON_BYTES
+        + base64_bytes(PROFILE_NAME_BYTES_MAX)
+        + base64_bytes(PROFILE_EMAIL_BYTES_MAX)
+        + base64_bytes(PROFILE_DESCRIPTION_BYTES_MAX)
+        + SEND_REST_BYTES
+        <= FRAME_BYTES_MAX,
+    "a profile saved under a new key must fit in one frame",
+);
+const _: () = assert!(
+    SHARES_MAX * SHARE_JSON_BYTES + base64_bytes(RELEASE_BYTES_MAX) + SEND_REST_BYTES <= FRAME_BYTES_MAX,
+    "a set of shares and a released share must fit in one frame",
+);
+const _: () = assert!(
+    base64_bytes(SECRET_NAME_BYTES_MAX) + base64_bytes(SECRET_VALUE_BYTES_MAX) + SEND_REST_BYTES <= FRAME_BYTES_MAX,
+    "a secret must fit in one frame",
 );
 const _: () = assert!(DATA_BYTES_MAX <= PAGE_BYTES_MAX, "a page must hold any message");

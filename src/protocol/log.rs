@@ -6,8 +6,10 @@ use super::binary::{Hash, Signature};
 use super::canonical::{Canonical, label};
 use super::certificate::{SignedCertificate, SignedDeletion, SignedRevocation};
 use super::envelope::Envelope;
+use super::group_key::{SignedGeneration, SignedGenerationRefusal, UserKeyEntry};
 use super::ids::{ChatId, Seq, SessionId, Timestamp, UserId};
 use super::membership::SignedChange;
+use super::strongbox::user_key_bytes;
 
 /// One entry of a chat's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,12 @@ pub enum EntryBody {
     SessionOut(SessionOut),
     /// The account of a member ends: they and their sessions go, and what they owned passes on by rule.
     AccountDeleted(SignedDeletion),
+    /// A member has a user key, another one than before, or none any more.
+    UserKey(UserKeyEntry),
+    /// The chat has a new group key.
+    Generation(SignedGeneration),
+    /// A member found the newest group key bad.
+    GenerationRefused(SignedGenerationRefusal),
 }
 
 /// Why a session is a recipient no longer.
@@ -77,6 +85,14 @@ impl EntryBody {
                 (signed.revocation.signed_bytes(), Some(&signed.signature))
             }
             Self::AccountDeleted(signed) => (signed.deletion.signed_bytes(), Some(&signed.signature)),
+            Self::UserKey(UserKeyEntry::Set(key)) => {
+                (user_key_bytes(key.user_id, key.key_id, &key.public_key), Some(&key.signature))
+            }
+            Self::UserKey(UserKeyEntry::Withdrawn(signed)) => {
+                (signed.withdrawal.signed_bytes(), Some(&signed.signature))
+            }
+            Self::Generation(signed) => (signed.generation.signed_bytes(chat_id), Some(&signed.signature)),
+            Self::GenerationRefused(signed) => (signed.refusal.signed_bytes(chat_id), Some(&signed.signature)),
             Self::SessionOut(SessionOut::Expired { user_id, session_id }) => {
                 (Canonical::new(label::EXPIRY).id(user_id.0).id(session_id.0).finish(), None)
             }

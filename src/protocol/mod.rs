@@ -6,6 +6,7 @@
 //! work and lives here; making one does not.
 
 pub mod account;
+pub mod backup;
 pub mod binary;
 pub mod canonical;
 pub mod certificate;
@@ -14,13 +15,19 @@ pub mod envelope;
 pub mod error;
 pub mod fold;
 pub mod frame;
+pub mod friends;
+pub mod generation_link;
+pub mod group_key;
+pub mod group_secret;
 pub mod ids;
 pub mod info;
+pub mod info_seal;
 pub mod keys;
 pub mod limits;
 pub mod log;
 pub mod membership;
 pub mod password;
+pub mod profile;
 #[cfg(test)]
 pub(crate) mod published;
 pub mod signal;

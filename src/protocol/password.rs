@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::binary::{Blob, CredentialId, ExchangeKey, Hash, IdentityKey, Nonce, Signature, SigningKey};
 use super::canonical::{Canonical, label};
 use super::ids::{LoginId, Place, SessionId, Timestamp, UserId};
+use super::profile::OwnKeyWrap;
 use super::strongbox::{Stretching, Strongbox, StrongboxUpload};
 use super::username::Username;
 
@@ -117,6 +118,9 @@ pub struct FinishLogin {
     /// The session to be made; absent when what the password protects is all that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<NewSession>,
+    /// The session of the user's that asks, when none is to be made: once it is revoked, the user key goes with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_session: Option<SessionId>,
 }
 
 /// The login is good.
@@ -132,9 +136,15 @@ pub struct LoggedIn {
     pub place: Place,
     /// Its hash.
     pub hash: Hash,
+    /// Whether the active user key was withdrawn: whoever has opened the strongbox makes a new one.
+    #[serde(default)]
+    pub is_withdrawn: bool,
     /// When the pending session is forgotten unless it certifies itself, by the database's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// To a session that is made: the user's info key, sealed to a user key of the strongbox, if there is a profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_key: Option<OwnKeyWrap>,
 }
 
 /// The first message of a login by recovery code.
@@ -163,6 +173,9 @@ pub struct FinishRecovery {
     /// The session to be made; absent when what the code opens is all that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<NewSession>,
+    /// The session of the user's that asks, when none is to be made: once it is revoked, the user key goes with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_session: Option<SessionId>,
 }
 
 /// What a recovery code signs to log in: nonce, server's name, session and its two keys (each empty without one).

@@ -101,6 +101,28 @@ pub fn user_key_bytes(user_id: UserId, key_id: UserKeyId, public_key: &ExchangeK
         .finish()
 }
 
+/// A user key as others see it: group keys, shares and info keys are wrapped to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicUserKey {
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The key.
+    pub key_id: UserKeyId,
+    /// Its public half.
+    pub public_key: ExchangeKey,
+    /// The identity key's signature over [`user_key_bytes`].
+    pub signature: Signature,
+}
+
+impl PublicUserKey {
+    /// Whether it is a sound key that its user signed.
+    #[must_use]
+    pub fn verifies(&self, identity_key: &IdentityKey) -> bool {
+        let bytes = user_key_bytes(self.user_id, self.key_id, &self.public_key);
+        self.public_key.is_sound() && identity_key.verifies(&bytes, &self.signature)
+    }
+}
+
 /// What a password protects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Strongbox {

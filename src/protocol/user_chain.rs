@@ -3,10 +3,11 @@
 //! Pure, the same for whoever reads a chain. What time it is does not matter here: whether a session's time has run
 //! out is for a chat's log to say.
 //! Invariants: U1 places are 1, 2, 3 … and each entry names the hash of the one before. U2 a session that was revoked
-//! never returns, and keeps its keys for as long as it is there. U3 nothing follows the end of the account. U4 an
+//! never returns, keeps its Ed25519 key for as long as it is there, and never returns to an X25519 key that it has
+//! replaced. U3 nothing follows the end of the account. U4 an
 //! entry that does not verify changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::binary::{ExchangeKey, Hash, IdentityKey, SigningKey};
 use super::certificate::{Revoker, SignedCertificate, SignedDeletion, SignedRevocation, UserEvent, chain_start};
@@ -37,6 +38,8 @@ pub struct UserChain {
     /// The hash of each entry, from place 1 on.
     hashes: Vec<Hash>,
     sessions: BTreeMap<SessionId, ChainSession>,
+    /// Every X25519 key that a session was certified with.
+    certified: BTreeSet<(SessionId, ExchangeKey)>,
     is_ended: bool,
 }
 
@@ -44,7 +47,14 @@ impl UserChain {
     /// The chain of a user before its first entry.
     #[must_use]
     pub const fn new(user_id: UserId, identity_key: IdentityKey) -> Self {
-        Self { user_id, identity_key, hashes: Vec::new(), sessions: BTreeMap::new(), is_ended: false }
+        Self {
+            user_id,
+            identity_key,
+            hashes: Vec::new(),
+            sessions: BTreeMap::new(),
+            certified: BTreeSet::new(),
+            is_ended: false,
+        }
     }
 
     /// Whose it is.
@@ -96,6 +106,12 @@ impl UserChain {
         !self.is_ended && self.sessions.get(&session_id).is_some_and(|session| session.revoked_at.is_none())
     }
 
+    /// Whether a session was ever certified with an X25519 key.
+    #[must_use]
+    pub fn has_certified(&self, session_id: SessionId, public_key: &ExchangeKey) -> bool {
+        self.certified.contains(&(session_id, *public_key))
+    }
+
     /// Whether the account has ended.
     #[must_use]
     pub const fn is_ended(&self) -> bool {
@@ -137,8 +153,9 @@ impl UserChain {
             if known.revoked_at.is_some() {
                 return Err(ChainError::Returned);
             }
-            let has_its_keys = known.public_key == certificate.public_key
-                && known.signing_public_key == certificate.signing_public_key;
+            let is_fresh = !self.has_certified(certificate.session_id, &certificate.public_key);
+            let has_its_keys = known.signing_public_key == certificate.signing_public_key
+                && (known.public_key == certificate.public_key || is_fresh);
             if !has_its_keys {
                 return Err(ChainError::KeysChanged);
             }
@@ -151,6 +168,7 @@ impl UserChain {
             revoked_at: None,
         };
         self.sessions.insert(certificate.session_id, session);
+        self.certified.insert((certificate.session_id, certificate.public_key));
         Ok(())
     }
 
@@ -203,8 +221,8 @@ pub enum ChainError {
     /// A certificate for a session that was revoked.
     #[error("a session that was revoked returns")]
     Returned,
-    /// A renewed certificate over other keys.
-    #[error("a session has other keys than before")]
+    /// A renewed certificate over another Ed25519 key, or over an X25519 key that the session has replaced.
+    #[error("a session has another signing key than before, or returns to a key that it has replaced")]
     KeysChanged,
     /// The revocation of a session that is not live.
     #[error("the session that is revoked is not live")]
@@ -304,6 +322,17 @@ mod tests {
         let renewed = user.certificate(phone, 2);
         user.chain.take(&UserEvent::Certificate(renewed)).unwrap();
         assert_eq!(user.chain.sessions()[&phone].certified_at, Place::saturating(4));
+        // And over another X25519 key: the one before was certified, and does not come back.
+        let mut replaced = user.certificate(phone, 2);
+        replaced.certificate.public_key = ExchangeKey([9; 32]);
+        replaced.signature = signature(&user.identity, &replaced.certificate.signed_bytes());
+        user.chain.take(&UserEvent::Certificate(replaced)).unwrap();
+        assert_eq!(user.chain.sessions()[&phone].public_key, ExchangeKey([9; 32]));
+        assert!(user.chain.has_certified(phone, &ExchangeKey([2; 32])));
+        assert!(user.chain.has_certified(phone, &ExchangeKey([9; 32])));
+        assert!(!user.chain.has_certified(tablet, &ExchangeKey([9; 32])));
+        let back = user.certificate(phone, 2);
+        assert_eq!(user.refuses(&UserEvent::Certificate(back)), ChainError::KeysChanged);
         let by_identity = user.revocation(phone, Revoker::Identity, &session_key(1));
         user.chain.take(&by_identity).unwrap();
         let deletion = Deletion {

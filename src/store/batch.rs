@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::protocol::binary::Hash;
+use crate::protocol::group_key::Archive;
 use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, Seq, SessionId};
 use crate::protocol::keys::{KeyCopy, SignedAnnouncement};
 use crate::protocol::log::LogEntry;
@@ -38,6 +39,8 @@ pub struct Item {
     pub new_key: Option<SignedAnnouncement>,
     /// Copies of the key that come with it.
     pub copies: Vec<KeyCopy>,
+    /// The key sealed to the recovery key.
+    pub archive: Option<Archive>,
 }
 
 impl Item {
@@ -182,6 +185,7 @@ mod tests {
             entry: None,
             new_key: None,
             copies: Vec::new(),
+            archive: None,
         };
         Waiting { item: Arc::new(item), since: Instant::now(), reply: previous }
     }

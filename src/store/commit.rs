@@ -345,7 +345,7 @@ impl Connection {
         keys: &HashMap<KeyName, StoredKey>,
     ) -> Result<Option<Retry>, StoreError> {
         let is_covered = |name: KeyName| keys.get(&name).is_some_and(|key| key.was_covered);
-        let is_changed = |item: &Item, name| !item.copies.is_empty() || !is_covered(name);
+        let is_changed = |item: &Item, name| !item.copies.is_empty() || item.archive.is_some() || !is_covered(name);
         let changed: Vec<(&Item, KeyName)> = items
             .iter()
             .filter_map(|item| key_name(item).filter(|name| is_changed(item, *name)).map(|name| (*item, name)))
@@ -355,7 +355,7 @@ impl Connection {
         }
         let (mut chats, mut ids, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
         let (mut epochs, mut commitments, mut announcements) = (Vec::new(), Vec::new(), Vec::new());
-        let mut copies = CopyRows::default();
+        let (mut copies, mut archives) = (CopyRows::default(), ArchiveRows::default());
         for (item, (chat_id, key_id)) in &changed {
             if let Some(new_key) = &item.new_key {
                 chats.push(*chat_id);
@@ -366,6 +366,7 @@ impl Connection {
                 announcements.push(pack(new_key, "sender_keys.announcement")?);
             }
             copies.push(item, *key_id);
+            archives.push(item, *key_id);
         }
         self.client
             .execute(&self.statements.insert_keys, &[&chats, &ids, &sessions, &epochs, &commitments, &announcements])
@@ -377,6 +378,14 @@ impl Connection {
                 &[copy_chats, copy_keys, &copies.sessions, &copies.wrapped, &copies.uploaders],
             )
             .await?;
+        if !archives.chats.is_empty() {
+            self.client
+                .execute(
+                    &self.statements.insert_archives,
+                    &[&archives.chats, &archives.keys, &archives.generations, &archives.sessions, &archives.sealed],
+                )
+                .await?;
+        }
         let (cover_chats, cover_keys): (Vec<Uuid>, Vec<Uuid>) =
             changed.iter().map(|(_, name)| *name).collect::<BTreeSet<_>>().into_iter().unzip();
         let rows = self.client.query(&self.statements.cover_keys, &[&cover_chats, &cover_keys]).await?;
@@ -494,5 +503,25 @@ impl<'a> CopyRows<'a> {
             self.wrapped.push(copy.key.as_ref());
             self.uploaders.push(item.sender_session_id.0);
         }
+    }
+}
+
+#[derive(Default)]
+struct ArchiveRows<'a> {
+    chats: Vec<Uuid>,
+    keys: Vec<Uuid>,
+    generations: Vec<i64>,
+    sessions: Vec<Uuid>,
+    sealed: Vec<&'a [u8]>,
+}
+
+impl<'a> ArchiveRows<'a> {
+    fn push(&mut self, item: &'a Item, key_id: Uuid) {
+        let Some(archive) = &item.archive else { return };
+        self.chats.push(item.chat_id.0);
+        self.keys.push(key_id);
+        self.generations.push(bigint(archive.generation));
+        self.sessions.push(item.sender_session_id.0);
+        self.sealed.push(archive.key.as_ref());
     }
 }

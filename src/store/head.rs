@@ -8,16 +8,19 @@ use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::error::{Failure, StoreError};
-use super::rows::{bigint, fixed, get, id, number, number_of, pack, system_time, timestamp};
+use super::rows::{bigint, fixed, fixed_or_null, get, id, number, number_of, pack, system_time, timestamp};
 use crate::protocol::binary::{ExchangeKey, Hash};
-use crate::protocol::fold::{Effect, roster_hash};
-use crate::protocol::ids::{ChangeNo, ChatId, Epoch, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::fold::{Before, Effect, roster_hash};
+use crate::protocol::group_key::{RecoveryKey, UserKeyEntry};
+use crate::protocol::ids::{ChangeNo, ChatId, Epoch, GenerationNo, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::limits::MEMBER_KEYS_MAX;
 use crate::protocol::log::{EntryBody, LogEntry, SessionOut, next_entry};
 use crate::protocol::membership::{Change, HistoryPolicy};
 
 /// The columns of `chats` that a head is read from.
 const COLUMNS: &str = "id, owner_id, shared_since, last_seq, log_hash, epoch, roster_version, roster_hash, change_no, change_hash, \
-     next_expiry IS NOT NULL AND next_expiry <= clock_timestamp() AS expiry_due, clock_timestamp() AS now, \
+     group_key_generation, \
+     recovery_public_key, generation_session_id, generation_outdated, next_expiry IS NOT NULL AND next_expiry <= clock_timestamp() AS expiry_due, clock_timestamp() AS now, \
      greatest((SELECT created_at FROM chat_messages m WHERE m.chat_id = chats.id AND m.seq = last_seq), \
          (SELECT created_at FROM chat_events e WHERE e.chat_id = chats.id AND e.seq = last_seq), chats.created_at) AS last_at";
 
@@ -44,6 +47,12 @@ pub struct ChatHead {
     pub change_no: ChangeNo,
     /// Its hash.
     pub change_hash: Hash,
+    /// The newest generation's recovery key, a recipient or not.
+    pub generation: Option<RecoveryKey>,
+    /// The session that made it.
+    pub maker: Option<SessionId>,
+    /// Whether something happened since after which there must be another.
+    pub is_outdated: bool,
     /// Whether a recipient's time has run out and nobody has written it down.
     pub expiry_due: bool,
     /// The time of the newest entry.
@@ -87,9 +96,12 @@ impl ChatHead {
             log_hash: log_start,
             epoch: Epoch::saturating(1),
             roster_version: Seq::default(),
-            roster_hash: roster_hash(std::iter::empty::<(SessionId, ExchangeKey)>()),
+            roster_hash: roster_hash(std::iter::empty::<(SessionId, ExchangeKey)>(), None),
             change_no: ChangeNo::default(),
             change_hash: crate::protocol::membership::chain_start(chat_id),
+            generation: None,
+            maker: None,
+            is_outdated: false,
             expiry_due: false,
             last_at: now,
             now,
@@ -112,6 +124,12 @@ impl ChatHead {
             roster_hash: fixed(row, "roster_hash")?,
             change_no: number(row, "change_no")?,
             change_hash: fixed(row, "change_hash")?,
+            generation: match fixed_or_null(row, "recovery_public_key")? {
+                Some(public_key) => Some(RecoveryKey { generation: number(row, "group_key_generation")?, public_key }),
+                None => None,
+            },
+            maker: get::<Option<Uuid>>(row, "generation_session_id")?.map(SessionId),
+            is_outdated: get(row, "generation_outdated")?,
             expiry_due: get(row, "expiry_due")?,
             last_at,
             now: timestamp(row, "now")?.max(last_at),
@@ -121,12 +139,44 @@ impl ChatHead {
 
     /// Appends an entry that is not a message, and moves epoch and roster version as the log's fold does.
     pub fn append(&mut self, body: EntryBody) -> Seq {
+        self.append_knowing(body, false)
+    }
+
+    /// Appends an entry about a member's user key; says whether the log showed another one of them before.
+    pub fn append_user_key(&mut self, entry: UserKeyEntry, has_user_key: bool) -> Seq {
+        self.append_knowing(EntryBody::UserKey(entry), has_user_key)
+    }
+
+    /// The recovery key that receives beside the sessions.
+    #[must_use]
+    pub fn recovery_key(&self) -> Option<RecoveryKey> {
+        self.generation.filter(|_| !self.is_outdated)
+    }
+
+    /// The generation that must be made before the next message, of a chat whose members have so many user keys.
+    #[must_use]
+    pub fn generation_due(&self, member_keys: usize) -> Option<GenerationNo> {
+        let is_due = self.is_outdated && (1..=MEMBER_KEYS_MAX).contains(&member_keys);
+        is_due.then(|| self.generation.map_or(GenerationNo::default(), |key| key.generation).next())
+    }
+
+    fn append_knowing(&mut self, body: EntryBody, has_user_key: bool) -> Seq {
         let history = if self.shared_since.is_some() { HistoryPolicy::Shared } else { HistoryPolicy::FromJoin };
-        let effect = Effect::of(&body, history);
-        if let EntryBody::Membership(signed) = &body {
-            self.change_no = signed.change.n;
-            self.change_hash = signed.chain_hash(self.chat_id);
+        let effect = Effect::of(&body, &Before { history, maker: self.maker, has_user_key });
+        match &body {
+            EntryBody::Membership(signed) => {
+                self.change_no = signed.change.n;
+                self.change_hash = signed.chain_hash(self.chat_id);
+            }
+            EntryBody::Generation(signed) => {
+                let made = &signed.generation;
+                self.generation = Some(RecoveryKey { generation: made.number, public_key: made.public_key });
+                self.maker = Some(made.session_id);
+                self.is_outdated = false;
+            }
+            _ => {}
         }
+        self.is_outdated |= effect.outdates_generation;
         let entry = next_entry(self.chat_id, self.last_seq, &self.log_hash, self.now, body);
         self.last_seq = entry.seq;
         self.log_hash = entry.log_hash;
@@ -155,6 +205,8 @@ pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
     let (mut epochs, mut versions, mut roster_hashes) = (Vec::new(), Vec::new(), Vec::<Vec<u8>>::new());
     let (mut expiries, mut change_nos, mut change_hashes) = (Vec::new(), Vec::new(), Vec::<&[u8]>::new());
     let (mut owners, mut shared_sinces, mut losses) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut generations, mut recovery_keys) = (Vec::new(), Vec::<Option<Vec<u8>>>::new());
+    let (mut makers, mut outdated) = (Vec::new(), Vec::new());
     for head in heads.iter().filter(|head| !head.entries.is_empty()) {
         let roster = rosters.iter().find(|roster| roster.chat_id == head.chat_id);
         chats.push(head.chat_id.0);
@@ -162,7 +214,12 @@ pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
         hashes.push(head.log_hash.as_ref());
         epochs.push(bigint(head.epoch));
         versions.push(bigint(head.roster_version));
-        roster_hashes.push(roster.map_or(head.roster_hash, Roster::hash).as_ref().to_vec());
+        let hash = roster.map_or(head.roster_hash, |roster| roster.hash(head.recovery_key().as_ref()));
+        roster_hashes.push(hash.as_ref().to_vec());
+        generations.push(bigint(head.generation.map_or(GenerationNo::default(), |key| key.generation)));
+        recovery_keys.push(head.generation.map(|key| key.public_key.as_ref().to_vec()));
+        makers.push(head.maker.map(|session_id| session_id.0));
+        outdated.push(head.is_outdated);
         expiries.push(roster.and_then(Roster::next_expiry).map(system_time));
         change_nos.push(bigint(head.change_no));
         change_hashes.push(head.change_hash.as_ref());
@@ -175,11 +232,14 @@ pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
              roster_version = new.roster_version, roster_hash = new.roster_hash, next_expiry = new.next_expiry, \
              change_no = new.change_no, change_hash = new.change_hash, owner_id = new.owner_id, \
              shared_since = new.shared_since, info_lost_seq = greatest(chats.info_lost_seq, new.lost_seq), \
+             group_key_generation = new.generation, recovery_public_key = new.recovery_public_key, \
+             generation_session_id = new.maker, generation_outdated = new.is_outdated, \
              history_policy = CASE WHEN new.shared_since IS NULL THEN 'from_join' ELSE 'shared' END \
          FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bytea[], \
-             $7::timestamptz[], $8::bigint[], $9::bytea[], $10::uuid[], $11::bigint[], $12::bigint[]) \
+             $7::timestamptz[], $8::bigint[], $9::bytea[], $10::uuid[], $11::bigint[], $12::bigint[], \
+             $13::bigint[], $14::bytea[], $15::uuid[], $16::boolean[]) \
              AS new (id, last_seq, log_hash, epoch, roster_version, roster_hash, next_expiry, change_no, change_hash, \
-             owner_id, shared_since, lost_seq) \
+             owner_id, shared_since, lost_seq, generation, recovery_public_key, maker, is_outdated) \
          WHERE chats.id = new.id";
     tx.execute(
         statement,
@@ -196,6 +256,10 @@ pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
             &owners,
             &shared_sinces,
             &losses,
+            &generations,
+            &recovery_keys,
+            &makers,
+            &outdated,
         ],
     )
     .await?;
@@ -207,7 +271,11 @@ const fn takes_access(body: &EntryBody) -> bool {
     match body {
         EntryBody::Membership(signed) => matches!(signed.change.change, Change::Remove | Change::Leave),
         EntryBody::SessionOut(_) | EntryBody::AccountDeleted(_) => true,
-        EntryBody::SessionIn(_) | EntryBody::Message(_) => false,
+        EntryBody::SessionIn(_)
+        | EntryBody::Message(_)
+        | EntryBody::UserKey(_)
+        | EntryBody::Generation(_)
+        | EntryBody::GenerationRefused(_) => false,
     }
 }
 
@@ -222,6 +290,9 @@ async fn insert_entries(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
                 EntryBody::SessionIn(_) => ("session_in", None),
                 EntryBody::SessionOut(SessionOut::Revoked(_) | SessionOut::Expired { .. }) => ("session_out", None),
                 EntryBody::AccountDeleted(_) => ("account_deleted", None),
+                EntryBody::UserKey(_) => ("user_key", None),
+                EntryBody::Generation(_) => ("generation", None),
+                EntryBody::GenerationRefused(_) => ("generation_refused", None),
                 // Messages go through the writer alone.
                 EntryBody::Message(_) => continue,
             };
@@ -250,8 +321,9 @@ struct Roster {
 }
 
 impl Roster {
-    fn hash(&self) -> Hash {
-        roster_hash(self.sessions.iter().map(|(session_id, public_key, _)| (*session_id, *public_key)))
+    fn hash(&self, recovery: Option<&RecoveryKey>) -> Hash {
+        let sessions = self.sessions.iter().map(|(session_id, public_key, _)| (*session_id, *public_key));
+        roster_hash(sessions, recovery)
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {

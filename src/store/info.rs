@@ -16,12 +16,14 @@ use super::Store;
 use super::copies::member;
 use super::error::{Failure, StoreError};
 use super::head::ChatHead;
+use super::info_seals::{IS_SEAL_DUE, check_seal, forget_seals, put_seal};
 use super::members::{Requester, turn_away, unknown_chat};
-use super::rows::{bigint, fixed, get, id, number};
+use super::rows::{bigint, fixed, get, id, number, number_of};
+use super::sealed_info::{check_parts, check_wrap_count, part_bytes};
 use crate::protocol::binary::{Blob, SigningKey};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{ChatInfoChanged, RequestInfoKey, SetChatInfo, UploadInfoKeys};
-use crate::protocol::ids::{ChatId, InfoKeyId, Revision, Seq, SessionId};
+use crate::protocol::ids::{ChatId, GenerationNo, InfoKeyId, Revision, Seq, SessionId};
 use crate::protocol::info::{SealedInfo, SignedInfo};
 use crate::protocol::keys::{InfoKeyWrap, SealedName};
 use crate::protocol::limits::{DESCRIPTION_BYTES_MAX, INFO_KEY_WRAPS_PER_CHAT_MAX, NAME_BYTES_MAX};
@@ -44,6 +46,8 @@ pub struct LackingInfoKey {
     pub key_id: InfoKeyId,
     /// The sessions, the oldest request first.
     pub session_ids: Vec<SessionId>,
+    /// The generation to whose recovery key it is not sealed yet.
+    pub generation: Option<GenerationNo>,
 }
 
 /// What a chat's row says of its name.
@@ -66,7 +70,7 @@ impl Store {
         let (chat_id, signed) = (request.chat_id, &request.info);
         let info = &signed.info;
         check_sizes(info)?;
-        check_count(&request.info_keys)?;
+        check_wrap_count(request.info_keys.len(), INFO_KEY_WRAPS_PER_CHAT_MAX)?;
         self.write("set_chat_info", async |tx| {
             turn_away(tx, who, chat_id).await?;
             let Some(head) = ChatHead::lock(tx, chat_id).await? else { return Err(unknown_chat().into()) };
@@ -104,9 +108,16 @@ impl Store {
                     let message = "a new info key is wrapped to the session that saves, too";
                     return Err(Refusal::new(ErrorCode::Malformed, message).into());
                 }
+                if let Some(seal) = &request.seal {
+                    check_seal(who, &head, info.key_id, seal, &signing_key)?;
+                }
                 tx.execute("DELETE FROM vault_chat_info_keys WHERE chat_id = $1", &[&chat_id.0]).await?;
+                forget_seals(tx, chat_id).await?;
                 insert_wraps(tx, chat_id, &request.info_keys).await?;
-            } else if !request.info_keys.is_empty() {
+                if let Some(seal) = &request.seal {
+                    put_seal(tx, chat_id, seal).await?;
+                }
+            } else if !request.info_keys.is_empty() || request.seal.is_some() {
                 let message = "wraps of the current info key are not saved with a name";
                 return Err(Refusal::new(ErrorCode::Malformed, message).into());
             }
@@ -116,7 +127,7 @@ impl Store {
         .await
     }
 
-    /// Stores wraps of a chat's current info key where there are none; gives the sessions that have one now and had
+    /// Stores wraps and a seal of a chat's current info key where there are none; gives the sessions that have one now and had
     /// none before.
     ///
     /// # Errors
@@ -124,18 +135,23 @@ impl Store {
     /// `recipients_changed`, a requester that is not live, or [`StoreError`].
     pub async fn upload_info_keys(&self, who: Requester, request: &UploadInfoKeys) -> Result<Vec<SessionId>, Failure> {
         let chat_id = request.chat_id;
-        check_count(&request.info_keys)?;
+        check_wrap_count(request.info_keys.len(), INFO_KEY_WRAPS_PER_CHAT_MAX)?;
         self.write("upload_info_keys", async |tx| {
             turn_away(tx, who, chat_id).await?;
             let Some(head) = ChatHead::lock(tx, chat_id).await? else { return Err(unknown_chat().into()) };
             let (signing_key, _) = member(tx, who, chat_id).await?;
             let current = current(tx, chat_id).await?;
             let key_id = request.info_keys.first().map(|wrap| wrap.key_id);
+            let key_id = key_id.or_else(|| request.seal.as_ref().map(|seal| seal.key_id));
             let Some(key_id) = key_id else { return Ok(Vec::new()) };
             if current.key_id != Some(key_id.0) {
                 return Err(Refusal::new(ErrorCode::UnknownKey, "not the chat's current info key").into());
             }
             check_wraps(tx, who, &head, key_id, &request.info_keys, &signing_key).await?;
+            if let Some(seal) = &request.seal {
+                check_seal(who, &head, key_id, seal, &signing_key)?;
+                put_seal(tx, chat_id, seal).await?;
+            }
             insert_wraps(tx, chat_id, &request.info_keys).await
         })
         .await
@@ -211,7 +227,7 @@ impl Store {
         Ok(chats)
     }
 
-    /// Who lacks a chat's current info key, and which recipients have a wrap of it.
+    /// Who lacks a chat's current info key, the recovery key too, and which recipients have a wrap of it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -220,15 +236,20 @@ impl Store {
         chat_id: ChatId,
     ) -> Result<Option<(LackingInfoKey, BTreeSet<SessionId>)>, Failure> {
         self.read("lacking_info_key", async |tx| {
-            let statement = "SELECT c.last_seq, c.info_key_id, s.id, v.session_id IS NOT NULL AS is_held \
+            let statement = format!(
+                "SELECT c.last_seq, c.info_key_id, s.id, v.session_id IS NOT NULL AS is_held, \
+                     CASE WHEN {IS_SEAL_DUE} THEN c.group_key_generation END AS generation \
                  FROM chats c JOIN user_in_chat m ON m.chat_id = c.id \
                  JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
                  LEFT JOIN vault_chat_info_keys v ON v.chat_id = c.id AND v.key_id = c.info_key_id AND v.session_id = s.id \
                  LEFT JOIN info_key_requests r ON r.chat_id = c.id AND r.session_id = s.id \
-                 WHERE c.id = $1 AND c.info_key_id IS NOT NULL ORDER BY r.created_at, s.id";
+                 WHERE c.id = $1 AND c.info_key_id IS NOT NULL ORDER BY r.created_at, s.id"
+            );
             let (mut lacking, mut holders, mut key) = (Vec::new(), BTreeSet::new(), None);
-            for row in tx.query(statement, &[&chat_id.0]).await? {
-                key = Some((number(&row, "last_seq")?, id(&row, "info_key_id", InfoKeyId)?));
+            for row in tx.query(&statement, &[&chat_id.0]).await? {
+                let generation: Option<i64> = get(&row, "generation")?;
+                let generation = generation.map(|number| number_of(number, "group_key_generation")).transpose()?;
+                key = Some((number(&row, "last_seq")?, id(&row, "info_key_id", InfoKeyId)?, generation));
                 let session_id = id(&row, "id", SessionId)?;
                 if get(&row, "is_held")? {
                     holders.insert(session_id);
@@ -237,8 +258,9 @@ impl Store {
                 }
             }
             lacking.truncate(INFO_KEY_WRAPS_PER_CHAT_MAX);
-            let found = |(last_seq, key_id)| (LackingInfoKey { chat_id, last_seq, key_id, session_ids: lacking }, holders);
-            Ok(key.map(found))
+            Ok(key.map(|(last_seq, key_id, generation)| {
+                (LackingInfoKey { chat_id, last_seq, key_id, session_ids: lacking, generation }, holders)
+            }))
         })
         .await
     }
@@ -267,7 +289,8 @@ impl Store {
                     _ => {
                         let key_id = id(&row, "info_key_id", InfoKeyId)?;
                         let last_seq = number(&row, "last_seq")?;
-                        open.push(LackingInfoKey { chat_id, last_seq, key_id, session_ids: vec![session_id] });
+                        let session_ids = vec![session_id];
+                        open.push(LackingInfoKey { chat_id, last_seq, key_id, session_ids, generation: None });
                     }
                 }
             }
@@ -335,20 +358,8 @@ pub(super) fn parts_of(row: &Row, session_id: SessionId) -> Result<Parts, StoreE
 }
 
 fn check_sizes(info: &SealedInfo) -> Result<(), Refusal> {
-    for (part, limit) in [(&info.name, NAME_BYTES_MAX), (&info.description, DESCRIPTION_BYTES_MAX)] {
-        if part.as_ref().is_some_and(|part| part.len() > limit) {
-            return Err(Refusal::limit(ErrorCode::TooLarge, "name or description is too long", limit as u64));
-        }
-    }
-    Ok(())
-}
-
-fn check_count(wraps: &[InfoKeyWrap]) -> Result<(), Refusal> {
-    if wraps.len() > INFO_KEY_WRAPS_PER_CHAT_MAX {
-        let limit = INFO_KEY_WRAPS_PER_CHAT_MAX as u64;
-        return Err(Refusal::limit(ErrorCode::TooLarge, "too many wraps of the info key", limit));
-    }
-    Ok(())
+    let parts = [(&info.name, NAME_BYTES_MAX), (&info.description, DESCRIPTION_BYTES_MAX)];
+    check_parts(&parts, "name or description is too long")
 }
 
 async fn current(tx: &Transaction<'_>, chat_id: ChatId) -> Result<Current, Failure> {
@@ -433,7 +444,6 @@ async fn insert_wraps(tx: &Transaction<'_>, chat_id: ChatId, wraps: &[InfoKeyWra
 
 async fn save(tx: &Transaction<'_>, chat_id: ChatId, signed: &SignedInfo) -> Result<(), Failure> {
     let info = &signed.info;
-    let bytes = |blob: &Option<Blob>| blob.as_ref().map(|blob| blob.as_ref().to_vec());
     let statement = "UPDATE chats SET name = $2, description = $3, info_key_id = $4, info_revision = $5, \
          info_session_id = $6, info_signature = $7, info_key_seq = $8, \
          info_recent = (array_prepend($7, info_recent))[1:$9] WHERE id = $1";
@@ -441,8 +451,8 @@ async fn save(tx: &Transaction<'_>, chat_id: ChatId, signed: &SignedInfo) -> Res
         statement,
         &[
             &chat_id.0,
-            &bytes(&info.name),
-            &bytes(&info.description),
+            &part_bytes(&info.name),
+            &part_bytes(&info.description),
             &info.key_id.0,
             &bigint(info.revision),
             &info.session_id.0,

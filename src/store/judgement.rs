@@ -232,6 +232,7 @@ mod tests {
             entry: None,
             new_key: None,
             copies: Vec::new(),
+            archive: None,
         }
     }
 

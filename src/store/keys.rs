@@ -4,6 +4,7 @@ use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Store;
+use super::backups::add_backed_up;
 use super::error::Failure;
 use super::members::{Requester, unknown_chat};
 use super::rows::{fixed_or_null, get, unpack};
@@ -45,7 +46,8 @@ pub(super) async fn own_keys(
     let mut keys = Vec::new();
     for row in tx.query(statement, &[&chat_id.0, &ids, &session_id.0]).await? {
         let announcement = unpack(get(&row, "announcement")?, "sender_keys.announcement")?;
-        keys.push(OwnKey { announcement, key: fixed_or_null(&row, "key")? });
+        keys.push(OwnKey { announcement, key: fixed_or_null(&row, "key")?, backed_up: Vec::new() });
     }
+    add_backed_up(tx, chat_id, session_id, &mut keys).await?;
     Ok(keys)
 }

@@ -3,19 +3,21 @@
 use deadpool_postgres::Transaction;
 
 use super::Store;
+use super::backups::{check_fresh, check_shape, store_backups};
 use super::error::Failure;
 use super::head::{LockedUser, lock_user};
 use super::members::Requester;
+use super::renewal::{Entering, bring_in};
 use super::rows::{get, id, pack, system_time, timestamp};
-use super::sessions::{SessionsChanged, append_user_event, check_chain, for_each_chat, locked, require_live, state_of};
+use super::sessions::{SessionsChanged, append_user_event, check_chain, locked, require_live, state_of};
 use super::users::{SessionLimits, certificate_of, check_lifetime};
 use crate::protocol::account::{Link, Linked};
-use crate::protocol::binary::Blob;
-use crate::protocol::error::{ErrorCode, Refusal};
+use crate::protocol::binary::{Blob, SigningKey};
+use crate::protocol::certificate::SignedCertificate;
+use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{ApproveSession, Handover, SessionState};
-use crate::protocol::ids::{SessionId, UserId};
+use crate::protocol::ids::{SessionId, Timestamp, UserId};
 use crate::protocol::limits::HANDOVER_BYTES_MAX;
-use crate::protocol::log::EntryBody;
 use crate::protocol::verify::Verifier;
 
 /// Sessions of one user that may be pending at once.
@@ -73,7 +75,7 @@ impl Store {
         .await
     }
 
-    /// Makes a pending session live, by a live session of the same user.
+    /// Makes a pending session live, by a live session of the same user. What names the approver itself renews it.
     ///
     /// # Errors
     /// `unknown_session`, `bad_certificate`, `event_conflict`, `limit_reached`, `too_large`, or [`StoreError`](super::StoreError).
@@ -88,10 +90,15 @@ impl Store {
             let message = "the hand-over is too large";
             return Err(Refusal::limit(ErrorCode::TooLarge, message, HANDOVER_BYTES_MAX as u64).into());
         }
+        let who = Requester { user_id, session_id: approver };
+        if request.certificate.certificate.session_id == approver {
+            return self.renew_session(who, request, limits).await;
+        }
+        check_shape(request.certificate.certificate.session_id, who, &request.backups)?;
         self.write("approve_session", async |tx| {
             let user = locked(tx, user_id).await?;
-            require_live(tx, user_id, approver).await?;
-            certify(tx, &user, user_id, request, limits).await
+            let signing_key = require_live(tx, user_id, approver).await?;
+            certify(tx, &user, who, Some(&signing_key), request, limits).await
         })
         .await
     }
@@ -115,10 +122,10 @@ impl Store {
             if tx.query_opt(statement, &[&who.session_id.0]).await?.is_none() {
                 return Err(Refusal::new(ErrorCode::SessionPending, "the session waits for approval").into());
             }
-            if !request.handover.is_empty() {
+            if !request.handover.is_empty() || request.renewal.is_some() || !request.backups.is_empty() {
                 return Err(Refusal::new(ErrorCode::Malformed, "a session hands itself nothing over").into());
             }
-            certify(tx, &user, who.user_id, request, limits).await
+            certify(tx, &user, who, None, request, limits).await
         })
         .await
     }
@@ -151,14 +158,17 @@ pub(super) async fn forget_overdue(tx: &Transaction<'_>, user_id: UserId) -> Res
     Ok(())
 }
 
-/// Makes a pending session live, under its user's lock, with an entry in the chain and in each of the user's chats.
+/// Makes a pending session live, under its user's lock, with an entry in the chain and in each of the user's chats; an
+/// approving session may replace its own key and hand on what it has.
 async fn certify(
     tx: &Transaction<'_>,
     user: &LockedUser,
-    user_id: UserId,
+    who: Requester,
+    approver: Option<&SigningKey>,
     request: &ApproveSession,
     limits: &SessionLimits,
 ) -> Result<SessionsChanged, Failure> {
+    let user_id = who.user_id;
     let certificate = &request.certificate.certificate;
     let statement = "SELECT public_key, signing_public_key, state, expired_at <= clock_timestamp() AS is_over, certificate \
                  FROM user_sessions WHERE id = $1 AND user_id = $2";
@@ -180,7 +190,8 @@ async fn certify(
     }
     check_lifetime(&request.certificate, user.now, limits)?;
     check_chain(user, certificate.place, &certificate.previous)?;
-    check_counts(tx, user_id, limits).await?;
+    check_live_count(tx, user_id, limits).await?;
+    check_certificates(tx, user_id, None, limits).await?;
     let body = pack(&request.certificate, "user_sessions.certificate")?;
     let update = "UPDATE user_sessions SET state = 'live', certificate = $2, expired_at = $3, handover = $4, \
                  created_at = clock_timestamp() WHERE id = $1";
@@ -190,22 +201,87 @@ async fn certify(
     let hash = request.certificate.chain_hash();
     append_user_event(tx, user_id, certificate.place, "certificate", certificate.session_id, &body, hash.as_ref())
         .await?;
-    let chats = for_each_chat(tx, user_id, |head| {
-        head.append(EntryBody::SessionIn(request.certificate.clone()));
-    })
-    .await?;
+    let mut certificates = vec![Entering { signed: &request.certificate, was_in_until: None, has_its_keys: true }];
+    if let (Some(renewal), Some(signing_key)) = (&request.renewal, approver) {
+        let newest = LockedUser { place: certificate.place, hash, ..*user };
+        let was_in_until = renew(tx, &newest, (who, signing_key), renewal, limits).await?;
+        certificates.push(Entering { signed: renewal, was_in_until: Some(was_in_until), has_its_keys: false });
+    }
+    if let Some(signing_key) = approver {
+        store_backups(tx, who, signing_key, &request.backups).await?;
+    }
+    let chats = bring_in(tx, user_id, &certificates).await?;
     Ok(SessionsChanged { chats, gone: Vec::new() })
 }
 
-async fn check_counts(tx: &Transaction<'_>, user_id: UserId, limits: &SessionLimits) -> Result<(), Failure> {
-    let live = "SELECT count(*) AS count FROM user_sessions WHERE user_id = $1 AND state = 'live'";
-    let count: i64 = get(&tx.query_one(live, &[&user_id.0]).await?, "count")?;
-    if count.unsigned_abs() >= limits.live_max {
-        return Err(Refusal::limit(ErrorCode::LimitReached, "too many live sessions", limits.live_max).into());
+/// Gives a live session another X25519 key, by a certificate that is next in its user's chain; says until when it had
+/// been in.
+async fn renew(
+    tx: &Transaction<'_>,
+    user: &LockedUser,
+    (who, signing_key): (Requester, &SigningKey),
+    renewal: &SignedCertificate,
+    limits: &SessionLimits,
+) -> Result<Timestamp, Failure> {
+    let certificate = &renewal.certificate;
+    let is_theirs = certificate.user_id == who.user_id
+        && certificate.session_id == who.session_id
+        && certificate.signing_public_key == *signing_key;
+    if !is_theirs || renewal.verify(&user.identity_key).is_err() {
+        return Err(Refusal::new(ErrorCode::BadCertificate, "the renewed certificate does not verify").into());
     }
-    let recent = "SELECT count(*) AS count FROM user_events WHERE user_id = $1 AND kind = 'certificate' \
+    check_lifetime(renewal, user.now, limits)?;
+    check_chain(user, certificate.place, &certificate.previous)?;
+    check_fresh(tx, who.user_id, who.session_id, &certificate.public_key).await?;
+    let before = "SELECT expired_at FROM user_sessions WHERE id = $1";
+    let was_in_until = timestamp(&tx.query_one(before, &[&who.session_id.0]).await?, "expired_at")?;
+    let body = pack(renewal, "user_sessions.certificate")?;
+    let update = "UPDATE user_sessions SET certificate = $2, expired_at = $3, public_key = $4 WHERE id = $1";
+    let expired_at = system_time(certificate.expired_at);
+    tx.execute(update, &[&who.session_id.0, &body, &expired_at, &certificate.public_key.as_ref()]).await?;
+    let hash = renewal.chain_hash();
+    append_user_event(tx, who.user_id, certificate.place, "certificate", who.session_id, &body, hash.as_ref()).await?;
+    Ok(was_in_until)
+}
+
+/// Refuses one more live session than a user may have.
+pub(super) async fn check_live_count(
+    tx: &Transaction<'_>,
+    user_id: UserId,
+    limits: &SessionLimits,
+) -> Result<(), Failure> {
+    let live = "SELECT id FROM user_sessions WHERE user_id = $1 AND state = 'live' \
+         ORDER BY coalesce(last_seen_at, created_at), id";
+    let found = tx.query(live, &[&user_id.0]).await?;
+    if (found.len() as u64) < limits.live_max {
+        return Ok(());
+    }
+    let sessions = found.iter().map(|row| id(row, "id", SessionId)).collect::<Result<_, _>>()?;
+    let details = ErrorDetails { limit: Some(limits.live_max), sessions, ..ErrorDetails::default() };
+    Err(Refusal::with(ErrorCode::LimitReached, "too many live sessions", details).into())
+}
+
+/// Whether a session is pending by a login of just now, and not by a link.
+pub(super) async fn has_logged_in(tx: &Transaction<'_>, session_id: SessionId) -> Result<bool, Failure> {
+    let statement = "SELECT 1 FROM user_sessions WHERE id = $1 AND state = 'pending' \
+         AND logged_in_at IS NOT NULL AND expired_at > clock_timestamp()";
+    Ok(tx.query_opt(statement, &[&session_id.0]).await?.is_some())
+}
+
+/// Refuses one more certificate than a user may make in an hour for new sessions, or for one session that is renewed. A
+/// session that approves another is renewed beside it, which does not count against new ones.
+pub(super) async fn check_certificates(
+    tx: &Transaction<'_>,
+    user_id: UserId,
+    renewed: Option<SessionId>,
+    limits: &SessionLimits,
+) -> Result<(), Failure> {
+    let recent = "SELECT CASE WHEN $2::uuid IS NULL THEN count(DISTINCT session_id) \
+             ELSE count(*) FILTER (WHERE session_id = $2) END AS count \
+         FROM user_events WHERE user_id = $1 AND kind = 'certificate' \
          AND created_at > clock_timestamp() - interval '1 hour'";
-    let count: i64 = get(&tx.query_one(recent, &[&user_id.0]).await?, "count")?;
+    let renewed = renewed.map(|session_id| session_id.0);
+    let count: i64 = get(&tx.query_one(recent, &[&user_id.0, &renewed]).await?, "count")?;
     if count.unsigned_abs() >= limits.certificates_per_hour_max {
         let limit = limits.certificates_per_hour_max;
         return Err(Refusal::limit(ErrorCode::LimitReached, "too many certificates in an hour", limit).into());

@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::Store;
 use super::error::Failure;
 use super::head::ChatHead;
-use super::rows::{bigint, fixed, get, id, number, timestamp, unpack};
+use super::rows::{bigint, fixed, get, id, number, number_of, timestamp, unpack};
 use crate::protocol::binary::{ExchangeKey, Hash};
-use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::ids::{ChatId, Counter, Epoch, GenerationNo, KeyId, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::keys::SignedAnnouncement;
 use crate::protocol::log::LogEntry;
 
@@ -27,6 +27,8 @@ pub struct LoadedMember {
     pub can_manage: bool,
     /// The seq from which on they may read.
     pub readable_from: Seq,
+    /// Whether the log shows a user key of theirs.
+    pub has_user_key: bool,
 }
 
 /// A session that receives.
@@ -49,6 +51,8 @@ pub struct LoadedKey {
     pub created_at: Timestamp,
     /// Recipients without a copy.
     pub missing: BTreeSet<SessionId>,
+    /// The generation to whose recovery key its sender archived it last.
+    pub archived: Option<GenerationNo>,
     /// Recipients who refused a copy, and whether for good: then the copy that is there counts as present.
     pub refused: BTreeMap<SessionId, bool>,
 }
@@ -74,6 +78,10 @@ pub struct LoadedChat {
     pub members: BTreeMap<UserId, LoadedMember>,
     /// Who receives.
     pub recipients: BTreeMap<SessionId, LoadedRecipient>,
+    /// The generation whose recovery key receives beside them.
+    pub recovery: Option<GenerationNo>,
+    /// The generation that must be made before the next message.
+    pub generation_due: Option<GenerationNo>,
     /// The newest key of the current epoch of each session that has one.
     pub keys: BTreeMap<KeyId, LoadedKey>,
     /// What came since the seq that was asked for; none if that is more than a page.
@@ -94,6 +102,7 @@ impl Store {
             let members = members(tx, chat_id).await?;
             let recipients = recipients(tx, chat_id).await?;
             let keys = keys(tx, &head).await?;
+            let member_keys = members.values().filter(|member| member.has_user_key).count();
             let since = match since {
                 Some(seq) => Store::entries_since(tx, chat_id, seq, head.last_seq).await?,
                 None => Some(Vec::new()),
@@ -108,6 +117,8 @@ impl Store {
                 expiry_due: head.expiry_due,
                 members,
                 recipients,
+                recovery: head.recovery_key().map(|key| key.generation),
+                generation_due: head.generation_due(member_keys),
                 keys,
                 since,
             }))
@@ -117,7 +128,8 @@ impl Store {
 }
 
 async fn members(tx: &Transaction<'_>, chat_id: ChatId) -> Result<BTreeMap<UserId, LoadedMember>, Failure> {
-    let statement = "SELECT m.user_id, m.can_write, m.can_manage, m.joined_seq, m.readable_from, e.created_at \
+    let statement = "SELECT m.user_id, m.can_write, m.can_manage, m.joined_seq, m.readable_from, m.user_key_id IS NOT NULL AS has_user_key, \
+             e.created_at \
          FROM user_in_chat m JOIN chat_events e ON e.chat_id = m.chat_id AND e.seq = m.joined_seq WHERE m.chat_id = $1";
     let mut members = BTreeMap::new();
     for row in tx.query(statement, &[&chat_id.0]).await? {
@@ -127,6 +139,7 @@ async fn members(tx: &Transaction<'_>, chat_id: ChatId) -> Result<BTreeMap<UserI
             joined_at: timestamp(&row, "created_at")?,
             can_manage: get(&row, "can_manage")?,
             readable_from: number(&row, "readable_from")?,
+            has_user_key: get(&row, "has_user_key")?,
         };
         members.insert(id(&row, "user_id", UserId)?, member);
     }
@@ -146,8 +159,10 @@ async fn recipients(tx: &Transaction<'_>, chat_id: ChatId) -> Result<BTreeMap<Se
 }
 
 async fn keys(tx: &Transaction<'_>, head: &ChatHead) -> Result<BTreeMap<KeyId, LoadedKey>, Failure> {
-    let statement = "SELECT DISTINCT ON (sender_session_id) key_id, announcement, last_counter, created_at, covered_version \
-         FROM sender_keys WHERE chat_id = $1 AND epoch = $2 ORDER BY sender_session_id, created_at DESC, key_id DESC";
+    let statement = "SELECT DISTINCT ON (sender_session_id) key_id, announcement, last_counter, created_at, covered_version, \
+             (SELECT max(a.generation) FROM sender_key_archives a WHERE a.chat_id = k.chat_id \
+                 AND a.sender_key_id = k.key_id AND a.archived_by_session_id = k.sender_session_id) AS archived \
+         FROM sender_keys k WHERE chat_id = $1 AND epoch = $2 ORDER BY sender_session_id, created_at DESC, key_id DESC";
     let mut keys = BTreeMap::new();
     let mut uncovered = Vec::new();
     for row in tx.query(statement, &[&head.chat_id.0, &bigint(head.epoch)]).await? {
@@ -161,6 +176,9 @@ async fn keys(tx: &Transaction<'_>, head: &ChatHead) -> Result<BTreeMap<KeyId, L
             last_counter: number(&row, "last_counter")?,
             created_at: timestamp(&row, "created_at")?,
             missing: BTreeSet::new(),
+            archived: get::<Option<i64>>(&row, "archived")?
+                .map(|generation| number_of(generation, "archived"))
+                .transpose()?,
             refused: BTreeMap::new(),
         };
         keys.insert(key_id, key);

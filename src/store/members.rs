@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::Store;
 use super::change_limits::check_change_limit;
 use super::error::Failure;
+use super::group_keys::show_user_key;
 use super::head::{self, ChatHead, lock_user};
 use super::rows::{bigint, fixed, get, id, number, system_time, unpack};
 use super::sessions::require_live;
@@ -77,7 +78,9 @@ impl Store {
             for signed in sessions {
                 head.append(EntryBody::SessionIn(signed));
             }
-            head::write_back(tx, &[head]).await?;
+            let mut heads = [head];
+            show_user_key(tx, &mut heads, who.user_id).await?;
+            head::write_back(tx, &heads).await?;
             insert_info_keys(tx, chat_id, who, who.user_id, &request.info_keys).await?;
             Ok(Changed { seq, duplicate: false })
         });
@@ -164,7 +167,11 @@ impl Store {
                 Some(member) => update_rights(tx, &[(chat_id, change.target.user_id, *member)]).await?,
                 None => delete_member(tx, chat_id, change.target.user_id).await?,
             }
-            head::write_back(tx, &[head]).await?;
+            let mut heads = [head];
+            if is_add {
+                show_user_key(tx, &mut heads, change.target.user_id).await?;
+            }
+            head::write_back(tx, &heads).await?;
             if !request.info_keys.is_empty() {
                 insert_info_keys(tx, chat_id, who, change.target.user_id, &request.info_keys).await?;
             }

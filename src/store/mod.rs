@@ -7,6 +7,8 @@
 //! the transaction that moves the chat's head. S3 callers never see an SQLSTATE.
 
 pub mod accounts;
+pub mod archives;
+pub mod backups;
 pub mod batch;
 pub mod chains;
 mod change_limits;
@@ -17,8 +19,13 @@ pub mod copies;
 pub mod cursors;
 pub mod embedded;
 pub mod error;
+pub mod friends;
+pub mod generation_links;
+pub mod group_keys;
+pub mod group_secrets;
 pub mod head;
 pub mod info;
+mod info_seals;
 pub mod inspect;
 pub mod judgement;
 pub mod keys;
@@ -34,9 +41,14 @@ mod parts;
 pub mod passwords;
 pub mod pool;
 pub mod postgres_error;
+pub mod profile_readers;
+pub mod profiles;
+pub mod recovery_requests;
 pub mod refusals;
+mod renewal;
 pub mod revisions;
 pub mod rows;
+mod sealed_info;
 pub mod sessions;
 pub mod settings;
 mod statements;

@@ -53,6 +53,7 @@ mod tests {
             entry: None,
             new_key: None,
             copies: Vec::new(),
+            archive: None,
         })
     }
 

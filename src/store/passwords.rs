@@ -5,7 +5,9 @@ use tokio_postgres::Row;
 
 use super::Store;
 use super::error::{Failure, StoreError};
+use super::group_keys::active_key;
 use super::linking::{PENDING_MAX, forget_overdue};
+use super::profiles::give_own_key;
 use super::rows::{bigint, fixed, get, id, number_of, system_time, timestamp, unpack};
 use super::sessions::{locked, state_of};
 use super::strongboxes::strongbox_of;
@@ -13,7 +15,7 @@ use super::users::SessionLimits;
 use crate::protocol::binary::{CredentialId, ExchangeKey, SigningKey};
 use crate::protocol::error::{ErrorCode, Refusal};
 use crate::protocol::frame::SessionState;
-use crate::protocol::ids::{LoginId, Timestamp, UserId};
+use crate::protocol::ids::{LoginId, SessionId, Timestamp, UserId};
 use crate::protocol::password::{LoggedIn, NewSession};
 use crate::protocol::strongbox::{Stretching, Strongbox};
 use crate::protocol::username::Username;
@@ -151,7 +153,8 @@ impl Store {
         .await
     }
 
-    /// Ends a good login: gives what the password protects, and makes the session that was asked for.
+    /// Ends a good login: gives what the password protects, and makes the session that was asked for, or notes which
+    /// one knows the sealed halves now.
     ///
     /// # Errors
     /// `login_failed` if the password has changed since the login began, `bad_certificate` for unsound keys,
@@ -160,6 +163,7 @@ impl Store {
         &self,
         login: &Login,
         session: Option<&NewSession>,
+        for_session: Option<SessionId>,
         limits: &SessionLimits,
     ) -> Result<LoggedIn, Failure> {
         let failed = || Failure::from(Refusal::new(ErrorCode::LoginFailed, "the login is refused"));
@@ -175,6 +179,14 @@ impl Store {
                 Some(session) => Some(make_session(tx, user_id, session, user.now, limits).await?),
                 None => None,
             };
+            if let Some(session_id) = for_session {
+                let update = "UPDATE user_sessions SET logged_in_at = clock_timestamp() WHERE id = $1 AND user_id = $2";
+                tx.execute(update, &[&session_id.0, &user_id.0]).await?;
+            }
+            let own_key = match session {
+                Some(session) => give_own_key(tx, user_id, session.session_id).await?,
+                None => None,
+            };
             tx.execute("DELETE FROM password_tries WHERE bucket = $1", &[&login.pair]).await?;
             Ok(LoggedIn {
                 user_id,
@@ -182,7 +194,9 @@ impl Store {
                 strongbox,
                 place: user.place,
                 hash: user.hash,
+                is_withdrawn: active_key(tx, user_id).await?.is_none(),
                 expires_at,
+                own_key,
             })
         })
         .await
@@ -206,7 +220,10 @@ impl Store {
 }
 
 /// Counts one try. A bucket fills by a share of an hour with each, and is full with an hour's worth.
-async fn count(tx: &Transaction<'_>, limit: &TryLimit) -> Result<(), Failure> {
+///
+/// # Errors
+/// `rate_limited` with `retry_after_ms`, or [`StoreError`].
+pub(super) async fn count(tx: &Transaction<'_>, limit: &TryLimit) -> Result<(), Failure> {
     let share_s = HOUR_S / f64::from(limit.per_hour.max(1));
     let statement = "INSERT INTO password_tries AS t (bucket, empty_at) \
          VALUES ($1, clock_timestamp() + make_interval(secs => $2)) \

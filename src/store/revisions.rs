@@ -88,6 +88,9 @@ impl Store {
                 let requests = "DELETE FROM key_requests r USING unnest($1::uuid[], $2::uuid[]) AS over (chat_id, key_id) \
                      WHERE r.chat_id = over.chat_id AND r.sender_key_id = over.key_id";
                 tx.execute(requests, &[&chats, &keys]).await?;
+                let archives = "DELETE FROM sender_key_archives a USING unnest($1::uuid[], $2::uuid[]) AS over (chat_id, key_id) \
+                     WHERE a.chat_id = over.chat_id AND a.sender_key_id = over.key_id";
+                tx.execute(archives, &[&chats, &keys]).await?;
                 let copies = "DELETE FROM vault_chat_sender_keys WHERE (chat_id, sender_key_id, session_id) IN \
                      (SELECT v.chat_id, v.sender_key_id, v.session_id FROM unnest($1::uuid[], $2::uuid[]) AS over (chat_id, key_id) \
                      JOIN vault_chat_sender_keys v ON v.chat_id = over.chat_id AND v.sender_key_id = over.key_id LIMIT $3)";

@@ -8,15 +8,19 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
 use super::Store;
+use super::backups::empty_backups;
 use super::error::{Failure, StoreError};
+use super::group_keys::{active_key, hide_user_key};
 use super::head::{self, ChatHead, LockedUser, lock_user};
+use super::linking::has_logged_in;
 use super::members::Requester;
 use super::rows::{bigint, fixed, fixed_or_null, get, id, number_of, pack, timestamp, timestamp_of};
 use super::users::certificate_of;
 use crate::protocol::binary::{Blob, SigningKey};
 use crate::protocol::certificate::{Revoker, SignedRevocation};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
-use crate::protocol::frame::{PendingSession, SessionInfo, SessionState, Sessions};
+use crate::protocol::frame::{PendingSession, RevokeSession, SessionInfo, SessionState, Sessions};
+use crate::protocol::group_key::{SignedWithdrawal, UserKeyEntry};
 use crate::protocol::ids::{ChatId, Place, SessionId, Timestamp, UserId};
 use crate::protocol::log::{EntryBody, SessionOut};
 use crate::protocol::verify::Verifier;
@@ -31,6 +35,8 @@ pub struct LoginSession {
     pub user_id: UserId,
     /// Its state; `Expired` as soon as its time has run out, written down or not.
     pub state: SessionState,
+    /// Whether it has been certified: one that expired may be renewed, one that waited in vain may not.
+    pub is_certified: bool,
     /// When it expires.
     pub expired_at: Timestamp,
     /// What it signs with.
@@ -57,13 +63,15 @@ impl Store {
                  FROM user_sessions WHERE id = $1";
             let Some(row) = tx.query_opt(statement, &[&session_id.0]).await? else { return Ok(None) };
             let is_over: bool = get(&row, "is_over")?;
-            let state = match state_of(&row)? {
+            let stored = state_of(&row)?;
+            let state = match stored {
                 SessionState::Live | SessionState::Pending if is_over => SessionState::Expired,
                 state => state,
             };
             Ok(Some(LoginSession {
                 user_id: id(&row, "user_id", UserId)?,
                 state,
+                is_certified: stored != SessionState::Pending,
                 expired_at: timestamp(&row, "expired_at")?,
                 signing_public_key: fixed(&row, "signing_public_key")?,
             }))
@@ -84,25 +92,34 @@ impl Store {
         .await
     }
 
-    /// Ends a session by its user's will.
+    /// Ends a session by its user's will. With one that had been given what the password protects, the active user key
+    /// is withdrawn.
     ///
     /// # Errors
-    /// `unknown_session`, `bad_signature`, `event_conflict`, or [`StoreError`].
+    /// `unknown_session`, `bad_signature`, `event_conflict`, `withdrawal_missing`, or [`StoreError`].
     pub async fn revoke_session(
         &self,
         user_id: UserId,
         revoker: SessionId,
-        signed: &SignedRevocation,
+        request: &RevokeSession,
     ) -> Result<SessionsChanged, Failure> {
+        let signed = &request.revocation;
         let revocation = &signed.revocation;
         self.write("revoke_session", async |tx| {
             let user = locked(tx, user_id).await?;
-            require_live(tx, user_id, revoker).await?;
+            let standing = require_live(tx, user_id, revoker).await;
+            // Who has just proven the password may make room with the identity key.
+            let is_pending =
+                matches!(&standing, Err(Failure::Refused(refusal)) if refusal.code == ErrorCode::SessionPending);
+            if !is_pending || revocation.revoker != Revoker::Identity || !has_logged_in(tx, revoker).await? {
+                standing?;
+            }
             let unknown = || Refusal::new(ErrorCode::UnknownSession, "no such session");
             if revocation.user_id != user_id {
                 return Err(unknown().into());
             }
-            let statement = "SELECT state FROM user_sessions WHERE id = $1 AND user_id = $2";
+            let statement = "SELECT state, logged_in_at IS NOT NULL AS knows_halves FROM user_sessions \
+                 WHERE id = $1 AND user_id = $2";
             let Some(row) = tx.query_opt(statement, &[&revocation.session_id.0, &user_id.0]).await? else {
                 return Err(unknown().into());
             };
@@ -126,21 +143,35 @@ impl Store {
             if !verifies {
                 return Err(Refusal::new(ErrorCode::BadSignature, "the revocation's signature does not verify").into());
             }
+            let knows_halves: bool = get(&row, "knows_halves")?;
+            let withdrawn = check_withdrawal(tx, &user, user_id, knows_halves, request.withdrawal.as_ref()).await?;
             check_chain(&user, revocation.place, &revocation.previous)?;
             let update = "UPDATE user_sessions SET state = 'revoked', handover = NULL WHERE id = $1";
             tx.execute(update, &[&revocation.session_id.0]).await?;
+            empty_backups(tx, revocation.session_id).await?;
             let body = pack(signed, "user_events.body")?;
             let hash = signed.chain_hash();
             append_user_event(tx, user_id, revocation.place, "revocation", revocation.session_id, &body, hash.as_ref())
                 .await?;
-            if state != SessionState::Live {
+            if state != SessionState::Live && withdrawn.is_none() {
                 return Ok(SessionsChanged::default());
             }
-            let chats = for_each_chat(tx, user_id, |head| {
-                head.append(EntryBody::SessionOut(SessionOut::Revoked(signed.clone())));
-            })
-            .await?;
-            Ok(SessionsChanged { chats, gone: vec![revocation.session_id] })
+            let chats = head::chats_of_user(tx, user_id).await?;
+            let mut heads = ChatHead::lock_all(tx, &chats).await?;
+            // First, for a session that revokes itself signs the withdrawal too.
+            if let Some(withdrawal) = withdrawn {
+                let entry = UserKeyEntry::Withdrawn(withdrawal);
+                hide_user_key(tx, &mut heads, &entry, withdrawal.withdrawal.key_id).await?;
+            }
+            let mut gone = Vec::new();
+            if state == SessionState::Live {
+                for head in &mut heads {
+                    head.append(EntryBody::SessionOut(SessionOut::Revoked(signed.clone())));
+                }
+                gone.push(revocation.session_id);
+            }
+            head::write_back(tx, &heads).await?;
+            Ok(SessionsChanged { chats, gone })
         })
         .await
     }
@@ -250,7 +281,8 @@ impl Store {
         .await
     }
 
-    /// Deletes what revoked sessions may no longer read, a bounded number of rows; says how many.
+    /// Deletes what revoked sessions may no longer read, a bounded number of rows; says how many. Copies that another
+    /// session of the user opens, by a backup that it holds, stay for that one.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -258,7 +290,10 @@ impl Store {
         self.write("delete_copies_of_revoked", async |tx| {
             let statement = "DELETE FROM vault_chat_sender_keys WHERE (chat_id, sender_key_id, session_id) IN ( \
                  SELECT v.chat_id, v.sender_key_id, v.session_id FROM user_sessions s \
-                 JOIN vault_chat_sender_keys v ON v.session_id = s.id WHERE s.state = 'revoked' LIMIT 1000)";
+                 JOIN vault_chat_sender_keys v ON v.session_id = s.id WHERE s.state = 'revoked' \
+                 AND NOT EXISTS (SELECT 1 FROM vault_backup_session_keys b JOIN user_sessions h ON h.id = b.session_id \
+                     WHERE b.backed_up_session_id = s.id AND b.kind = 'full' AND b.key IS NOT NULL \
+                     AND h.state <> 'revoked') LIMIT 1000)";
             let copies = tx.execute(statement, &[]).await?;
             let statement = "DELETE FROM key_requests r USING user_sessions s \
                  WHERE s.id = r.session_id AND s.state = 'revoked'";
@@ -266,12 +301,47 @@ impl Store {
             let statement = "DELETE FROM info_key_requests r USING user_sessions s \
                  WHERE s.id = r.session_id AND s.state = 'revoked'";
             tx.execute(statement, &[]).await?;
+            let statement = "DELETE FROM vault_user_info_keys v USING user_sessions s \
+                 WHERE s.id = v.session_id AND s.state = 'revoked'";
+            tx.execute(statement, &[]).await?;
             let statement = "DELETE FROM vault_chat_info_keys v USING user_sessions s \
                  WHERE s.id = v.session_id AND s.state = 'revoked'";
             Ok(copies + tx.execute(statement, &[]).await?)
         })
         .await
     }
+}
+
+/// Checks what withdraws the active user key; it must be there when the session that goes knows the sealed halves.
+async fn check_withdrawal(
+    tx: &Transaction<'_>,
+    user: &LockedUser,
+    user_id: UserId,
+    is_needed: bool,
+    signed: Option<&SignedWithdrawal>,
+) -> Result<Option<SignedWithdrawal>, Failure> {
+    let active = active_key(tx, user_id).await?;
+    let Some(active) = active else { return Ok(None) };
+    let Some(signed) = signed.filter(|signed| signed.withdrawal.key_id == active.key_id) else {
+        if !is_needed {
+            return Ok(None);
+        }
+        let details = ErrorDetails { user_key_id: Some(active.key_id), ..ErrorDetails::default() };
+        let message = "the session knows what the password protects: the active user key must be withdrawn with it";
+        return Err(Refusal::with(ErrorCode::WithdrawalMissing, message, details).into());
+    };
+    let bytes = signed.withdrawal.signed_bytes();
+    let verifies = signed.withdrawal.user_id == user_id
+        && match signed.withdrawal.revoker {
+            Revoker::Identity => user.identity_key.verifies(&bytes, &signed.signature),
+            Revoker::Session(session_id) => {
+                require_live(tx, user_id, session_id).await?.verifies(&bytes, &signed.signature)
+            }
+        };
+    if !verifies {
+        return Err(Refusal::new(ErrorCode::BadSignature, "the withdrawal's signature does not verify").into());
+    }
+    Ok(Some(*signed))
 }
 
 pub(super) async fn locked(tx: &Transaction<'_>, user_id: UserId) -> Result<LockedUser, Failure> {

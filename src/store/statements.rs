@@ -42,6 +42,10 @@ const INSERT_COPIES: &str = "INSERT INTO vault_chat_sender_keys \
      FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bytea[], $5::uuid[]) \
      AS n (chat_id, key_id, session_id, key, uploaded_by) ON CONFLICT DO NOTHING";
 
+/// One archive by a key's sender for each generation; the first stays.
+const INSERT_ARCHIVES: &str = "INSERT INTO sender_key_archives (chat_id, sender_key_id, generation, archived_by_session_id, key) \
+     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::bytea[]) ON CONFLICT DO NOTHING";
+
 /// Marks the keys whose copies are exactly the recipients: coverage by the database's own count.
 pub(super) const COVER_KEYS: &str = "UPDATE sender_keys k SET covered_version = c.roster_version \
      FROM unnest($1::uuid[], $2::uuid[]) AS wanted (chat_id, key_id) JOIN chats c ON c.id = wanted.chat_id \
@@ -53,6 +57,9 @@ pub(super) const COVER_KEYS: &str = "UPDATE sender_keys k SET covered_version = 
          AND v.sender_key_id = wanted.key_id AND NOT EXISTS (SELECT 1 FROM user_sessions s \
              JOIN user_in_chat m ON m.user_id = s.user_id AND m.chat_id = wanted.chat_id \
              WHERE s.id = v.session_id AND s.state = 'live')) \
+     AND (c.group_key_generation = 0 OR c.generation_outdated OR EXISTS (SELECT 1 FROM sender_key_archives a \
+         WHERE a.chat_id = wanted.chat_id AND a.sender_key_id = wanted.key_id \
+         AND a.generation = c.group_key_generation AND a.archived_by_session_id = k.sender_session_id)) \
      RETURNING k.chat_id, k.key_id";
 
 const USE_KEYS: &str = "UPDATE sender_keys k SET last_counter = n.counter, \
@@ -74,6 +81,8 @@ const PURGE: &str = "WITH gone AS (UPDATE chat_messages m SET data = NULL \
      left_over AS (UPDATE sender_keys k SET messages_with_data = k.messages_with_data - counted.messages \
          FROM counted WHERE k.chat_id = counted.chat_id AND k.key_id = counted.key_id \
          RETURNING k.chat_id, k.key_id, k.epoch, k.messages_with_data), \
+     archives AS (DELETE FROM sender_key_archives a USING left_over k JOIN chats c ON c.id = k.chat_id \
+         WHERE a.chat_id = k.chat_id AND a.sender_key_id = k.key_id AND k.messages_with_data = 0 AND k.epoch < c.epoch), \
      over AS (SELECT v.chat_id, v.sender_key_id, v.session_id FROM left_over k JOIN chats c ON c.id = k.chat_id \
          JOIN vault_chat_sender_keys v ON v.chat_id = k.chat_id AND v.sender_key_id = k.key_id \
          WHERE k.messages_with_data = 0 AND k.epoch < c.epoch FOR UPDATE OF v SKIP LOCKED) \
@@ -92,6 +101,7 @@ pub(super) struct Statements {
     pub(super) insert_messages: Statement,
     pub(super) insert_keys: Statement,
     pub(super) insert_copies: Statement,
+    pub(super) insert_archives: Statement,
     pub(super) cover_keys: Statement,
     pub(super) use_keys: Statement,
     pub(super) purge: Statement,
@@ -108,6 +118,7 @@ impl Statements {
             insert_messages: client.prepare(INSERT_MESSAGES).await?,
             insert_keys: client.prepare(INSERT_KEYS).await?,
             insert_copies: client.prepare(INSERT_COPIES).await?,
+            insert_archives: client.prepare(INSERT_ARCHIVES).await?,
             cover_keys: client.prepare(COVER_KEYS).await?,
             use_keys: client.prepare(USE_KEYS).await?,
             purge: client.prepare(PURGE).await?,

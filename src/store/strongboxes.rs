@@ -1,14 +1,16 @@
 //! What passwords protect: written whole, one version after the other, in one transaction with the password's record.
 //!
-//! A new user key of a user is where the user's chats will learn of it: their logs' entries of it, and the chats' next
-//! generations, go into `write_strongbox`, after the user's lock and before the commit.
+//! A new active user key is shown in the logs of the user's chats in that transaction: their next generations are due.
 
 use deadpool_postgres::Transaction;
 
 use super::Store;
 use super::error::{Failure, StoreError};
+use super::friends::forget_stale_set;
+use super::group_keys::show_user_key;
+use super::head::{self, ChatHead};
 use super::rows::{bigint, fixed, fixed_or_null, get, id, number_of, pack, unpack};
-use super::sessions::locked;
+use super::sessions::{SessionsChanged, locked};
 use crate::protocol::binary::{Blob, IdentityKey};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::ids::{UserId, UserKeyId};
@@ -33,11 +35,15 @@ pub fn check_upload(user_id: UserId, identity_key: &IdentityKey, upload: &Strong
 }
 
 impl Store {
-    /// Replaces a user's password and all that it protects. The same request again gets the same answer.
+    /// Replaces a user's password and all that it protects, and gives the chats that show another user key by it. The
+    /// same request again gets the same answer.
     ///
     /// # Errors
     /// `unknown_user`, `malformed`, `bad_signature`, `strongbox_changed`, `limit_reached`, or [`StoreError`].
-    pub async fn replace_strongbox(&self, request: &ReplaceStrongbox) -> Result<StrongboxReplaced, Failure> {
+    pub async fn replace_strongbox(
+        &self,
+        request: &ReplaceStrongbox,
+    ) -> Result<(StrongboxReplaced, SessionsChanged), Failure> {
         let (user_id, upload) = (request.user_id, &request.upload);
         self.write("replace_strongbox", async |tx| {
             let user = locked(tx, user_id).await?;
@@ -45,7 +51,7 @@ impl Store {
             let present = strongbox_of(tx, user_id).await?;
             let version = present.as_ref().map_or(0, |strongbox| strongbox.version);
             if present.as_ref().is_some_and(|strongbox| *strongbox == upload.strongbox) {
-                return Ok(StrongboxReplaced { version });
+                return Ok((StrongboxReplaced { version }, SessionsChanged::default()));
             }
             let keys: &[UserKey] = present.as_ref().map_or(&[], |strongbox| &strongbox.user_keys);
             if upload.strongbox.version != version + 1 || !holds_all(keys, &upload.strongbox.user_keys) {
@@ -54,7 +60,12 @@ impl Store {
                 return Err(Refusal::with(ErrorCode::StrongboxChanged, message, details).into());
             }
             write_strongbox(tx, user_id, upload).await?;
-            Ok(StrongboxReplaced { version: upload.strongbox.version })
+            let chats = head::chats_of_user(tx, user_id).await?;
+            let mut heads = ChatHead::lock_all(tx, &chats).await?;
+            show_user_key(tx, &mut heads, user_id).await?;
+            head::write_back(tx, &heads).await?;
+            let changed = SessionsChanged { chats, gone: Vec::new() };
+            Ok((StrongboxReplaced { version: upload.strongbox.version }, changed))
         })
         .await
     }
@@ -95,6 +106,7 @@ pub(super) async fn write_strongbox(
     let update = "UPDATE users SET opaque_record = $2, strongbox_version = $3, strongbox = $4 WHERE id = $1";
     let (version, body) = (bigint(upload.strongbox.version), pack(&body, "users.strongbox")?);
     tx.execute(update, &[&user_id.0, &upload.record.as_ref(), &version, &body]).await?;
+    forget_stale_set(tx, user_id, upload.strongbox.recovery.as_ref().map(|recovery| &recovery.public_key)).await?;
     // One key is active at any moment, within the transaction too.
     tx.execute("UPDATE user_keys SET is_active = false WHERE user_id = $1", &[&user_id.0]).await?;
     let insert = "INSERT INTO user_keys (user_id, key_id, public_key, encrypted_private_key, algorithm, is_active, signature, \

@@ -94,6 +94,9 @@ impl Store {
             .await?;
             if let Some(upload) = &request.strongbox {
                 write_strongbox(tx, request.user_id, upload).await?;
+                // It made the halves, and so it knows them.
+                let update = "UPDATE user_sessions SET logged_in_at = clock_timestamp() WHERE id = $1";
+                tx.execute(update, &[&certificate.session_id.0]).await?;
             }
             let event = "INSERT INTO user_events (user_id, place, kind, session_id, body, hash) \
                  VALUES ($1, 1, 'certificate', $2, $3, $4)";

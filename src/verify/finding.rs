@@ -140,6 +140,14 @@ words! {
         CopyExtra = "copy_extra",
         /// A copy's row names another session as its sender.
         CopyColumns = "copy_columns",
+        /// The chat's row names another generation, or says otherwise whether it is current.
+        Generation = "generation",
+        /// A member's row names another user key than the log shows.
+        MemberKey = "member_key",
+        /// The current group key is not wrapped to exactly the members' user keys.
+        GroupKey = "group_key",
+        /// A key is not archived to the recovery key.
+        ArchiveMissing = "archive_missing",
         /// A message under a key of another epoch.
         KeyEpoch = "key_epoch",
         /// The chat's row names another epoch.
@@ -231,7 +239,11 @@ impl Kind {
             | K::KeyMissing
             | K::CopyMissing
             | K::CopyExtra
-            | K::CopyColumns => Promise::Decryptable,
+            | K::CopyColumns
+            | K::Generation
+            | K::MemberKey
+            | K::GroupKey
+            | K::ArchiveMissing => Promise::Decryptable,
             K::KeyEpoch
             | K::Epoch
             | K::GhostSender

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::finding::{Kind, Place};
+use super::finding::{Kind, OrNone, Place};
 use super::log::LogCheck;
 use super::report::Report;
 use crate::protocol::frame::SessionState;
@@ -112,6 +112,10 @@ impl LogCheck {
         let Some(fold) = &self.fold else { return true };
         let keeps_copies = row.key.messages_with_data > 0 || is_current && !row.is_replaced;
         let is_covered = is_current && row.covered_version == Some(chat.roster_version);
+        if let Some(generation) = self.current_generation().filter(|_| keeps_copies && is_covered) {
+            let is_archived = row.archived == Some(generation);
+            report.holds(Kind::ArchiveMissing, place, is_archived, OrNone(row.archived), generation);
+        }
         let holders: BTreeSet<SessionId> = row.copies.iter().map(|copy| copy.session_id).collect();
         let voided: BTreeSet<SessionId> =
             row.refusals.iter().filter(|refusal| refusal.has_effect).map(|refusal| refusal.session_id).collect();

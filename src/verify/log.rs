@@ -30,6 +30,8 @@ pub struct LogCheck {
     roster: Option<(Seq, Hash)>,
     seen: BTreeMap<SessionId, Seq>,
     seen_in_changes: BTreeMap<SessionId, Seq>,
+    /// Of the wraps of the newest group key.
+    pub(super) wraps_hash: Option<Hash>,
 }
 
 /// The newest entry.
@@ -90,6 +92,7 @@ impl LogCheck {
             roster: None,
             seen: BTreeMap::new(),
             seen_in_changes: BTreeMap::new(),
+            wraps_hash: None,
         }
     }
 
@@ -159,6 +162,8 @@ impl LogCheck {
             return;
         };
         let epoch = fold.epoch();
+        let is_renewal = matches!(body, EntryBody::SessionIn(signed)
+            if fold.recipients().contains_key(&signed.certificate.session_id));
         let applied = fold.apply(row.seq, row.created_at, body);
         let is_moved = fold.epoch() != epoch;
         if let Err(error) = applied {
@@ -166,9 +171,15 @@ impl LogCheck {
             return;
         }
         report.holds(Kind::Entry, place, true, "", "");
-        if let EntryBody::SessionIn(signed) = body {
+        // One that is renewed ahead of its time has been in, and has its copies, all along.
+        if let EntryBody::SessionIn(signed) = body
+            && !is_renewal
+        {
             let known = KnownSession { signing_key: signed.certificate.signing_public_key, in_seq: row.seq };
             self.sessions.insert(signed.certificate.session_id, known);
+        }
+        if let EntryBody::Generation(signed) = body {
+            self.wraps_hash = Some(signed.generation.wraps_hash);
         }
         if let EntryBody::Membership(signed) = body {
             let (session_id, seen) = (signed.change.actor.session_id, signed.change.seen);
@@ -253,6 +264,9 @@ fn check_columns(body: &EntryBody, facts: &EventFacts, place: Place, report: &mu
         EntryBody::SessionIn(_) => ("session_in", None),
         EntryBody::SessionOut(SessionOut::Revoked(_) | SessionOut::Expired { .. }) => ("session_out", None),
         EntryBody::AccountDeleted(_) => ("account_deleted", None),
+        EntryBody::UserKey(_) => ("user_key", None),
+        EntryBody::Generation(_) => ("generation", None),
+        EntryBody::GenerationRefused(_) => ("generation_refused", None),
         EntryBody::Message(_) => ("message", None),
     };
     let number = change.map(|change| change.n.get());

@@ -1,12 +1,14 @@
 //! Compares what the tables say of a chat with what its log comes to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use super::finding::{Kind, OrNone, Place, Short};
 use super::log::LogCheck;
 use super::report::Report;
 use crate::protocol::fold::Recipient;
-use crate::protocol::ids::{SessionId, UserId};
+use crate::protocol::group_key::{GroupKeyWrap, RecoveryKey, wraps_hash};
+use crate::protocol::ids::{GenerationNo, SessionId, UserId};
 use crate::store::inspect::{ChatRow, MemberRow, MisplacedRow, RecipientRow, RepeatedRevision};
 
 impl LogCheck {
@@ -36,6 +38,9 @@ impl LogCheck {
         report.same(Kind::ChangeHead, place, &row.change_no, &membership.head);
         let is_same = row.change_hash == membership.hash;
         report.holds(Kind::ChangeHead, place, is_same, Short(&row.change_hash), Short(&membership.hash));
+        let found = row.generation.map(|key| (key, !row.is_outdated));
+        let expected = fold.newest_generation().map(|key| (key, fold.recovery_key().is_some()));
+        report.holds(Kind::Generation, place, found == expected, Newest(found), Newest(expected));
         let next_expiry = fold.recipients().values().map(|recipient| recipient.expired_at).min();
         let is_same = row.next_expiry == next_expiry;
         report.holds(Kind::NextExpiry, place, is_same, OrNone(row.next_expiry), OrNone(next_expiry));
@@ -63,9 +68,26 @@ impl LogCheck {
             let found = format!("joined {}, reads from {}", row.member.joined_seq, row.member.readable_from);
             let expected = format!("joined {}, reads from {}", member.joined_seq, member.readable_from);
             report.same(Kind::Joined, place, &found, &expected);
+            let shown = fold.member_keys().get(&row.user_id).map(|key| key.key_id);
+            let is_same = row.user_key_id == shown;
+            report.holds(Kind::MemberKey, place, is_same, OrNone(row.user_key_id), OrNone(shown));
             let is_same = row.member.identity_key == member.identity_key;
             report.holds(Kind::MemberIdentity, place, is_same, "another key", "the key that the log names");
         }
+    }
+
+    /// The generation whose recovery key is a recipient.
+    #[must_use]
+    pub fn current_generation(&self) -> Option<GenerationNo> {
+        Some(self.fold.as_ref()?.recovery_key()?.generation)
+    }
+
+    /// Compares the wraps of the current group key with those that its maker signed.
+    pub fn check_group_key(&self, wraps: &[GroupKeyWrap], report: &mut Report) {
+        let place = Place::chat(self.chat_id);
+        let (found, expected) = (wraps_hash(wraps), self.wraps_hash);
+        let is_same = expected == Some(found);
+        report.holds(Kind::GroupKey, place, is_same, Short(&found), OrNone(expected.as_ref().map(Short)));
     }
 
     /// Compares the live sessions of members with the recipients. A session is a recipient until the log says that it
@@ -126,4 +148,17 @@ fn is_same(row: &RecipientRow, recipient: &Recipient) -> bool {
         && row.public_key == recipient.public_key
         && row.signing_public_key == recipient.signing_public_key
         && row.expired_at == recipient.expired_at
+}
+
+/// A newest generation, and whether it is current.
+struct Newest(Option<(RecoveryKey, bool)>);
+
+impl fmt::Display for Newest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some((key, true)) => write!(f, "{}, current", key.generation),
+            Some((key, false)) => write!(f, "{}, not current", key.generation),
+            None => f.write_str("none"),
+        }
+    }
 }

@@ -171,6 +171,7 @@ impl Writer {
             covered_version: Some(Seq::saturating(2)),
             is_replaced: false,
             is_first_there: (self.counter > 0).then_some(true),
+            archived: None,
             copies: vec![CopyRow {
                 session_id: self.session_id,
                 user_id: self.user_id,
@@ -194,6 +195,8 @@ impl Writer {
             shared_since: None,
             change_no: fold.membership().head,
             change_hash: fold.membership().hash,
+            generation: None,
+            is_outdated: false,
             next_expiry: Some(Timestamp::saturating(1_000_000)),
         }
     }

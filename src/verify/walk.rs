@@ -100,6 +100,9 @@ async fn verify_chat(snapshot: &Snapshot<'_>, chat_id: ChatId, report: &mut Repo
     check.check_chat(&chat, report);
     check.check_members(&snapshot.members(chat_id).await?, report);
     check.check_recipients(&snapshot.recipients(chat_id).await?, report);
+    if let Some(generation) = check.current_generation() {
+        check.check_group_key(&snapshot.group_keys(chat_id, generation).await?, report);
+    }
     let mut last = None;
     loop {
         let page = snapshot.key_page(chat_id, last).await?;

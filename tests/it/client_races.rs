@@ -1,13 +1,22 @@
-//! What one client does at the same time: its own changes of a chat do not stand in each other's way, and every entry
-//! has its event.
+//! What happens at the same time: a client's own changes of a chat do not stand in each other's way, every entry has its
+//! event, and who is removed meanwhile has nothing to complain of.
 
-use sealcast::client::{Event, ReceiptsTo};
-use sealcast::protocol::ids::{MessageId, Revision, Seq};
+use std::sync::Arc;
+
+use sealcast::client::{Client, Event, MemoryStorage, ReceiptsTo, Storage};
+use sealcast::protocol::binary::{Hash, IdentityKey};
+use sealcast::protocol::error::ErrorCode;
+use sealcast::protocol::ids::{ChatId, Epoch, MessageId, Revision, Seq};
+use sealcast::protocol::membership::{Change, MembershipChange, Target};
 use tokio::task::JoinSet;
 
 use super::support::broker::Broker;
-use super::support::clients::{event, message, register};
+use super::support::chat::{change_membership, copy_for, submit, view};
+use super::support::clients::{config, event, message, new_account, open, register};
 use super::support::database::Database;
+use super::support::device::{Device, Socket};
+use super::support::proxy::{Path, Proxy};
+use super::support::{eventually, within};
 
 /// More than a change is made again for when others are faster.
 const NEWCOMERS: usize = 14;
@@ -74,4 +83,57 @@ fn entry(event: &Event) -> Option<(Seq, MessageId, u64)> {
         Event::Read { seq: Some(seq), message_id: Some(message_id), .. } => Some((*seq, *message_id, 0)),
         _ => None,
     }
+}
+
+/// A change of a device's about somebody who uses the client library.
+async fn change_user(device: &Device, socket: &mut Socket, chat_id: ChatId, change: Change, target: Target) {
+    let now = view(socket, chat_id).await;
+    let change = match change {
+        Change::Add { can_write, can_manage, .. } => {
+            Change::Add { can_write, can_manage, roster_hash: now.fold.roster_hash(), epoch: now.fold.epoch() }
+        }
+        other => other,
+    };
+    let unsigned = device.change_from(&now, chat_id, change, device).change;
+    let signed = device.sign_change(chat_id, MembershipChange { target, ..unsigned });
+    change_membership(socket, chat_id, signed).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_removed_while_a_key_is_asked_for_is_told_so_and_raises_no_alarm() {
+    let database = Database::create().await;
+    let broker = Broker::start(&database).await;
+    let path = Proxy::start(&broker).await;
+    let ada = Device::register(&broker, "ada").await;
+    let mut socket = ada.connect_live(&broker).await;
+    let chat_id = ada.create_chat(&mut socket).await;
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::default());
+    let bob = Client::register(config(), new_account(&path.url, "bob"), Arc::clone(&storage)).await.unwrap();
+    let identity = "SELECT identity_public_key FROM users WHERE username = 'bob'";
+    let identity: Vec<u8> = database.client().await.query_one(identity, &[]).await.unwrap().get(0);
+    let target = Target { user_id: bob.user_id(), identity_key: IdentityKey(identity.try_into().unwrap()) };
+    let add = Change::Add { can_write: true, can_manage: false, roster_hash: Hash([0; 32]), epoch: Epoch::default() };
+    change_user(&ada, &mut socket, chat_id, add, target).await;
+    eventually("the chat", async || bob.head(chat_id).is_some()).await;
+    let bobs_session = bob.session_id();
+    bob.close().await.unwrap();
+
+    // While bob is away, a key is stored with his copy, and the message under it waits for carol's.
+    let carol = Device::register(&broker, "carol").await;
+    ada.add(&mut socket, chat_id, &carol).await.unwrap();
+    let now = view(&mut socket, chat_id).await;
+    let mut key = ada.sender_key_for(now.fold.epoch(), chat_id, &[ada.session_id, bobs_session]);
+    let mut message = ada.seal(&now, &mut key, b"sealed");
+    assert_eq!(submit(&mut socket, message.clone()).await.unwrap_err().code, ErrorCode::CopiesMissing);
+    let bob = open(storage).await;
+    let mut events = bob.events();
+    path.set(Path::HoldRequests);
+    (message.new_key, message.add_copies) = (None, vec![copy_for(carol.session_id)]);
+    submit(&mut socket, message).await.unwrap();
+    change_user(&ada, &mut socket, chat_id, Change::Remove, target).await;
+    path.set(Path::Open);
+    within("the removal", async { while !matches!(&*events.next().await.unwrap().unwrap(), Event::Removed { .. }) {} })
+        .await;
+    assert_eq!(bob.stats().alarms, 0);
+    assert!(bob.is_live(), "and goes on");
 }

@@ -41,6 +41,7 @@ const COVERED: &[(ErrorCode, &str)] = &[
     (ErrorCode::UnknownChat, "codes::z1_a_stranger_gets_unknown_chat_to_every_request"),
     (ErrorCode::UnknownKey, "codes::keys_of_others_old_keys_and_no_keys"),
     (ErrorCode::UnknownMessage, "revisions::who_may_not_change_a_message_is_told_that_there_is_none"),
+    (ErrorCode::UnknownSecret, "secrets::requests::p10_what_is_no_revision_of_a_secret_is_refused_and_changes_nothing"),
     (ErrorCode::EditConflict, "revisions::of_two_devices_that_edit_at_once_one_is_told_of_the_other"),
     (ErrorCode::CannotWrite, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::CannotManage, "membership::z3_z4_z5_rights_are_enforced"),
@@ -48,6 +49,7 @@ const COVERED: &[(ErrorCode, &str)] = &[
     (ErrorCode::OwnerMustTransfer, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::NotAllowedToAdd, "accounts::who_may_add_a_user_is_the_users_own_setting"),
     (ErrorCode::NotKeyHolder, "copies::who_may_not_hand_on_is_refused_and_nothing_is_stored"),
+    (ErrorCode::KeyInUse, "backups::requests::p10_backups_that_are_not_in_order_are_refused_and_nothing_is_stored"),
     (ErrorCode::HistoryNotAllowed, "copies::a_newcomer_gets_no_key_from_before_their_time_except_from_its_sender"),
     (ErrorCode::AlreadyMember, "membership::z3_z4_z5_rights_are_enforced"),
     (ErrorCode::NotMember, "membership::z3_z4_z5_rights_are_enforced"),
@@ -57,6 +59,18 @@ const COVERED: &[(ErrorCode, &str)] = &[
     (ErrorCode::KeyStale, "messages::p5_after_a_removal_no_older_key_is_accepted"),
     (ErrorCode::KeySpent, "limits::the_life_of_a_sender_key"),
     (ErrorCode::KeyExists, "codes::keys_of_others_old_keys_and_no_keys"),
+    (
+        ErrorCode::GroupKeyDue,
+        "generations::made::p8_the_first_user_key_of_a_chat_makes_a_generation_due_before_the_next_message_and_keys_stay",
+    ),
+    (
+        ErrorCode::GroupKeyExists,
+        "generations::made::of_two_who_make_a_generation_at_once_one_is_first_and_a_repeat_gets_the_first_answer",
+    ),
+    (
+        ErrorCode::WithdrawalMissing,
+        "generations::withdrawn::p5_with_a_session_that_knew_the_sealed_halves_the_user_key_is_withdrawn_until_there_is_another",
+    ),
     (ErrorCode::InfoKeyStale, "info::what_must_not_be_saved_is_refused_and_changes_nothing"),
     (ErrorCode::CounterGap, "codes::counters"),
     (ErrorCode::IdReused, "codes::ids_that_are_taken"),
@@ -66,6 +80,10 @@ const COVERED: &[(ErrorCode, &str)] = &[
         "passwords::alike::wrong_passwords_unknown_users_and_users_without_one_are_answered_alike",
     ),
     (ErrorCode::StrongboxChanged, "passwords::change::a_password_or_a_set_of_keys_that_is_not_current_is_refused"),
+    (ErrorCode::UserKeyStale, "friends::inputs::shares_that_are_none_are_refused_and_change_nothing"),
+    (ErrorCode::NoShare, "friends::inputs::a_stranger_gives_and_gets_nothing"),
+    (ErrorCode::UnknownRecoveryRequest, "friends::inputs::a_stranger_gives_and_gets_nothing"),
+    (ErrorCode::IdentityNeeded, "friends::inputs::a_session_alone_cancels_once"),
     (ErrorCode::AheadOfLog, "codes::ahead_of_the_log"),
     (ErrorCode::Internal, "codes::internal_when_a_stored_value_cannot_be_read"),
 ];
@@ -78,8 +96,12 @@ fn every_code_is_covered_or_not_given() {
     let sources = [
         ("accounts", include_str!("accounts.rs")),
         ("attacks", include_str!("attacks.rs")),
+        ("backups::requests", include_str!("backups/requests.rs")),
         ("codes", include_str!("codes.rs")),
         ("copies", include_str!("copies.rs")),
+        ("friends::inputs", include_str!("friends/inputs.rs")),
+        ("generations::made", include_str!("generations/made.rs")),
+        ("generations::withdrawn", include_str!("generations/withdrawn.rs")),
         ("info", include_str!("info.rs")),
         ("limits", include_str!("limits.rs")),
         ("membership", include_str!("membership.rs")),
@@ -87,6 +109,7 @@ fn every_code_is_covered_or_not_given() {
         ("passwords::alike", include_str!("passwords/alike.rs")),
         ("passwords::change", include_str!("passwords/change.rs")),
         ("revisions", include_str!("revisions.rs")),
+        ("secrets::requests", include_str!("secrets/requests.rs")),
         ("sessions", include_str!("sessions.rs")),
         ("wire", include_str!("wire.rs")),
     ];
@@ -287,7 +310,7 @@ async fn bad_signatures_of_every_kind() {
     let chain = sessions(&mut pair.ada_socket).await;
     let mut revocation = pair.ada.revocation(&chain, pair.ada.session_id);
     revocation.signature.0[0] ^= 1;
-    let request = Request::RevokeSession(RevokeSession { revocation });
+    let request = Request::RevokeSession(RevokeSession { revocation, withdrawal: None });
     assert_eq!(refused(&mut pair, request).await.code, ErrorCode::BadSignature);
     good(&mut pair).await;
 }
@@ -436,9 +459,9 @@ async fn unknown_users() {
 #[tokio::test]
 async fn unknown_sessions() {
     let mut pair = Pair::start().await;
+    let mut own = pair.ada.linked(&pair.broker, &mut pair.ada_socket).await;
     let chain = sessions(&mut pair.ada_socket).await;
     // Of nobody, of another user, live already with another certificate: none of them waits for approval.
-    let mut own = pair.ada.clone();
     own.certify_at(chain.place.next(), chain.hash);
     let mut bobs = pair.bob.pending(&pair.broker).await;
     bobs.identity = pair.ada.identity.clone();
@@ -450,13 +473,13 @@ async fn unknown_sessions() {
     }
     for session_id in [SessionId::generate(), pair.bob.session_id, bobs.session_id] {
         let revocation = pair.ada.revocation(&chain, session_id);
-        let error = refused(&mut pair, Request::RevokeSession(RevokeSession { revocation })).await;
+        let error = refused(&mut pair, Request::RevokeSession(RevokeSession { revocation, withdrawal: None })).await;
         assert_eq!((error.code, error.details), (ErrorCode::UnknownSession, None));
     }
     let mut revocation = pair.ada.revocation(&chain, pair.ada.session_id).revocation;
     revocation.user_id = pair.bob.user_id;
     let revocation = pair.ada.sign_revocation(revocation);
-    let request = Request::RevokeSession(RevokeSession { revocation });
+    let request = Request::RevokeSession(RevokeSession { revocation, withdrawal: None });
     assert_eq!(refused(&mut pair, request).await.code, ErrorCode::UnknownSession);
     assert_eq!(refused(&mut pair, Request::FetchHandover(Nothing {})).await.code, ErrorCode::UnknownSession);
     // A session id that is taken, by oneself or by another.
@@ -761,7 +784,12 @@ async fn a_refused_change_of_members_leaves_those_beside_it_alone() {
     assert_eq!(refused.code, ErrorCode::BadSignature);
     assert!(pair.ada_socket.answer(first).await.is_ok());
     assert!(pair.ada_socket.answer(second).await.is_ok());
-    let approval = ApproveSession { certificate: pair.ada.certificate.clone(), handover: Blob::default() };
+    let approval = ApproveSession {
+        certificate: pair.ada.certificate.clone(),
+        handover: Blob::default(),
+        renewal: None,
+        backups: Vec::new(),
+    };
     // The first certificate again is a repeat of what is so.
     assert!(pair.ada_socket.request(Request::ApproveSession(approval)).await.is_ok());
 }

@@ -336,7 +336,7 @@ async fn what_must_not_be_saved_is_refused_and_changes_nothing() {
     assert_eq!(refused(database, socket, with_wraps).await.code, ErrorCode::Malformed);
 
     // Wraps by themselves: of the current key, signed by who brings them, for recipients.
-    let upload = |info_keys| Request::UploadInfoKeys(UploadInfoKeys { chat_id, info_keys });
+    let upload = |info_keys| Request::UploadInfoKeys(UploadInfoKeys { chat_id, info_keys, seal: None });
     for (request, code) in [
         (upload(vec![ada.info_key_wrap(chat_id, InfoKeyId::generate(), bob.session_id)]), ErrorCode::UnknownKey),
         (upload(vec![bad_wrap]), ErrorCode::BadSignature),

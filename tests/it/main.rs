@@ -22,6 +22,7 @@
 mod accounts;
 mod attacks;
 mod attacks_whole;
+mod backups;
 mod catalogue;
 #[cfg(feature = "client")]
 mod chains;
@@ -41,9 +42,16 @@ mod embedded;
 mod fetch;
 mod found_by_worlds;
 #[cfg(feature = "client")]
+mod friends;
+mod generations;
+#[cfg(feature = "client")]
 mod healing;
 #[cfg(feature = "client")]
+mod history;
+#[cfg(feature = "client")]
 mod info;
+#[cfg(feature = "client")]
+mod interleavings;
 mod labels;
 mod limits;
 mod membership;
@@ -53,9 +61,13 @@ mod operations;
 #[cfg(feature = "client")]
 mod passwords;
 #[cfg(feature = "client")]
+mod profiles;
+#[cfg(feature = "client")]
 mod reading;
+mod renewal;
 mod revisions;
 mod rights;
+mod secrets;
 mod sessions;
 #[cfg(feature = "client")]
 mod shared_history;

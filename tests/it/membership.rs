@@ -159,6 +159,8 @@ async fn l6_a_deleted_chat_leaves_nothing_behind() {
         "sender_keys",
         "vault_chat_sender_keys",
         "vault_chat_info_keys",
+        "info_key_seals",
+        "generation_links",
         "session_cursors",
     ] {
         assert_eq!(pair.database.count(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");

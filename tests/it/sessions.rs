@@ -9,7 +9,7 @@ use sealcast::protocol::frame::{
     self, AdvanceCursor, Authenticate, Direction, Events, History, Keys, LookupUser, Nothing, Reply, Request, Resume,
     RevokeSession, ServerFrame, SessionState, StageCopies,
 };
-use sealcast::protocol::ids::{ChatId, InfoKeyId, KeyId, Seq};
+use sealcast::protocol::ids::{ChatId, GenerationNo, InfoKeyId, KeyId, RecoveryRequestId, Seq, ShareSetId, UserId};
 use sealcast::protocol::log::{EntryBody, SessionOut};
 use sealcast::protocol::membership::Change;
 use sealcast::protocol::username::Username;
@@ -31,12 +31,15 @@ async fn requests(pair: &mut Pair) -> Vec<Request> {
     let mut pending = pair.ada.pending(&pair.broker).await;
     pending.certify_at(chain.place.next(), chain.hash);
     let change = pair.ada.change_from(&now, chat_id, Change::Remove, &pair.bob);
-    let requests = vec![
+    let mut requests = vec![
         Request::Resume(Resume { cursors: Vec::new() }),
         Request::LookupUser(LookupUser { username: Username::parse("bob").unwrap() }),
         Request::ListSessions(Nothing {}),
         Request::ApproveSession(pending.approval()),
-        Request::RevokeSession(RevokeSession { revocation: pair.ada.revocation(&chain, pair.ada.session_id) }),
+        Request::RevokeSession(RevokeSession {
+            revocation: pair.ada.revocation(&chain, pair.ada.session_id),
+            withdrawal: None,
+        }),
         Request::FetchHandover(Nothing {}),
         Request::CreateChat(pair.ada.creation(ChatId::generate())),
         Request::ChangeMembership(frame::ChangeMembership { chat_id, change, info_keys: Vec::new() }),
@@ -83,9 +86,31 @@ async fn requests(pair: &mut Pair) -> Vec<Request> {
         Request::UploadInfoKeys(frame::UploadInfoKeys {
             chat_id,
             info_keys: vec![pair.ada.info_key_wrap(chat_id, InfoKeyId::generate(), pair.ada.session_id)],
+            seal: None,
         }),
         Request::RequestInfoKey(frame::RequestInfoKey { chat_id }),
+        Request::MakeGeneration(pair.ada.generation(&now, chat_id, GenerationNo::saturating(1))),
+        Request::RefuseGeneration(pair.ada.generation_refusal(chat_id, GenerationNo::saturating(1))),
+        Request::FetchGroupKeys(frame::FetchGroupKeys { chat_id, after: GenerationNo::default() }),
+        Request::UploadLinks(frame::UploadLinks { chat_id, links: vec![pair.ada.generation_link(chat_id, 2)] }),
+        Request::FetchLinks(frame::FetchLinks { chat_id, after: GenerationNo::default() }),
+        Request::FetchArchives(frame::FetchArchives { chat_id, key_ids: Vec::new() }),
+        Request::UploadBackups(frame::UploadBackups { session_id: pair.ada.session_id, backups: Vec::new() }),
+        Request::FetchBackups(Nothing {}),
+        Request::FetchUserKeys(frame::FetchUserKeys { user_ids: vec![pair.bob.user_id] }),
+        Request::SetShares(Box::new(pair.ada.shares_with(&[pair.bob.user_id, UserId::generate()]))),
+        Request::FetchShare(frame::FetchShare { user_id: pair.bob.user_id }),
+        Request::ListRecoveryRequests(Nothing {}),
+        Request::ReleaseShare(Box::new(pair.ada.released(RecoveryRequestId::generate(), ShareSetId::generate()))),
+        Request::CancelRecoveryRequest(pair.ada.cancellation(RecoveryRequestId::generate())),
+        Request::SetProfile(Box::new(pair.ada.profile(1, InfoKeyId::generate(), b"late"))),
+        Request::FetchProfile(frame::FetchProfile { user_id: pair.bob.user_id }),
+        Request::UploadProfileKeys(frame::UploadProfileKeys {
+            keys: vec![pair.ada.profile_key_wrap(InfoKeyId::generate(), pair.ada.session_id)],
+        }),
+        Request::RequestProfileKey(frame::RequestProfileKey { user_id: pair.bob.user_id }),
     ];
+    requests.extend(pair.ada.every_secret_request(chat_id));
     let names: std::collections::BTreeSet<&str> = requests.iter().map(Request::name).collect();
     assert_eq!(names.len() + 1, Request::NAMES.len(), "a request is left out");
     requests
@@ -204,12 +229,12 @@ async fn a6_what_became_of_a_session_is_told_to_its_signer_alone() {
     eventually("the sweep", async || database.count(&due).await == 1).await;
     for (device, code, close) in [
         (&revoked, ErrorCode::SessionRevoked, CloseCode::SessionRevoked),
-        (&expired, ErrorCode::SessionExpired, CloseCode::SessionExpired),
         (&over, ErrorCode::SessionExpired, CloseCode::SessionExpired),
     ] {
         let (error, closed) = login_refused(&broker, |hello| device.login(hello)).await;
         assert_eq!((error.code, closed), (code, Some(close.number())));
     }
+    expired.connect_expired(&broker).await;
     // A7: to a stranger's signature all sessions are alike, there or not; and so is a signature for another server.
     let eve = Device::register(&broker, "eve").await;
     let ghost = Device::unregistered("ghost", 1_000);
@@ -419,7 +444,7 @@ async fn a_wrong_place_in_the_chain_is_a_conflict() {
             created_at: now(),
         };
         let revocation = pair.bob.sign_revocation(revocation);
-        let request = Request::RevokeSession(RevokeSession { revocation });
+        let request = Request::RevokeSession(RevokeSession { revocation, withdrawal: None });
         let error = pair.bob_socket.request(request).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::EventConflict);
         assert_eq!(error.details.unwrap().place, Some(chain.place));
@@ -473,7 +498,7 @@ async fn p5_a_revoked_session_is_cut_at_once_and_its_keys_are_worth_nothing() {
     }
     let chain = sessions(&mut pair.bob_socket).await;
     let revocation = pair.bob.revocation(&chain, lost.session_id);
-    let request = Request::RevokeSession(RevokeSession { revocation: revocation.clone() });
+    let request = Request::RevokeSession(RevokeSession { revocation: revocation.clone(), withdrawal: None });
     pair.bob_socket.request(request.clone()).await.unwrap();
     // The very next messages after the answer.
     for (chat_id, before, key) in &mut keys {
@@ -529,20 +554,20 @@ async fn the_identity_key_revokes_too_and_the_last_session_may_end_itself() {
     revocation.revoker = Revoker::Identity;
     // A session's signature is not the identity key's.
     let forged = pair.bob.sign_revocation(revocation.clone());
-    let request = Request::RevokeSession(RevokeSession { revocation: forged });
+    let request = Request::RevokeSession(RevokeSession { revocation: forged, withdrawal: None });
     assert_eq!(pair.bob_socket.request(request).await.unwrap_err().code, ErrorCode::BadSignature);
     let signature = sign(&pair.bob.identity, &revocation.signed_bytes());
     let revocation = SignedRevocation { revocation, signature };
-    pair.bob_socket.request(Request::RevokeSession(RevokeSession { revocation })).await.unwrap();
+    pair.bob_socket.request(Request::RevokeSession(RevokeSession { revocation, withdrawal: None })).await.unwrap();
     // In the name of a session that is gone.
     let chain = sessions(&mut pair.bob_socket).await;
     let mut revocation = pair.bob.revocation(&chain, pair.bob.session_id).revocation;
     revocation.revoker = Revoker::Session(other.session_id);
     let revocation = other.sign_revocation(revocation);
-    let request = Request::RevokeSession(RevokeSession { revocation });
+    let request = Request::RevokeSession(RevokeSession { revocation, withdrawal: None });
     assert_eq!(pair.bob_socket.request(request).await.unwrap_err().code, ErrorCode::SessionRevoked);
     let revocation = pair.bob.revocation(&chain, pair.bob.session_id);
-    pair.bob_socket.send(Request::RevokeSession(RevokeSession { revocation })).await;
+    pair.bob_socket.send(Request::RevokeSession(RevokeSession { revocation, withdrawal: None })).await;
     assert_eq!(pair.bob_socket.close_code().await, Some(CloseCode::SessionRevoked.number()));
     let sent = pair.ada.say(&mut pair.ada_socket, pair.chat_id, "is anybody there").await.unwrap();
     assert_eq!(sent.unreachable, [pair.bob.user_id]);
@@ -579,8 +604,8 @@ async fn l5_a_session_that_expires_while_connected_is_closed_and_its_chats_show_
     assert_eq!(after.fold.epoch(), before.fold.epoch().next());
     assert!(!after.fold.recipients().contains_key(&brief.session_id));
     assert_eq!(after.seen.seq, before.seen.seq.next(), "once");
-    let (error, closed) = login_refused(&pair.broker, |hello| brief.login(hello)).await;
-    assert_eq!((error.code, closed), (ErrorCode::SessionExpired, Some(4502)));
+    let error = brief.connect_expired(&pair.broker).await.request(Request::ListChats(Nothing {})).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::SessionExpired);
     pair.ada.say(&mut pair.ada_socket, pair.chat_id, "good").await.unwrap();
 }
 
@@ -595,7 +620,10 @@ async fn a_session_that_ended_does_nothing_by_what_it_had_under_way() {
     submit(&mut lost_socket, message).await.unwrap();
     let before = pair.database.count("SELECT count(*) FROM chat_messages").await;
     let chain = sessions(&mut pair.bob_socket).await;
-    let revoke = Request::RevokeSession(RevokeSession { revocation: pair.bob.revocation(&chain, lost.session_id) });
+    let revoke = Request::RevokeSession(RevokeSession {
+        revocation: pair.bob.revocation(&chain, lost.session_id),
+        withdrawal: None,
+    });
     let late: Vec<Request> = (0..20).map(|_| Request::Send(Box::new(lost.seal(&now, &mut key, b"too late")))).collect();
     pair.bob_socket.request(revoke).await.unwrap();
     // Its socket may be open for a moment still, and takes these in.

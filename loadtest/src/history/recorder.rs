@@ -182,7 +182,10 @@ impl Recorder {
             Event::MembershipChanged { chat_id, seq, target, change: Change::Remove | Change::Leave, .. } => {
                 plain(*chat_id, *seq, Fact::UserOut(*target));
             }
-            Event::MembershipChanged { chat_id, seq, .. } => plain(*chat_id, *seq, Fact::Nothing),
+            Event::MembershipChanged { chat_id, seq, .. }
+            | Event::SessionRenewed { chat_id, seq, .. }
+            | Event::UserKeyChanged { chat_id, seq, .. }
+            | Event::GroupKeyChanged { chat_id, seq, .. } => plain(*chat_id, *seq, Fact::Nothing),
             Event::SessionChanged { chat_id, seq, user_id, session_id, is_in } => {
                 let fact = if *is_in { Fact::In(*user_id, *session_id) } else { Fact::Out(*session_id) };
                 plain(*chat_id, *seq, fact);

@@ -83,7 +83,7 @@ impl Run {
         let hoard = Arc::new(Hoard::default());
         self.guests.hoards.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&hoard));
         let account = NewAccount { server: self.url_of(number), username: username.to_owned(), ttl: None };
-        let config = self.config(number);
+        let config = self.config(number).map(|config| ClientConfig { renews: false, ..config });
         let (load, guests) = (Arc::clone(&self.load), Arc::clone(&self.guests));
         async move {
             let link = link(config?, account, &hoard, &host, life);

@@ -151,15 +151,7 @@ impl Probe {
 /// Whether one of the keys opens an entry, for whatever place the entry names.
 pub(crate) fn opens<'a>(chat_id: ChatId, entry: &LogEntry, held: impl IntoIterator<Item = &'a Secret>) -> bool {
     let EntryBody::Message(envelope) = &entry.body else { return false };
-    let (Some(key_id), Some(data)) = (envelope.key_id, &envelope.data) else { return false };
-    let place = Place {
-        chat_id,
-        message_id: envelope.message_id,
-        revision: envelope.revision,
-        counter: envelope.counter,
-        sender: envelope.sender_session_id,
-        key_id,
-    };
+    let (Some(place), Some(data)) = (Place::of(chat_id, envelope), &envelope.data) else { return false };
     held.into_iter().any(|secret| message::open(secret, &place, data.as_ref()).is_ok())
 }
 

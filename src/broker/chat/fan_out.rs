@@ -25,6 +25,8 @@ use crate::telemetry::metrics::Metrics;
 pub struct FanOut {
     chat_id: ChatId,
     subscribers: HashMap<SessionId, Subscriber>,
+    /// Those whose sessions went out and whose connections stand: a session that is renewed comes back.
+    absent: HashMap<SessionId, Subscriber>,
     metrics: Metrics,
 }
 
@@ -32,13 +34,14 @@ impl FanOut {
     /// Nobody yet.
     #[must_use]
     pub fn new(chat_id: ChatId, metrics: Metrics) -> Self {
-        Self { chat_id, subscribers: HashMap::new(), metrics }
+        Self { chat_id, subscribers: HashMap::new(), absent: HashMap::new(), metrics }
     }
 
     /// Takes a connection in, unless it is closed: one that was replaced may still be resuming, and must not take
     /// the place of the newer one.
     pub fn insert(&mut self, session_id: SessionId, subscriber: Subscriber) {
         if !subscriber.connection.outbox.is_closed() {
+            self.absent.remove(&session_id);
             self.subscribers.insert(session_id, subscriber);
         }
     }
@@ -46,24 +49,27 @@ impl FanOut {
     /// Takes a connection out.
     pub fn remove(&mut self, connection: u64) {
         self.subscribers.retain(|_, subscriber| subscriber.connection.id != connection);
+        self.absent.retain(|_, subscriber| subscriber.connection.id != connection);
     }
 
     /// Takes a session's connection out: it reads from the store, and must not be handed newer entries meanwhile.
     pub fn remove_session(&mut self, session_id: SessionId) {
         self.subscribers.remove(&session_id);
+        self.absent.remove(&session_id);
     }
 
     /// Takes everybody out.
     #[must_use]
     pub fn take_all(&mut self) -> Vec<Subscriber> {
-        self.subscribers.drain().map(|(_, subscriber)| subscriber).collect()
+        let absent = self.absent.drain();
+        self.subscribers.drain().chain(absent).map(|(_, subscriber)| subscriber).collect()
     }
 
     /// Hands each recipient its copy of a key, ahead of the first message that needs it.
     pub fn keys(&mut self, announcement: &SignedAnnouncement, copies: &[KeyCopy]) {
         for copy in copies {
             let Some(subscriber) = self.subscribers.get(&copy.session_id) else { continue };
-            let key = OwnKey { announcement: announcement.clone(), key: Some(copy.key) };
+            let key = OwnKey { announcement: announcement.clone(), key: Some(copy.key), backed_up: Vec::new() };
             let frame = subscriber.connection.frame(&ServerFrame::Key(Key { chat_id: self.chat_id, key }));
             if subscriber.connection.outbox.try_push(&frame).is_err() {
                 // What is read from the store comes with its keys.
@@ -76,8 +82,13 @@ impl FanOut {
     pub fn entry(&mut self, entry: LogEntry) {
         let seq = entry.seq;
         let gone = Gone::by(&entry.body);
-        if let Some(Gone::Session(session_id)) = gone {
-            self.subscribers.remove(&session_id);
+        if let Some(Gone::Session(session_id)) = gone
+            && let Some(subscriber) = self.subscribers.remove(&session_id)
+        {
+            self.absent.insert(session_id, subscriber);
+        }
+        if let EntryBody::SessionIn(signed) = &entry.body {
+            self.come_back(signed.certificate.session_id);
         }
         let mut frames = Frames::new(ServerFrame::Entry(Entry { chat_id: self.chat_id, entry }));
         let mut lagging = Vec::new();
@@ -166,6 +177,14 @@ impl FanOut {
             }
             stays
         });
+    }
+
+    /// Sends a session that went out and is in again to the store: its connection may have stood all along.
+    fn come_back(&mut self, session_id: SessionId) {
+        if let Some(subscriber) = self.absent.remove(&session_id) {
+            self.subscribers.insert(session_id, subscriber);
+            self.lag(session_id);
+        }
     }
 
     fn lag(&mut self, session_id: SessionId) {

@@ -9,7 +9,9 @@ use super::super::responder::Responder;
 use super::state::CopyChange;
 use crate::protocol::binary::SigningKey;
 use crate::protocol::error::Refusal;
-use crate::protocol::frame::{ChangeMembership, DeleteChat, Delivery, Reply, Send, SendOk, StageCopies};
+use crate::protocol::frame::{
+    ChangeMembership, DeleteChat, Delivery, MakeGeneration, RefuseGeneration, Reply, Send, SendOk, StageCopies,
+};
 use crate::protocol::ids::{KeyId, SessionId};
 use crate::protocol::signal::SignalEnvelope;
 use crate::store::members::Requester;
@@ -105,6 +107,10 @@ pub struct Control {
 pub enum ControlRequest {
     /// The members.
     Membership(Box<ChangeMembership>),
+    /// The group key.
+    Generation(Box<MakeGeneration>),
+    /// The newest group key is bad.
+    RefuseGeneration(Box<RefuseGeneration>),
     /// The chat ends.
     Delete(Box<DeleteChat>),
 }

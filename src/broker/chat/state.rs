@@ -15,7 +15,8 @@ use crate::protocol::binary::Hash;
 use crate::protocol::envelope::{Envelope, MessageKind};
 use crate::protocol::error::{ErrorCode, ErrorDetails, MissingReason, Refusal};
 use crate::protocol::frame::{NewKey, Send, SendOk};
-use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, Revision, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::group_key::Archive;
+use crate::protocol::ids::{ChatId, Counter, Epoch, GenerationNo, KeyId, Revision, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::keys::{KeyCopy, SignedAnnouncement};
 use crate::protocol::limits::{ATTACHMENTS_MAX, COPIES_PER_FRAME_MAX, DATA_BYTES_MAX};
 use crate::protocol::log::{EntryBody, LogEntry, next_entry};
@@ -75,6 +76,8 @@ pub struct ChatState {
     keys: HashMap<KeyId, LoadedKey>,
     key_of: HashMap<SessionId, KeyId>,
     unreachable: Vec<UserId>,
+    recovery: Option<GenerationNo>,
+    generation_due: Option<GenerationNo>,
     limits: KeyLimits,
 }
 
@@ -83,7 +86,9 @@ impl ChatState {
     #[must_use]
     pub fn new(chat_id: ChatId, loaded: LoadedChat, limits: KeyLimits) -> Self {
         let reachable: HashSet<UserId> = loaded.recipients.values().map(|recipient| recipient.user_id).collect();
-        let unreachable = loaded.members.keys().filter(|user_id| !reachable.contains(user_id)).copied().collect();
+        let is_out_of_reach =
+            |(user_id, member): &(&UserId, &LoadedMember)| !reachable.contains(user_id) && !member.has_user_key;
+        let unreachable = loaded.members.iter().filter(is_out_of_reach).map(|(user_id, _)| *user_id).collect();
         let key_of =
             loaded.keys.iter().map(|(key_id, key)| (key.announcement.announcement.session_id, *key_id)).collect();
         Self {
@@ -99,6 +104,8 @@ impl ChatState {
             keys: loaded.keys.into_iter().collect(),
             key_of,
             unreachable,
+            recovery: loaded.recovery,
+            generation_due: loaded.generation_due,
             limits,
         }
     }
@@ -220,12 +227,14 @@ impl ChatState {
             self.check_roster(envelope)?;
             return Ok(None);
         };
-        let accepted = match &send.new_key {
+        self.check_generation()?;
+        let mut accepted = match &send.new_key {
             Some(new_key) => self.judge_new_key(who, signing_key, key_id, new_key, &send.add_copies)?,
             None => self.judge_old_key(who, key_id, &send.add_copies)?,
         };
+        self.judge_archive(&mut accepted, send.archive.as_ref())?;
         self.judge_age(now, &accepted)?;
-        if !accepted.missing.is_empty() {
+        if !accepted.missing.is_empty() || !self.is_archived(&accepted) {
             return Err(self.copies_missing(accepted, envelope.seen.seq));
         }
         self.check_roster(envelope)?;
@@ -234,6 +243,32 @@ impl ChatState {
             return Err(Refusal::with(ErrorCode::CounterGap, "the counter is not the next", details).into());
         }
         Ok(Some(accepted))
+    }
+
+    fn check_generation(&self) -> Result<(), Rejection> {
+        let Some(generation) = self.generation_due else { return Ok(()) };
+        let details = ErrorDetails { generation: Some(generation), ..self.as_of_now() };
+        Err(Refusal::with(ErrorCode::GroupKeyDue, "the group key must be made first", details).into())
+    }
+
+    /// Takes an archive, which must be sealed to the recovery key that receives now.
+    fn judge_archive(&self, accepted: &mut Accepted, archive: Option<&Archive>) -> Result<(), Rejection> {
+        let Some(archive) = archive else { return Ok(()) };
+        if self.recovery != Some(archive.generation) {
+            let message = "an archive for a recovery key that is no recipient";
+            return Err(Refusal::with(ErrorCode::RecipientsChanged, message, self.as_of_now()).into());
+        }
+        // An archive that is there stays: the first counts.
+        if accepted.archived != Some(archive.generation) {
+            accepted.archived = Some(archive.generation);
+            accepted.archive = Some(archive.clone());
+        }
+        Ok(())
+    }
+
+    /// Whether the recovery key, if it receives, has the key.
+    fn is_archived(&self, accepted: &Accepted) -> bool {
+        self.recovery.is_none() || accepted.archived == self.recovery
     }
 
     fn check_roster(&self, envelope: &Envelope) -> Result<(), Rejection> {
@@ -275,6 +310,8 @@ impl ChatState {
             created_at: None,
             missing,
             copies: Vec::new(),
+            archived: None,
+            archive: None,
         };
         self.with_copies(accepted, copies)
     }
@@ -355,7 +392,7 @@ impl ChatState {
             ..self.as_of_now()
         };
         let refusal = Refusal::with(ErrorCode::CopiesMissing, "recipients without a copy of the key", details);
-        if accepted.new_key.is_none() && accepted.copies.is_empty() {
+        if accepted.new_key.is_none() && accepted.copies.is_empty() && accepted.archive.is_none() {
             return refusal.into();
         }
         Rejection::CopiesMissing(Box::new(accepted), refusal)
@@ -365,6 +402,9 @@ impl ChatState {
     /// users of whom no session has one joined after the key was made, or, of a key that is not stored, after what its
     /// maker had seen.
     fn missing_reason(&self, accepted: &Accepted, seen: Seq) -> MissingReason {
+        if accepted.missing.is_empty() {
+            return MissingReason::Recovery;
+        }
         let refused = self.keys.get(&accepted.key_id).map(|key| &key.refused);
         if accepted.missing.iter().any(|session_id| refused.is_some_and(|refused| refused.contains_key(session_id))) {
             return MissingReason::Refused;
@@ -423,12 +463,14 @@ impl ChatState {
                 last_counter: counter,
                 created_at: now,
                 missing: accepted.missing.clone(),
+                archived: accepted.archived,
                 refused: BTreeMap::new(),
             };
             self.keys.insert(accepted.key_id, key);
         } else if let Some(key) = self.keys.get_mut(&accepted.key_id) {
             key.last_counter = counter;
             key.missing.clone_from(&accepted.missing);
+            key.archived = accepted.archived;
         }
     }
 
@@ -440,9 +482,9 @@ impl ChatState {
         counter: Counter,
         entry: Option<LogEntry>,
     ) -> Item {
-        let (key_id, new_key, copies) = match accepted {
-            Some(accepted) => (Some(accepted.key_id), accepted.new_key, accepted.copies),
-            None => (None, None, Vec::new()),
+        let (key_id, new_key, copies, archive) = match accepted {
+            Some(accepted) => (Some(accepted.key_id), accepted.new_key, accepted.copies, accepted.archive),
+            None => (None, None, Vec::new(), None),
         };
         Item {
             chat_id: self.chat_id,
@@ -456,6 +498,7 @@ impl ChatState {
             entry,
             new_key,
             copies,
+            archive,
         }
     }
 }
@@ -471,6 +514,9 @@ struct Accepted {
     /// Recipients without a copy, after `copies`.
     missing: BTreeSet<SessionId>,
     copies: Vec<KeyCopy>,
+    /// The generation to whose recovery key it is archived, with `archive`.
+    archived: Option<GenerationNo>,
+    archive: Option<Archive>,
 }
 
 impl Accepted {
@@ -482,6 +528,8 @@ impl Accepted {
             created_at: Some(stored.created_at),
             missing: stored.missing.clone(),
             copies: Vec::new(),
+            archived: stored.archived,
+            archive: None,
         }
     }
 }
@@ -544,7 +592,7 @@ fn check_shape(send: &Send) -> Result<Option<KeyId>, Rejection> {
     }
     if envelope.kind == MessageKind::Delete {
         let is_bare = envelope.key_id.is_none() && envelope.data.is_none() && envelope.counter == Counter::default();
-        if !is_bare || send.new_key.is_some() || !send.add_copies.is_empty() {
+        if !is_bare || send.new_key.is_some() || !send.add_copies.is_empty() || send.archive.is_some() {
             return refuse(ErrorCode::Malformed, "a deletion has no key, no counter, no data and no copies");
         }
         return Ok(None);

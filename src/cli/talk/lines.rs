@@ -94,7 +94,7 @@ impl Lines<'_> {
     async fn begin(&mut self, last: usize) -> Result<(), CliError> {
         let mut history = self.client.history(self.chat).await?;
         let newest = self.client.head(self.chat).map(|head| head.seq).unwrap_or_default();
-        let (mut messages, mut before): (Vec<Message>, Seq) = (Vec::new(), newest.next());
+        let (mut messages, mut before, mut locked): (Vec<Message>, Seq, u64) = (Vec::new(), newest.next(), 0);
         while messages.len() < last {
             let mut page = history.before(before, PAGE_ENTRIES).await?;
             for alarm in &page.alarms {
@@ -102,10 +102,15 @@ impl Lines<'_> {
             }
             page.messages.append(&mut messages);
             messages = page.messages;
+            locked += page.locked;
             if !page.more || page.after.next() >= before {
                 break;
             }
             before = page.after.next();
+        }
+        if locked > 0 {
+            let plain = format!("{locked} messages cannot be opened here; `chat coverage` says why");
+            self.printer.note(&plain, &json!({ "event": "locked", "messages": locked }))?;
         }
         let first = messages.len().saturating_sub(last);
         for message in messages.iter().skip(first) {
@@ -255,6 +260,17 @@ impl Lines<'_> {
             }
             Event::Alarm(alarm) if alarm.chat_id.is_none_or(|chat_id| chat_id == self.chat) => {
                 self.printer.alarm(alarm)?;
+            }
+            Event::RecoveryRequested { request_id, user_id, username, is_own } => {
+                let plain = match is_own {
+                    true => "somebody asks your friends to recover your account: if it is not you, `friends cancel` it"
+                        .to_owned(),
+                    false => format!("somebody asks you to help {username}: call them, and see `friends requests`"),
+                };
+                let object = json!({
+                    "event": "recovery_requested", "request_id": request_id, "user_id": user_id, "own": is_own,
+                });
+                self.printer.note(&plain, &object)?;
             }
             Event::SendFailed { chat_id, error, .. } if *chat_id == self.chat => {
                 self.failed += 1;

@@ -281,6 +281,13 @@ impl Transcript {
         self.items.insert(key, item);
     }
 
+    /// Says of a message that it cannot be opened, until it is.
+    pub(super) fn locked(&mut self, seq: Seq, at: Timestamp, why: &str) {
+        let key = Key { seq: seq.get(), after: 0 };
+        let text = format!("a message that {why}");
+        self.items.entry(key).or_insert(Item::Notice { at, text });
+    }
+
     /// What a message says, if it is here.
     pub(super) fn body_of(&self, message_id: MessageId) -> Option<&Body> {
         match self.items.get(self.messages.get(&message_id)?)? {

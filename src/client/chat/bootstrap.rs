@@ -1,10 +1,13 @@
 //! Folds the entries before the place at which a session's own log begins.
 
+use std::collections::BTreeMap;
+
+use super::generations::{Folded, Generations};
 use crate::client::failure::VerificationFailure;
-use crate::protocol::binary::Hash;
+use crate::protocol::binary::{Hash, SigningKey};
 use crate::protocol::fold::ChatFold;
 use crate::protocol::frame::{Events, Page};
-use crate::protocol::ids::{ChangeNo, ChatId, Seq};
+use crate::protocol::ids::{ChangeNo, ChatId, Seq, SessionId};
 use crate::protocol::log::EntryBody;
 
 /// The fold of a log's entries that are not messages, page by page.
@@ -15,6 +18,8 @@ use crate::protocol::log::EntryBody;
 pub(crate) struct Bootstrap {
     chat_id: ChatId,
     fold: Option<ChatFold>,
+    generations: Generations,
+    signers: BTreeMap<SessionId, SigningKey>,
     after: Seq,
     before: Seq,
     is_done: bool,
@@ -26,7 +31,16 @@ impl Bootstrap {
     /// Folds the entries below `before`.
     pub(crate) fn new(chat_id: ChatId, before: Seq) -> Self {
         let is_done = before.get() <= 1;
-        Self { chat_id, fold: None, after: Seq::default(), before, is_done, known: None }
+        Self {
+            chat_id,
+            fold: None,
+            generations: Generations::default(),
+            signers: BTreeMap::new(),
+            after: Seq::default(),
+            before,
+            is_done,
+            known: None,
+        }
     }
 
     /// The same of a chat that was known before: the fold must come by the newest membership change of that time.
@@ -50,11 +64,17 @@ impl Bootstrap {
             }
             self.after = entry.seq;
             match &mut self.fold {
-                Some(fold) => {
-                    if let Err(error) = fold.apply(entry.seq, entry.created_at, &entry.body) {
+                Some(fold) => match (fold.apply(entry.seq, entry.created_at, &entry.body), &entry.body) {
+                    (Ok(()), EntryBody::Generation(signed)) => self.generations.note(entry.seq, &signed.generation),
+                    (Ok(()), EntryBody::SessionIn(signed)) => {
+                        let certificate = &signed.certificate;
+                        self.signers.insert(certificate.session_id, certificate.signing_public_key);
+                    }
+                    (Ok(()), _) => {}
+                    (Err(error), _) => {
                         tracing::warn!(chat.id = %self.chat_id, seq = %entry.seq, %error, "entry does not verify");
                     }
-                }
+                },
                 None => {
                     let fold = ChatFold::begin(self.chat_id, &entry.body).map_err(VerificationFailure::Fold)?;
                     self.fold = Some(fold);
@@ -82,10 +102,11 @@ impl Bootstrap {
     ///
     /// # Errors
     /// There was nothing to fold, or less than was known before.
-    pub(crate) fn finish(self) -> Result<ChatFold, VerificationFailure> {
+    pub(crate) fn finish(self) -> Result<Folded, VerificationFailure> {
         if self.known.is_some() {
             return Err(VerificationFailure::Rollback { seq: self.after });
         }
-        self.fold.ok_or(VerificationFailure::NotJoined)
+        let fold = self.fold.ok_or(VerificationFailure::NotJoined)?;
+        Ok(Folded { fold, generations: self.generations, signers: self.signers })
     }
 }

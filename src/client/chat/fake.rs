@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::bootstrap::Bootstrap;
+use super::generations::Folded;
 use super::log::{ChatLog, Taken};
 use super::outbox::{Context, Draft, Step};
 use super::own_key::KeyLimits;
@@ -10,7 +11,7 @@ use super::state::Chat;
 use crate::client::body::Body;
 use crate::client::error::UNSIGNED;
 use crate::client::keyring::Me;
-use crate::crypto::{IdentitySecret, SessionSecrets};
+use crate::crypto::{IdentitySecret, SessionSecrets, UserSecret};
 use crate::protocol::binary::{Hash, WrappedKey};
 use crate::protocol::certificate::{
     Certificate, Revocation, Revoker, SignedCertificate, SignedRevocation, chain_start as user_chain_start,
@@ -18,10 +19,14 @@ use crate::protocol::certificate::{
 use crate::protocol::envelope::{Envelope, Seen};
 use crate::protocol::fold::ChatFold;
 use crate::protocol::frame::{OwnKey, Page, Send, SendOk};
-use crate::protocol::ids::{ChangeNo, ChatId, KeyId, MessageId, Place, Revision, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::group_key::UserKeyEntry;
+use crate::protocol::ids::{
+    ChangeNo, ChatId, KeyId, MessageId, Place, Revision, Seq, SessionId, Timestamp, UserId, UserKeyId,
+};
 use crate::protocol::keys::SignedAnnouncement;
 use crate::protocol::log::{EntryBody, LogEntry, SessionOut, log_start, next_entry};
 use crate::protocol::membership::{Change, MembershipChange, SignedChange, Target, chain_start};
+use crate::protocol::strongbox::{PublicUserKey, user_key_bytes};
 
 pub(super) const LIMITS: KeyLimits =
     KeyLimits { messages_max: 500, messages_max_large: 10_000, recipients_large: 256, age_max_micros: 604_800_000_000 };
@@ -49,7 +54,7 @@ impl FakeSession {
 
     fn certified(identity: IdentitySecret, user_id: UserId, place: Place, previous: Hash) -> Self {
         let secrets = SessionSecrets::generate();
-        let me = Me { user_id, session_id: SessionId::generate(), identity_key: identity.public_key(), secrets };
+        let me = Me::new(user_id, SessionId::generate(), identity.public_key(), secrets);
         let certificate = Certificate {
             user_id,
             place,
@@ -127,10 +132,15 @@ impl FakeChat {
     }
 
     pub(super) fn add(&mut self, actor: &FakeSession, session: &FakeSession) -> Seq {
-        let (roster_hash, epoch) = (self.fold().roster_hash(), self.fold().epoch());
-        let seq = self.change(actor, Change::Add { can_write: true, can_manage: false, roster_hash, epoch }, session);
+        let seq = self.add_without_sessions(actor, session);
         self.session_in(session);
         seq
+    }
+
+    /// Adds a user who has no live session.
+    pub(super) fn add_without_sessions(&mut self, actor: &FakeSession, session: &FakeSession) -> Seq {
+        let (roster_hash, epoch) = (self.fold().roster_hash(), self.fold().epoch());
+        self.change(actor, Change::Add { can_write: true, can_manage: false, roster_hash, epoch }, session)
     }
 
     pub(super) fn session_in(&mut self, session: &FakeSession) -> Seq {
@@ -150,8 +160,18 @@ impl FakeChat {
         self.push(EntryBody::SessionOut(SessionOut::Revoked(SignedRevocation { revocation, signature })))
     }
 
+    /// A member gets a user key.
+    pub(super) fn user_key(&mut self, session: &FakeSession) -> (PublicUserKey, UserSecret) {
+        let (key_id, secret, user_id) = (UserKeyId::generate(), UserSecret::generate(), session.me.user_id);
+        let public_key = secret.public_key();
+        let signature = session.identity.sign(&user_key_bytes(user_id, key_id, &public_key));
+        let key = PublicUserKey { user_id, key_id, public_key, signature };
+        self.push(EntryBody::UserKey(UserKeyEntry::Set(key)));
+        (key, secret)
+    }
+
     /// The fold of the entries below a seq, as a newcomer makes it.
-    pub(super) fn bootstrap(&self, before: Seq) -> ChatFold {
+    pub(super) fn bootstrap(&self, before: Seq) -> Folded {
         let mut bootstrap = Bootstrap::new(self.chat_id, before);
         while let Some(asked) = bootstrap.next() {
             // One entry a page, so that paging is tried too.
@@ -188,7 +208,7 @@ impl FakeChat {
     pub(super) fn offer_keys(&self, chat: &mut Chat, session: &FakeSession) {
         for (key_id, announcement) in &self.announcements {
             let key = self.copies.get(&(*key_id, session.me.session_id)).copied();
-            chat.keys.offer(&OwnKey { announcement: announcement.clone(), key });
+            chat.keys.offer(&OwnKey { announcement: announcement.clone(), key, backed_up: Vec::new() });
         }
     }
 

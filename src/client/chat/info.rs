@@ -1,7 +1,8 @@
 //! What a chat is called: learnt from what the server shows, as far as its sessions signed it.
 //!
 //! Pure. Invariants: I1 a wrap of an info key is taken from a session alone that is a recipient of the chat now, by this
-//! client's own fold: whoever has left cannot bring a key back. I2 what was shown as revision n is never replaced by an
+//! client's own fold: whoever has left cannot bring a key back. A seal to a recovery key may also be of a session of
+//! this very user that was not revoked, for it may be all that is left of a lost device. I2 what was shown as revision n is never replaced by an
 //! older one, nor by another revision n. I3 of the keys the current one alone is kept.
 
 use serde::{Deserialize, Serialize};
@@ -11,10 +12,10 @@ use super::state::Chat;
 use crate::client::failure::VerificationFailure;
 use crate::client::keyring::Me;
 use crate::crypto::info::{self, PlainInfo};
-use crate::crypto::{name, wrap};
+use crate::crypto::{OpenError, Secret, name};
 use crate::protocol::binary::Signature;
 use crate::protocol::frame::ChatInfoChanged;
-use crate::protocol::ids::{InfoKeyId, Revision, Seq};
+use crate::protocol::ids::{ChatId, InfoKeyId, Revision, Seq, SessionId};
 use crate::protocol::info::SignedInfo;
 use crate::protocol::keys::InfoKeyWrap;
 use crate::protocol::membership::Change;
@@ -43,12 +44,32 @@ pub(crate) struct Info {
     /// The wrap instead of which another one was asked for.
     #[serde(skip)]
     asked: Option<Signature>,
+    /// What was shown and could not be opened for want of its key.
+    #[serde(skip)]
+    closed: Option<ChatInfoChanged>,
+    /// What group keys have opened, the newest generation first, until it is tried.
+    #[serde(skip)]
+    seals: Vec<OpenedSeal>,
+}
+
+/// An info key that was sealed to a recovery key, as it is said to be.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenedSeal {
+    pub(crate) key_id: InfoKeyId,
+    pub(crate) secret: Secret,
+    /// Who signed it.
+    pub(crate) sealed_by: SessionId,
 }
 
 impl Info {
     /// Whether the key was known to somebody who has lost access, as far as the log was read.
     pub(crate) fn is_key_stale(&self) -> bool {
         self.key_id.is_none() || self.lost_seq > self.key_seq
+    }
+
+    /// Whether there is a name or description that could not be opened.
+    pub(crate) const fn is_closed(&self) -> bool {
+        !self.is_readable && (self.key_id.is_some() || self.closed.is_some() || self.shown.is_some())
     }
 }
 
@@ -63,6 +84,8 @@ pub(crate) struct InfoJudged {
     pub(crate) failure: Option<VerificationFailure>,
     /// Another wrap is to be asked for.
     pub(crate) must_ask: bool,
+    /// A key that came by a recovery key: this session wraps it to itself, so that it counts as one that holds it.
+    pub(crate) recovered: Option<InfoKeyId>,
 }
 
 impl Chat {
@@ -86,6 +109,14 @@ impl Chat {
             return;
         }
         self.info.shown = Some(shown);
+    }
+
+    /// Takes info keys that group keys have opened; what could not be opened before is judged anew.
+    pub(crate) fn offer_seals(&mut self, seals: Vec<OpenedSeal>) {
+        self.info.seals = seals;
+        if self.info.shown.is_none() {
+            self.info.shown = self.info.closed.take();
+        }
     }
 
     /// Judges what the server has shown, if the log has come to where it was read.
@@ -124,7 +155,10 @@ impl Chat {
             }
             _ => None,
         };
+        let bad_seal = if self.info_keys.contains_key(&key_id) { None } else { self.take_seal(shown, key_id, judged) };
+        let failure = bad_wrap.or(bad_seal);
         let Some(secret) = self.info_keys.get(&key_id) else {
+            self.info.closed = Some(shown.clone());
             if let Some(signed) = &shown.info
                 && self.info.signature != Some(signed.signature)
             {
@@ -132,16 +166,9 @@ impl Chat {
                 self.info.is_readable = false;
                 judged.is_news = true;
             }
-            return bad_wrap.map_or(Ok(()), Err);
+            return failure.map_or(Ok(()), Err);
         };
-        let plain = match (&shown.info, &shown.name) {
-            (Some(signed), _) => info::open(secret, chat_id, &signed.info).map_err(|_| VerificationFailure::Info)?,
-            (None, Some(sealed)) => {
-                let name = name::open(secret, chat_id, sealed).map_err(|_| VerificationFailure::Info)?;
-                PlainInfo { name: Some(name), description: None }
-            }
-            (None, None) => return Ok(()),
-        };
+        let plain = open_shown(secret, chat_id, shown).map_err(|_| VerificationFailure::Info)?;
         match &shown.info {
             Some(signed) => self.note_info(signed),
             None => self.info.key_id = Some(key_id),
@@ -149,8 +176,40 @@ impl Chat {
         self.info_keys.retain(|known, _| *known == key_id);
         judged.is_news |= !self.info.is_readable;
         self.info.is_readable = true;
+        (self.info.closed, self.info.seals) = (None, Vec::new());
         (self.title, self.info.description) = (plain.name, plain.description);
-        Ok(())
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Takes the key from what was sealed to recovery keys, if there is one that opens what is shown; gives what is
+    /// wrong with those that do not.
+    fn take_seal(
+        &mut self,
+        shown: &ChatInfoChanged,
+        key_id: InfoKeyId,
+        judged: &mut InfoJudged,
+    ) -> Option<VerificationFailure> {
+        let chat_id = self.log.fold().chat_id();
+        let (seals, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.info.seals).into_iter().partition(|seal| seal.key_id == key_id);
+        self.info.seals = others;
+        let mut failure = None;
+        for seal in seals {
+            if open_shown(&seal.secret, chat_id, shown).is_ok() {
+                self.info_keys.insert(key_id, seal.secret);
+                judged.is_news = true;
+                judged.recovered = Some(key_id);
+                break;
+            }
+            // A name that nobody signed may be what was altered.
+            let is_signed = shown.info.is_some();
+            failure = Some(if is_signed {
+                VerificationFailure::InfoKeySeal(seal.sealed_by)
+            } else {
+                VerificationFailure::Info
+            });
+        }
+        failure
     }
 
     fn note_info(&mut self, signed: &SignedInfo) {
@@ -187,7 +246,7 @@ impl Chat {
             Some(session) => {
                 let is_signed = wrapped.session_id == me.session_id
                     && session.signing_public_key.verifies(&wrapped.signed_bytes(chat_id), &wrapped.signature);
-                let opened = wrap::open_info_key(wrapped, chat_id, (me.session_id, &me.secrets));
+                let opened = me.open_info_key(wrapped, chat_id);
                 opened.ok().filter(|_| is_signed).ok_or(VerificationFailure::InfoKey(wrapped_by))
             }
             // It has left since, which is no lie of anybody's; somebody who is still there wraps it again.
@@ -208,5 +267,14 @@ impl Chat {
                 Err(failure)
             }
         }
+    }
+}
+
+/// Opens what is shown with an info key.
+fn open_shown(secret: &Secret, chat_id: ChatId, shown: &ChatInfoChanged) -> Result<PlainInfo, OpenError> {
+    match (&shown.info, &shown.name) {
+        (Some(signed), _) => info::open(secret, chat_id, &signed.info),
+        (None, Some(sealed)) => Ok(PlainInfo { name: Some(name::open(secret, chat_id, sealed)?), description: None }),
+        (None, None) => Err(OpenError),
     }
 }

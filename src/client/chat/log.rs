@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::generations::{Folded, Generations};
 use super::messages::Messages;
 use super::received_keys::{ReceivedKeys, Use};
 use super::recent::Recent;
@@ -17,7 +18,10 @@ use crate::crypto::{Secret, message};
 use crate::protocol::binary::{Blob, Hash, SigningKey};
 use crate::protocol::envelope::{Envelope, MessageKind, Seen};
 use crate::protocol::fold::{ChatFold, FoldError};
-use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, MessageId, Revision, Seq, SessionId, UserId};
+use crate::protocol::group_key::{Generation, GenerationRefusal, UserKeyEntry};
+use crate::protocol::ids::{
+    ChatId, Counter, Epoch, GenerationNo, KeyId, MessageId, Revision, Seq, SessionId, UserId, UserKeyId,
+};
 use crate::protocol::log::{EntryBody, LogEntry, SessionOut, log_hash, log_start};
 use crate::protocol::membership::Change;
 use crate::protocol::verify::Verifier;
@@ -38,9 +42,15 @@ pub(crate) struct ChatLog {
     seen_in_changes: BTreeMap<SessionId, Seen>,
     /// Sessions that were recipients and are no longer: what they wrapped before stays theirs.
     departed: BTreeMap<SessionId, SigningKey>,
+    /// Sessions that were recipients before this log began: for what they signed that is still shown.
+    #[serde(default)]
+    before_start: BTreeMap<SessionId, SigningKey>,
     /// What edits and deletions are judged by.
     #[serde(default)]
     messages: Messages,
+    /// What group keys are checked against.
+    #[serde(default)]
+    generations: Generations,
     /// The roster hash of a roster version.
     #[serde(skip)]
     roster: Option<(Seq, Hash)>,
@@ -60,8 +70,14 @@ pub(crate) enum Taken {
     Member { actor: UserId, target: UserId, change: Change, fork: Option<VerificationFailure> },
     /// A change of sessions that is now folded.
     Session { user_id: UserId, session_id: SessionId, is_in: bool },
+    /// A recipient has a later certificate, perhaps with another X25519 key, which is now folded.
+    Renewed,
     /// The end of a member's account, which is now folded.
     AccountDeleted { user_id: UserId, heir: Option<UserId> },
+    /// A member's user key, or that there is none any more, which is now folded.
+    UserKey { user_id: UserId, before: Option<UserKeyId>, now: Option<UserKeyId> },
+    /// A new group key, or the refusal of the newest, which is now folded.
+    GroupKey { generation: GenerationNo, session_id: SessionId, is_refused: bool },
     /// An entry that does not verify and changed nothing.
     Refused(VerificationFailure),
 }
@@ -103,7 +119,8 @@ impl ChatLog {
             return Err(VerificationFailure::LogHash);
         }
         let fold = ChatFold::begin(chat_id, &entry.body).map_err(VerificationFailure::Fold)?;
-        let mut log = Self::begin(fold, start, Epoch::default());
+        let folded = Folded { fold, generations: Generations::default(), signers: BTreeMap::new() };
+        let mut log = Self::begin(folded, start, Epoch::default());
         log.recent.push(entry.log_hash);
         Ok(log)
     }
@@ -111,28 +128,28 @@ impl ChatLog {
     /// Begins with one's own `add`, on the fold of the entries before it.
     ///
     /// The `add` signs roster hash and epoch of its place, so a fold that lacks anything does not take it.
-    pub(crate) fn join(mut fold: ChatFold, entry: &LogEntry) -> Result<Self, VerificationFailure> {
+    pub(crate) fn join(mut folded: Folded, entry: &LogEntry) -> Result<Self, VerificationFailure> {
         // Under a shared history the `add` raises no epoch: keys that were in use before go on behind it.
-        let epoch_before = fold.epoch();
-        fold.apply(entry.seq, entry.created_at, &entry.body).map_err(VerificationFailure::Fold)?;
+        let epoch_before = folded.fold.epoch();
+        folded.fold.apply(entry.seq, entry.created_at, &entry.body).map_err(VerificationFailure::Fold)?;
         let start = Seen { seq: entry.seq, log_hash: entry.log_hash };
-        Ok(Self::begin(fold, start, epoch_before))
+        Ok(Self::begin(folded, start, epoch_before))
     }
 
     /// Begins at a place that is known by other means, on the fold up to and with it.
-    pub(crate) fn anchored(fold: ChatFold, place: Seen) -> Self {
-        let epoch = fold.epoch();
-        Self::begin(fold, place, epoch)
+    pub(crate) fn anchored(folded: Folded, place: Seen) -> Self {
+        let epoch = folded.fold.epoch();
+        Self::begin(folded, place, epoch)
     }
 
     /// Begins at a place whose hash is not known, on the fold up to and with it. Whoever reads on must compare
     /// a later hash with one that is known.
-    pub(crate) fn adrift(fold: ChatFold, seq: Seq) -> Self {
+    pub(crate) fn adrift(folded: Folded, seq: Seq) -> Self {
         let unknown = Seen { seq, log_hash: Hash([0; Hash::LENGTH]) };
-        Self { is_adrift: true, ..Self::anchored(fold, unknown) }
+        Self { is_adrift: true, ..Self::anchored(folded, unknown) }
     }
 
-    fn begin(fold: ChatFold, start: Seen, start_epoch: Epoch) -> Self {
+    fn begin(Folded { fold, generations, signers }: Folded, start: Seen, start_epoch: Epoch) -> Self {
         Self {
             fold,
             recent: Recent::begin(start),
@@ -141,7 +158,9 @@ impl ChatLog {
             seen: BTreeMap::new(),
             seen_in_changes: BTreeMap::new(),
             departed: BTreeMap::new(),
+            before_start: signers,
             messages: Messages::default(),
+            generations,
             roster: None,
             is_adrift: false,
         }
@@ -159,6 +178,11 @@ impl ChatLog {
     /// The newest entry taken.
     pub(crate) const fn head(&self) -> Seen {
         self.recent.head()
+    }
+
+    /// Every generation of the chat's group key that verified.
+    pub(crate) const fn generations(&self) -> &Generations {
+        &self.generations
     }
 
     /// Where this log begins for this session.
@@ -198,6 +222,11 @@ impl ChatLog {
     pub(crate) fn signing_key(&self, session_id: SessionId) -> Option<SigningKey> {
         let present = self.fold.recipients().get(&session_id).map(|recipient| recipient.signing_public_key);
         present.or_else(|| self.departed.get(&session_id).copied())
+    }
+
+    /// The same, also of a session that had left before this log began.
+    pub(crate) fn signing_key_ever(&self, session_id: SessionId) -> Option<SigningKey> {
+        self.signing_key(session_id).or_else(|| self.before_start.get(&session_id).copied())
     }
 
     /// The key that this entry needs and this session should have a copy of.
@@ -255,7 +284,13 @@ impl ChatLog {
             EntryBody::AccountDeleted(signed) => self.leaving(|_, user_id| user_id == signed.deletion.user_id),
             _ => Vec::new(),
         };
+        let was_in = |session_id| self.fold.recipients().contains_key(&session_id);
+        let is_renewal = matches!(body, EntryBody::SessionIn(signed) if was_in(signed.certificate.session_id));
         let owner_before = self.fold.membership().owner_id;
+        let key_before = match body {
+            EntryBody::UserKey(entry) => self.fold.member_keys().get(&entry.user_id()).map(|key| key.key_id),
+            _ => None,
+        };
         if let Err(error) = self.fold.apply(entry.seq, entry.created_at, body) {
             return Taken::Refused(VerificationFailure::Fold(error));
         }
@@ -267,6 +302,7 @@ impl ChatLog {
                 change: signed.change.change.clone(),
                 fork: self.follow(entry.seq, signed.change.actor.session_id, &signed.change.seen, Kind::Change).err(),
             },
+            EntryBody::SessionIn(_) if is_renewal => Taken::Renewed,
             EntryBody::SessionIn(signed) => Taken::Session {
                 user_id: signed.certificate.user_id,
                 session_id: signed.certificate.session_id,
@@ -284,6 +320,23 @@ impl ChatLog {
                 let owner_id = self.fold.membership().owner_id;
                 let heir = (owner_id != owner_before).then_some(owner_id);
                 Taken::AccountDeleted { user_id: signed.deletion.user_id, heir }
+            }
+            EntryBody::UserKey(entry) => Taken::UserKey {
+                user_id: entry.user_id(),
+                before: key_before,
+                now: match entry {
+                    UserKeyEntry::Set(key) => Some(key.key_id),
+                    UserKeyEntry::Withdrawn(_) => None,
+                },
+            },
+            EntryBody::Generation(signed) => {
+                self.generations.note(entry.seq, &signed.generation);
+                let Generation { number, session_id, .. } = signed.generation;
+                Taken::GroupKey { generation: number, session_id, is_refused: false }
+            }
+            EntryBody::GenerationRefused(signed) => {
+                let GenerationRefusal { number, session_id } = signed.refusal;
+                Taken::GroupKey { generation: number, session_id, is_refused: true }
             }
             EntryBody::Message(_) => Taken::Refused(VerificationFailure::Fold(FoldError::NotFounded)),
         }
@@ -355,11 +408,12 @@ impl ChatLog {
         let Some(used) = used else { return Ok(Content::Deleted) };
         let Some(data) = &envelope.data else { return Ok(Content::Purged) };
         // Who was no recipient then may have been given the key since: a new device, or a newcomer who may read this.
-        if !self.fold.recipients().contains_key(&me.session_id) && !keys.has_copy(used.key_id) {
-            return Ok(Content::NotForUs);
-        }
-        let secret = keys.secret(chat_id, used.key_id, me)?;
-        open(chat_id, envelope, used.key_id, &secret, data)
+        let is_for_us = self.fold.recipients().contains_key(&me.session_id);
+        let secret = match keys.secret(chat_id, used.key_id, me) {
+            Err(VerificationFailure::NoCopy) if !is_for_us => return Ok(Content::NotForUs),
+            secret => secret?,
+        };
+        open(chat_id, envelope, &secret, data)
     }
 
     /// Compares what a signer saw with what was seen here, and with what the same session said before: it never goes
@@ -420,18 +474,10 @@ enum Kind {
 pub(crate) fn open(
     chat_id: ChatId,
     envelope: &Envelope,
-    key_id: KeyId,
     secret: &Secret,
     data: &Blob,
 ) -> Result<Content, VerificationFailure> {
-    let place = message::Place {
-        chat_id,
-        message_id: envelope.message_id,
-        revision: envelope.revision,
-        counter: envelope.counter,
-        sender: envelope.sender_session_id,
-        key_id,
-    };
+    let place = message::Place::of(chat_id, envelope).ok_or(VerificationFailure::Shape)?;
     let body = message::open(secret, &place, data.as_ref()).map_err(|_| VerificationFailure::Undecryptable)?;
     Ok(Content::Body(Body::from_bytes(&body)))
 }

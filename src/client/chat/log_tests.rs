@@ -298,7 +298,7 @@ fn a_linked_session_begins_at_its_anchor_and_reads_what_comes_after_its_entry() 
     assert!(send.new_key.is_none() && send.add_copies.len() == 1, "the key goes on, with a copy for the newcomer");
     log.commit(&send);
     let fold = log.bootstrap(anchor.place.seq.next());
-    assert_eq!((fold.roster_hash(), fold.epoch()), (anchor.roster_hash, anchor.epoch));
+    assert_eq!((fold.fold.roster_hash(), fold.fold.epoch()), (anchor.roster_hash, anchor.epoch));
     let mut tablets = Chat::new(ChatLog::anchored(fold, anchor.place));
     // With the key's copy comes what was sent under it before the tablet was there.
     assert_eq!(contents(log.feed(&mut tablets, &tablet)), [text("between"), text("after")]);

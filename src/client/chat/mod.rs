@@ -7,6 +7,7 @@
 
 pub(crate) mod asked;
 pub(crate) mod bootstrap;
+pub(crate) mod generations;
 pub(crate) mod info;
 pub(crate) mod log;
 pub(crate) mod messages;
@@ -16,6 +17,7 @@ pub(crate) mod read_range;
 pub(crate) mod reading;
 pub(crate) mod received_keys;
 pub(crate) mod recent;
+pub(crate) mod seen_secrets;
 pub(crate) mod signals;
 pub(crate) mod state;
 
@@ -23,6 +25,8 @@ pub(crate) mod state;
 mod chain_tests;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod generation_tests;
 #[cfg(test)]
 mod info_tests;
 #[cfg(test)]

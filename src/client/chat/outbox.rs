@@ -3,7 +3,7 @@
 //! Pure: no clock, no I/O. The states of the message at the head:
 //!
 //! ```text
-//! draft --seal--> open --ok, or own entry seen in the log--> done
+//! draft --a generation is due: made first, fold to it; seal--> open --ok, or own entry seen in the log--> done
 //!                  |  \--no answer, storage_unavailable, rate_limited, internal--> open: the same bytes again
 //!                  |--refused, mendable--> refused --fold to seq, mend--> open
 //!                  \--refused for good--> failed
@@ -16,16 +16,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::generations;
 use super::log::ChatLog;
-use super::own_key::{KeyLimits, OwnSenderKey};
+use super::own_key::{KeyLimits, OwnSenderKey, Parcel};
 use crate::client::error::SendError;
 use crate::client::keyring::Me;
 use crate::crypto::message;
 use crate::protocol::binary::{Blob, Hash, Signature};
 use crate::protocol::envelope::{Envelope, MessageKind, Seen};
-use crate::protocol::error::{ErrorCode, ErrorDetails};
+use crate::protocol::error::{ErrorCode, ErrorDetails, MissingReason};
 use crate::protocol::fold::ChatFold;
-use crate::protocol::frame::{Send, SendOk, StageCopies};
+use crate::protocol::frame::{MakeGeneration, Send, SendOk, StageCopies};
 use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, MessageId, Revision, Seq, SessionId, Timestamp};
 use crate::protocol::keys::PreviousKey;
 use crate::protocol::limits::DATA_BYTES_MAX;
@@ -58,6 +59,8 @@ pub(crate) enum Step {
     Idle,
     /// The log must be folded to here first.
     Fold(Until),
+    /// The group key that is due is made first.
+    Generate(Box<MakeGeneration>),
     /// These copies go ahead.
     Stage(Box<StageCopies>),
     /// This frame goes, once the outbox is kept safely.
@@ -275,6 +278,9 @@ impl Outbox {
             if !is_folded {
                 return Step::Fold(self.until);
             }
+            if let Some(generation) = generations::make(context.log.fold(), context.me) {
+                return Step::Generate(Box::new(generation));
+            }
             if let Err(error) = self.seal_head(context) {
                 self.items.pop_front();
                 return Step::Fail(name, error);
@@ -283,15 +289,16 @@ impl Outbox {
         let chat_id = context.log.fold().chat_id();
         if is_deletion {
             let Some(envelope) = self.items.front().and_then(|item| item.sealed.clone()) else { return Step::Idle };
-            return Step::Send(Box::new(Send { chat_id, envelope, new_key: None, add_copies: Vec::new() }));
+            let (new_key, add_copies, archive) = (None, Vec::new(), None);
+            return Step::Send(Box::new(Send { chat_id, envelope, new_key, add_copies, archive }));
         }
         let Some(key) = &self.key else { return Step::Idle };
         if let Some(part) = key.part(context.log, self.parts_staged) {
             return Step::Stage(Box::new(part));
         }
         let Some(envelope) = self.items.front().and_then(|item| item.sealed.clone()) else { return Step::Idle };
-        let (new_key, add_copies) = key.parcel();
-        Step::Send(Box::new(Send { chat_id, envelope, new_key, add_copies }))
+        let Parcel { new_key, add_copies, archive } = key.parcel();
+        Step::Send(Box::new(Send { chat_id, envelope, new_key, add_copies, archive }))
     }
 
     /// A part of the copies has arrived.
@@ -338,6 +345,30 @@ impl Outbox {
         was_head
     }
 
+    /// The server has refused the generation that the head waits for: somebody else's came first, or the members or
+    /// their user keys are others by now.
+    pub(crate) fn generation_refused(&mut self, code: ErrorCode, details: &ErrorDetails) -> Verdict {
+        if matches!(code, ErrorCode::StorageUnavailable | ErrorCode::RateLimited | ErrorCode::Internal) {
+            return Verdict::Later(details.retry_after_ms);
+        }
+        let Some(item) = self.items.front_mut() else { return Verdict::Again };
+        item.refusals += 1;
+        if item.refusals > REFUSALS_MAX {
+            self.items.pop_front();
+            return Verdict::Fail(SendError::GaveUp { code });
+        }
+        match code {
+            ErrorCode::GroupKeyExists | ErrorCode::RosterChanged | ErrorCode::EventConflict => {
+                self.until.seq = self.until.seq.max(details.seq.unwrap_or_default());
+                Verdict::Again
+            }
+            _ => {
+                self.items.pop_front();
+                Verdict::Fail(SendError::Refused { code })
+            }
+        }
+    }
+
     /// The server has refused the head.
     pub(crate) fn refused(&mut self, code: ErrorCode, details: &ErrorDetails) -> Verdict {
         if matches!(code, ErrorCode::StorageUnavailable | ErrorCode::RateLimited | ErrorCode::Internal) {
@@ -362,7 +393,7 @@ impl Outbox {
         }
         self.until.seq = self.until.seq.max(details.seq.unwrap_or_default());
         match code {
-            ErrorCode::RosterChanged => return Verdict::Again,
+            ErrorCode::RosterChanged | ErrorCode::GroupKeyDue => return Verdict::Again,
             ErrorCode::EditConflict if let Some(revision) = details.revision => {
                 self.items.pop_front();
                 return Verdict::Fail(SendError::EditConflict { revision });
@@ -392,6 +423,9 @@ impl Outbox {
         match code {
             ErrorCode::CopiesMissing => {
                 key.lacks(&details.missing);
+                if details.reason == Some(MissingReason::Recovery) {
+                    key.lacks_archive();
+                }
                 self.asked.clone_from(&details.missing);
             }
             ErrorCode::RecipientsChanged => {}

@@ -1,4 +1,4 @@
-//! This session's sender key of one chat: made, wrapped to the fold's recipients, spent.
+//! This session's sender key of one chat: made, wrapped to the fold's recipients, archived, spent.
 
 use std::collections::BTreeSet;
 
@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::log::ChatLog;
 use crate::client::keyring::Me;
-use crate::crypto::{Secret, wrap};
+use crate::crypto::{Secret, group_key, wrap};
 use crate::protocol::fold::ChatFold;
 use crate::protocol::frame::{NewKey, StageCopies};
+use crate::protocol::group_key::{Archive, RecoveryKey};
 use crate::protocol::ids::{Counter, Epoch, KeyId, SessionId, Timestamp};
 use crate::protocol::keys::{Announcement, KeyCopy, PreviousKey, SignedAnnouncement, commitment, staged_hash};
 use crate::protocol::limits::COPIES_PER_FRAME_MAX;
@@ -41,8 +42,22 @@ pub(crate) struct OwnSenderKey {
     covered: BTreeSet<SessionId>,
     /// Copies that the server does not have for certain; empty once it has them.
     pending: Vec<KeyCopy>,
+    /// The recovery key to which it is archived, or is with what is being sent.
+    #[serde(default)]
+    archived_to: Option<RecoveryKey>,
+    /// The archive, until the server has it for certain.
+    #[serde(default)]
+    archive: Option<Archive>,
     is_stored: bool,
     is_retired: bool,
+}
+
+/// What goes with a message besides the message.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    pub(crate) new_key: Option<NewKey>,
+    pub(crate) add_copies: Vec<KeyCopy>,
+    pub(crate) archive: Option<Archive>,
 }
 
 impl OwnSenderKey {
@@ -64,6 +79,8 @@ impl OwnSenderKey {
             next: Counter::saturating(1),
             covered: BTreeSet::new(),
             pending: Vec::new(),
+            archived_to: None,
+            archive: None,
             is_stored: false,
             is_retired: false,
         };
@@ -107,14 +124,17 @@ impl OwnSenderKey {
         self.is_stored
             && !self.is_retired
             && self.pending.is_empty()
+            && self.archive.is_none()
+            && self.archived_to == fold.recovery_key()
+            && fold.generation_due().is_none()
             && self.epoch() == fold.epoch()
             && now.get().saturating_sub(self.created_at.get()) < limits.age_max_micros
             && fold.recipients().keys().all(|session_id| self.covered.contains(session_id))
     }
 
-    /// Wraps to the recipients that have no copy yet; returns whether there were any.
-    pub(crate) fn cover(&mut self, fold: &ChatFold, me: &Me) -> bool {
-        let before = self.pending.len();
+    /// Wraps to the recipients that have no copy yet, and archives to the chat's recovery key.
+    pub(crate) fn cover(&mut self, fold: &ChatFold, me: &Me) {
+        self.archive_to(fold, me);
         for (session_id, recipient) in fold.recipients() {
             if self.covered.contains(session_id) {
                 continue;
@@ -126,13 +146,27 @@ impl OwnSenderKey {
                 self.pending.push(copy);
             }
         }
-        self.pending.len() > before
+    }
+
+    /// Seals the key to the recovery key of now, unless that was done.
+    fn archive_to(&mut self, fold: &ChatFold, me: &Me) {
+        let recovery = fold.recovery_key();
+        if self.archived_to == recovery {
+            return;
+        }
+        let seal = |recovery: RecoveryKey| {
+            group_key::archive(&self.secret, fold.chat_id(), self.key_id(), me.session_id, &recovery)
+        };
+        // The fold takes no unsound recovery key, so this does not fail; the server would ask for it.
+        self.archive = recovery.and_then(|recovery| seal(recovery).ok());
+        self.archived_to = recovery;
     }
 
     /// The server has the key, and all copies that went with it.
     pub(crate) fn stored(&mut self) {
         self.is_stored = true;
         self.pending.clear();
+        self.archive = None;
     }
 
     /// The server has the key but no copy for these.
@@ -141,7 +175,8 @@ impl OwnSenderKey {
     /// refused frame left its copies there is not said, and the same copy twice is one.
     pub(crate) fn lacks(&mut self, missing: &[SessionId]) {
         if !self.is_stored {
-            self.stored();
+            self.is_stored = true;
+            self.pending.clear();
         }
         self.pending.retain(|copy| !missing.contains(&copy.session_id));
         for session_id in missing {
@@ -149,21 +184,29 @@ impl OwnSenderKey {
         }
     }
 
+    /// The server has no archive of the key for the recovery key of now.
+    pub(crate) fn lacks_archive(&mut self) {
+        self.archived_to = None;
+        self.archive = None;
+    }
+
     /// The server has nothing of the key: everything goes again, under the same announcement.
     pub(crate) fn lost(&mut self) {
         self.is_stored = false;
         self.pending.clear();
         self.covered.clear();
+        self.lacks_archive();
     }
 
     pub(crate) fn retire(&mut self) {
         self.is_retired = true;
     }
 
-    /// What goes with a message: the whole key, or further copies.
-    pub(crate) fn parcel(&self) -> (Option<NewKey>, Vec<KeyCopy>) {
+    /// What goes with a message: the whole key, or further copies; and the archive that the server lacks.
+    pub(crate) fn parcel(&self) -> Parcel {
+        let archive = self.archive.clone();
         if self.is_stored {
-            return (None, self.pending.clone());
+            return Parcel { new_key: None, add_copies: self.pending.clone(), archive };
         }
         let announcement = self.announcement.clone();
         let new_key = if self.pending.len() > COPIES_PER_FRAME_MAX {
@@ -172,7 +215,7 @@ impl OwnSenderKey {
         } else {
             NewKey { announcement, copies: self.pending.clone(), staged: None }
         };
-        (Some(new_key), Vec::new())
+        Parcel { new_key: Some(new_key), add_copies: Vec::new(), archive }
     }
 
     /// A part of the copies that go ahead; none if all fit in the frame, or past the last part.

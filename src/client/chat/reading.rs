@@ -30,7 +30,7 @@ impl Reading {
         self.older + self.places.len() as u64
     }
 
-    /// A message of somebody else has come.
+    /// A message of somebody else has come, or was opened late.
     pub(crate) fn came(&mut self, seq: Seq) {
         if seq <= self.mark {
             return;
@@ -39,7 +39,9 @@ impl Reading {
             self.places.pop_front();
             self.older += 1;
         }
-        self.places.push_back(seq);
+        // What was opened late is older than what is here.
+        let at = self.places.partition_point(|place| *place < seq);
+        self.places.insert(at, seq);
     }
 
     /// A message is deleted: nobody will read it.

@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::failure::VerificationFailure;
 use crate::client::keyring::Me;
-use crate::crypto::{Secret, wrap};
+use crate::crypto::Secret;
 use crate::protocol::binary::{Hash, SigningKey, WrappedKey};
 use crate::protocol::canonical::sha256;
-use crate::protocol::frame::OwnKey;
+use crate::protocol::frame::{BackedUpCopy, OwnKey};
 use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, Seq, SessionId};
 use crate::protocol::keys::{CopyRefusal, PreviousKey, RefusalReason, SignedAnnouncement, commitment};
+use crate::protocol::limits::BACKUPS_MAX;
 
 /// Keys that were offered and not used yet, at most: a server that offers more is not believed.
 const OFFERED_MAX: usize = 100_000;
@@ -19,18 +20,24 @@ const OFFERED_MAX: usize = 100_000;
 /// Bad copies that are remembered, at most.
 const BAD_MAX: usize = 10_000;
 
+/// Recovered keys that were not used yet, at most.
+const RECOVERED_MAX: usize = 100_000;
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 enum ReceivedKey {
     /// Nothing is checked yet: the sender's session may not be folded.
     Offered(Box<Offered>),
     /// The announcement is its session's.
-    Accepted(Accepted),
+    Accepted(Box<Accepted>),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Offered {
     announcement: SignedAnnouncement,
     copy: Option<WrappedKey>,
+    /// Copies for older sessions of this user.
+    #[serde(default)]
+    backed_up: Vec<BackedUpCopy>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +50,8 @@ struct Accepted {
     #[serde(default)]
     first_seq: Option<Seq>,
     copy: Option<WrappedKey>,
+    #[serde(default)]
+    backed_up: Vec<BackedUpCopy>,
     secret: Option<Secret>,
 }
 
@@ -78,6 +87,9 @@ pub(crate) struct HeldKey {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct ReceivedKeys {
     keys: BTreeMap<KeyId, ReceivedKey>,
+    /// Secrets that came from archives, of keys that no message here was judged by yet.
+    #[serde(default)]
+    recovered: BTreeMap<KeyId, Secret>,
     /// Copies that turned out to be bad: they are not taken again.
     #[serde(skip)]
     bad: BTreeSet<(KeyId, Hash)>,
@@ -98,18 +110,57 @@ impl ReceivedKeys {
         }
         let is_good = |copy: &WrappedKey| !self.bad.contains(&(announcement.key_id, sha256(copy.as_ref())));
         let copy = key.key.filter(is_good);
-        self.has_news |= copy.is_some();
+        let backed_up = || key.backed_up.iter().take(BACKUPS_MAX).cloned().collect();
+        self.has_news |= copy.is_some() || !key.backed_up.is_empty();
         match self.keys.get_mut(&announcement.key_id) {
             Some(ReceivedKey::Offered(known)) if known.copy.is_none() && known.announcement == key.announcement => {
                 known.copy = copy;
+                known.backed_up = backed_up();
             }
-            Some(ReceivedKey::Accepted(known)) if known.secret.is_none() => known.copy = copy.or(known.copy),
+            Some(ReceivedKey::Accepted(known)) if known.secret.is_none() => {
+                known.copy = copy.or(known.copy);
+                known.backed_up = backed_up();
+            }
             Some(_) => {}
             None => {
-                let offered = Offered { announcement: key.announcement.clone(), copy };
+                let backed_up = backed_up();
+                let offered = Offered { announcement: key.announcement.clone(), copy, backed_up };
                 self.keys.insert(announcement.key_id, ReceivedKey::Offered(Box::new(offered)));
             }
         }
+    }
+
+    /// Takes a key's secret from another source than a copy. `false`: it is not the announced key, or there are too many.
+    pub(crate) fn give(&mut self, key_id: KeyId, secret: &Secret) -> bool {
+        if let Some(ReceivedKey::Accepted(key)) = self.keys.get_mut(&key_id) {
+            if commitment(secret.expose()) != key.commitment {
+                return false;
+            }
+            if key.secret.is_none() {
+                key.secret = Some(secret.clone());
+                self.has_news = true;
+            }
+            return true;
+        }
+        if self.recovered.len() >= RECOVERED_MAX && !self.recovered.contains_key(&key_id) {
+            return false;
+        }
+        self.recovered.insert(key_id, secret.clone());
+        self.has_news = true;
+        true
+    }
+
+    /// A key's secret, if it was opened or recovered.
+    pub(crate) fn known(&self, key_id: KeyId) -> Option<&Secret> {
+        match self.keys.get(&key_id) {
+            Some(ReceivedKey::Accepted(key)) => key.secret.as_ref(),
+            _ => self.recovered.get(&key_id),
+        }
+    }
+
+    /// Keys without which messages that came cannot be opened.
+    pub(crate) fn locked(&self) -> impl Iterator<Item = KeyId> {
+        self.keys.keys().copied().filter(|key_id| !self.has_copy(*key_id))
     }
 
     /// Whether no more keys are taken until some of those that were offered are used. Keys that were used do not count:
@@ -122,9 +173,13 @@ impl ReceivedKeys {
     /// Whether a message under this key could be opened, as far as can be told before.
     pub(crate) fn has_copy(&self, key_id: KeyId) -> bool {
         match self.keys.get(&key_id) {
-            Some(ReceivedKey::Offered(offered)) => offered.copy.is_some(),
-            Some(ReceivedKey::Accepted(accepted)) => accepted.secret.is_some() || accepted.copy.is_some(),
-            None => false,
+            Some(ReceivedKey::Offered(offered)) => {
+                offered.copy.is_some() || !offered.backed_up.is_empty() || self.recovered.contains_key(&key_id)
+            }
+            Some(ReceivedKey::Accepted(accepted)) => {
+                accepted.secret.is_some() || accepted.copy.is_some() || !accepted.backed_up.is_empty()
+            }
+            None => self.recovered.contains_key(&key_id),
         }
     }
 
@@ -172,22 +227,29 @@ impl ReceivedKeys {
         if let Some(secret) = &key.secret {
             return Ok(secret.clone());
         }
-        let Some(copy) = key.copy else {
-            let was_bad = self.bad.range((key_id, Hash([0; 32]))..=(key_id, Hash([0xff; 32]))).next().is_some();
-            return Err(if was_bad { VerificationFailure::BadCopy } else { VerificationFailure::NoCopy });
-        };
-        let opened = open_copy(&copy, &key.commitment, (chat_id, key_id, key.session_id), me);
-        key.copy = None;
-        match opened {
-            Ok(secret) => {
+        let name = (chat_id, key_id, key.session_id);
+        let (copy, backed_up) = (key.copy.take(), std::mem::take(&mut key.backed_up));
+        let opened = copy.map(|copy| open_copy(&copy, &key.commitment, name, me).map_err(|reason| (copy, reason)));
+        // Those for older sessions were made long ago, some of them for keys that this session was not handed: that they
+        // do not open is nobody's fault.
+        let older = || backed_up.iter().find_map(|copy| open_backed_up(copy, &key.commitment, name, me));
+        let refused = match opened {
+            Some(Ok(secret)) => {
                 key.secret = Some(secret.clone());
-                Ok(secret)
+                return Ok(secret);
             }
-            Err(reason) => {
-                self.put_down(key_id, &copy, reason);
-                Err(VerificationFailure::BadCopy)
-            }
+            Some(Err(refused)) => Some(refused),
+            None => None,
+        };
+        let from_older = older();
+        key.secret.clone_from(&from_older);
+        if let Some((copy, reason)) = refused {
+            self.put_down(key_id, &copy, reason);
         }
+        from_older.ok_or_else(|| {
+            let was_bad = self.bad.range((key_id, Hash([0; 32]))..=(key_id, Hash([0xff; 32]))).next().is_some();
+            if was_bad { VerificationFailure::BadCopy } else { VerificationFailure::NoCopy }
+        })
     }
 
     /// Whether a copy has come since the last call.
@@ -266,6 +328,7 @@ impl ReceivedKeys {
             return Err(VerificationFailure::Announcement);
         }
         let next = if used.may_have_begun_before { Counter::default() } else { Counter::saturating(1) };
+        let recovered = self.recovered.get(&used.key_id);
         let accepted = Accepted {
             session_id: used.sender,
             epoch: announcement.epoch,
@@ -273,10 +336,12 @@ impl ReceivedKeys {
             next,
             first_seq: None,
             copy: offered.copy,
-            secret: None,
+            backed_up: offered.backed_up.clone(),
+            secret: recovered.filter(|secret| commitment(secret.expose()) == announcement.commitment).cloned(),
         };
         let previous = announcement.previous;
-        self.keys.insert(used.key_id, ReceivedKey::Accepted(accepted));
+        self.recovered.remove(&used.key_id);
+        self.keys.insert(used.key_id, ReceivedKey::Accepted(Box::new(accepted)));
         Ok(previous)
     }
 }
@@ -288,9 +353,19 @@ fn open_copy(
     (chat_id, key_id, sender): (ChatId, KeyId, SessionId),
     me: &Me,
 ) -> Result<Secret, RefusalReason> {
-    let secret = wrap::open_sender_key(copy, chat_id, key_id, sender, (me.session_id, &me.secrets))
-        .map_err(|_| RefusalReason::DoesNotOpen)?;
+    let secret = me.open_copy(copy, chat_id, key_id, sender).map_err(|_| RefusalReason::DoesNotOpen)?;
     if commitment(secret.expose()) == *commits_to { Ok(secret) } else { Err(RefusalReason::Commitment) }
+}
+
+/// Opens a copy that was made for an older session and compares it with what was announced.
+fn open_backed_up(
+    copy: &BackedUpCopy,
+    commits_to: &Hash,
+    (chat_id, key_id, sender): (ChatId, KeyId, SessionId),
+    me: &Me,
+) -> Option<Secret> {
+    let secret = me.open_backed_up(copy, chat_id, key_id, sender).ok()?;
+    (commitment(secret.expose()) == *commits_to).then_some(secret)
 }
 
 #[cfg(test)]
@@ -308,7 +383,7 @@ mod tests {
             previous: None,
         };
         let announcement = SignedAnnouncement { announcement, signature: Signature([0; 64]) };
-        OwnKey { announcement, key: Some(WrappedKey([0; 80])) }
+        OwnKey { announcement, key: Some(WrappedKey([0; 80])), backed_up: Vec::new() }
     }
 
     #[test]
@@ -322,9 +397,10 @@ mod tests {
                 next: Counter::saturating(1),
                 first_seq: None,
                 copy: None,
+                backed_up: Vec::new(),
                 secret: None,
             };
-            keys.keys.insert(KeyId::generate(), ReceivedKey::Accepted(used));
+            keys.keys.insert(KeyId::generate(), ReceivedKey::Accepted(Box::new(used)));
         }
         let new = key();
         keys.offer(&new);
@@ -337,5 +413,52 @@ mod tests {
         let beyond = key();
         keys.offer(&beyond);
         assert!(!keys.has_copy(beyond.announcement.announcement.key_id));
+    }
+
+    #[test]
+    fn p8_a_recovered_key_serves_if_it_is_the_announced_one() {
+        let (secret, me) = (Secret::generate(), crate::client::chat::fake::FakeSession::new().me);
+        let chat_id = ChatId::generate();
+        let announcement = Announcement {
+            key_id: KeyId::generate(),
+            session_id: me.session_id,
+            epoch: Epoch::saturating(1),
+            commitment: commitment(secret.expose()),
+            previous: None,
+        };
+        let key_id = announcement.key_id;
+        let signature = me.secrets.sign(&announcement.signed_bytes(chat_id));
+        let offered =
+            OwnKey { announcement: SignedAnnouncement { announcement, signature }, key: None, backed_up: Vec::new() };
+        let used = Use {
+            chat_id,
+            key_id,
+            seq: Seq::saturating(1),
+            sender: me.session_id,
+            signing_key: me.secrets.signing_public_key(),
+            counter: Counter::saturating(1),
+            epoch: Epoch::saturating(1),
+            may_have_begun_before: false,
+        };
+        // Before its first use and after it, and never another key.
+        for is_early in [true, false] {
+            for (given, expected) in [(&secret, Ok(())), (&Secret::generate(), Err(VerificationFailure::NoCopy))] {
+                let mut keys = ReceivedKeys::default();
+                keys.offer(&offered);
+                assert_eq!(keys.locked().collect::<Vec<_>>(), [key_id]);
+                if is_early {
+                    assert!(keys.give(key_id, given) && keys.has_copy(key_id));
+                }
+                keys.judge(&used).unwrap();
+                if !is_early {
+                    assert_eq!(keys.give(key_id, given), expected.is_ok());
+                }
+                assert_eq!(keys.secret(chat_id, key_id, &me).map(|_| ()), expected);
+                assert_eq!(keys.known(key_id).is_some(), expected.is_ok());
+                let kept = rmp_serde::to_vec_named(&keys).unwrap();
+                let again: ReceivedKeys = rmp_serde::from_slice(&kept).unwrap();
+                assert_eq!(again.known(key_id).is_some(), expected.is_ok());
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::log::{self, ChatLog, Content, MessageTaken, Taken};
 use super::outbox::Outbox;
 use super::reading::Reading;
 use super::received_keys::ReceivedKeys;
+use super::seen_secrets::SeenSecrets;
 use super::signals::Heard;
 use crate::client::failure::VerificationFailure;
 use crate::client::keyring::{Anchor, Left, Me};
@@ -89,6 +90,9 @@ pub(crate) struct Chat {
     /// How far this user has read.
     #[serde(default)]
     pub(crate) reading: Reading,
+    /// The newest revisions of group secrets that were shown.
+    #[serde(default)]
+    pub(crate) secrets: SeenSecrets,
     /// Log hashes that the server named when it took a message, for entries that have not come yet.
     #[serde(skip)]
     promised: BTreeMap<Seq, Hash>,
@@ -119,6 +123,7 @@ impl Chat {
             title: None,
             info: Info::default(),
             reading: Reading::default(),
+            secrets: SeenSecrets::default(),
             promised: BTreeMap::new(),
             told: Seq::default(),
             heard: Heard::default(),
@@ -179,7 +184,7 @@ impl Chat {
                 return true;
             }
             let Ok(secret) = keys.secret(chat_id, key_id, me) else { return true };
-            let content = log::open(chat_id, envelope, key_id, &secret, data);
+            let content = log::open(chat_id, envelope, &secret, data);
             let taken = MessageTaken {
                 message_id: envelope.message_id,
                 sender_id: envelope.sender_id,
@@ -202,6 +207,11 @@ impl Chat {
         let waiting = self.waiting.messages.iter().filter(|waiting| waiting.is_for_us);
         let waiting = waiting.filter_map(|waiting| waiting.envelope.key_id);
         waiting.filter(|key_id| !self.keys.has_copy(*key_id)).collect()
+    }
+
+    /// Keys of every message that waits to be opened.
+    pub(crate) fn locked(&self) -> BTreeSet<KeyId> {
+        self.waiting.messages.iter().filter_map(|waiting| waiting.envelope.key_id).collect()
     }
 
     /// Whether this entry is a message of this very session that verified.

@@ -84,11 +84,28 @@ pub(crate) async fn look(shared: &Arc<Shared>) -> Result<Vec<VerificationFailure
     Ok(failures.into_iter().map(|(_, failure)| failure).collect())
 }
 
+/// Reads the chain of one user to its end.
+///
+/// # Errors
+/// It does not verify, which is an alarm too; the server's refusals.
+pub(crate) async fn read_now(shared: &Shared, user_id: UserId) -> Result<(), ClientError> {
+    let mut failures = Vec::new();
+    let good = read(shared, &BTreeSet::from([user_id]), &mut failures).await?;
+    for (chat_id, failure) in &failures {
+        shared.alarm(*chat_id, None, *failure);
+    }
+    match failures.first() {
+        _ if good.contains(&user_id) => Ok(()),
+        Some((_, failure)) => Err(ClientError::Verification(*failure)),
+        None => Err(ClientError::UnknownUser),
+    }
+}
+
 type Failures = Vec<(Option<ChatId>, VerificationFailure)>;
 
 /// Reads the chains of users to their ends. Gives those that verify.
 async fn read(
-    shared: &Arc<Shared>,
+    shared: &Shared,
     users: &BTreeSet<UserId>,
     failures: &mut Failures,
 ) -> Result<BTreeSet<UserId>, ClientError> {

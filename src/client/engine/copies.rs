@@ -6,8 +6,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::backups;
 use super::call::spawn;
 use super::info;
+use super::profiles;
 use super::state::{Shared, State};
 use crate::client::chat::received_keys::HeldKey;
 use crate::client::error::ClientError;
@@ -15,7 +17,8 @@ use crate::client::event::Event;
 use crate::crypto::wrap;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::{
-    CopyRefused, FurtherCopy, InfoKeyRequested, KeyRequested, RefuseCopy, Request, RequestKeys, UploadCopies,
+    CopyRefused, FurtherCopy, InfoKeyRequested, KeyRequested, ProfileKeyRequested, RefuseCopy, Request, RequestKeys,
+    UploadCopies,
 };
 use crate::protocol::ids::{ChatId, KeyId, SessionId, UserId};
 use crate::protocol::keys::{CopyRefusal, SignedRefusal};
@@ -31,6 +34,10 @@ const ERRANDS_MAX: usize = 10_000;
 pub(crate) enum Errand {
     /// Another session of this user has come into a chat: it gets the current keys.
     Welcome { chat_id: ChatId, session_id: SessionId },
+    /// Another session of this user is live: it gets the keys of older ones.
+    BackUp { session_id: SessionId },
+    /// This session was handed keys of older ones.
+    TakeBackups,
     /// A session lacks keys.
     HandOn { chat_id: ChatId, session_id: SessionId, key_ids: Vec<KeyId> },
     /// This session lacks keys.
@@ -39,6 +46,10 @@ pub(crate) enum Errand {
     WrapInfo(InfoKeyRequested),
     /// This session's wrap of a chat's info key is of no use.
     AskInfoKey { chat_id: ChatId },
+    /// Sessions lack this user's own info key.
+    WrapProfile(ProfileKeyRequested),
+    /// This user's own profile is another one.
+    KeepProfile,
     /// This session's copy is bad.
     Refuse { chat_id: ChatId, refusal: CopyRefusal },
 }
@@ -138,7 +149,7 @@ pub(crate) async fn share_history(shared: &Shared, chat_id: ChatId, user_id: Use
     }
 }
 
-async fn run(shared: &Shared, errand: Errand) -> Result<(), ClientError> {
+async fn run(shared: &Arc<Shared>, errand: Errand) -> Result<(), ClientError> {
     match errand {
         Errand::Welcome { chat_id, session_id } => {
             let copies = {
@@ -162,8 +173,12 @@ async fn run(shared: &Shared, errand: Errand) -> Result<(), ClientError> {
             };
             upload(shared, chat_id, copies).await
         }
+        Errand::BackUp { session_id } => backups::hand_on(shared, session_id).await,
+        Errand::TakeBackups => backups::take_now(shared).await,
         Errand::WrapInfo(requested) => info::hand_on(shared, requested).await,
         Errand::AskInfoKey { chat_id } => info::ask(shared, chat_id).await,
+        Errand::WrapProfile(requested) => profiles::hand_on(shared, requested).await,
+        Errand::KeepProfile => profiles::keep(shared).await,
         Errand::Ask { chat_id, key_ids } => ask(shared, chat_id, &key_ids).await,
         Errand::Refuse { chat_id, refusal } => {
             let signature = shared.lock().account.me.secrets.sign(&refusal.signed_bytes(chat_id));
@@ -198,7 +213,7 @@ async fn ask(shared: &Shared, chat_id: ChatId, key_ids: &[KeyId]) -> Result<(), 
 }
 
 /// Uploads copies in parts. What the server does not let this session hand on is left out.
-async fn upload(shared: &Shared, chat_id: ChatId, copies: Vec<FurtherCopy>) -> Result<(), ClientError> {
+pub(super) async fn upload(shared: &Shared, chat_id: ChatId, copies: Vec<FurtherCopy>) -> Result<(), ClientError> {
     let mut parts: Vec<Vec<FurtherCopy>> = copies.chunks(COPIES_PER_FRAME_MAX).map(<[_]>::to_vec).collect();
     while let Some(mut part) = parts.pop() {
         let request = UploadCopies { chat_id, copies: part.clone() };
@@ -225,13 +240,13 @@ async fn upload(shared: &Shared, chat_id: ChatId, copies: Vec<FurtherCopy>) -> R
 
 impl State {
     /// Every key of a chat that this session can open.
-    fn all_held(&mut self, chat_id: ChatId) -> Vec<HeldKey> {
+    pub(super) fn all_held(&mut self, chat_id: ChatId) -> Vec<HeldKey> {
         let Self { chats, account, .. } = self;
         chats.get_mut(&chat_id).map_or_else(Vec::new, |chat| chat.keys.all_held(chat_id, &account.me))
     }
 
     /// Wraps keys to a recipient of a chat, of those that were used only for what its user may read (D1).
-    fn wraps(&self, chat_id: ChatId, session_id: SessionId, keys: &[HeldKey]) -> Vec<FurtherCopy> {
+    pub(super) fn wraps(&self, chat_id: ChatId, session_id: SessionId, keys: &[HeldKey]) -> Vec<FurtherCopy> {
         let Some(chat) = self.chats.get(&chat_id) else { return Vec::new() };
         let fold = chat.log.fold();
         let Some(recipient) = fold.recipients().get(&session_id) else { return Vec::new() };

@@ -10,12 +10,14 @@ use super::account::{self, Fate};
 use super::login::{self, LoginError};
 use super::pump;
 use super::state::{Counts, Progress, Shared, Status};
-use super::{chains, copies, info};
+use super::{backups, chains, copies, info, profiles, renewal};
 use crate::client::backoff::Backoff;
 use crate::client::error::CloseReason;
 use crate::client::event::Event;
+use crate::client::friends;
 use crate::client::net::socket::{self, End, Reader, Writer};
 use crate::client::net::wire::{Outgoing, Wire};
+use crate::protocol::error::CloseCode;
 use crate::protocol::frame::{AdvanceCursor, Hello, Request, ServerFrame};
 
 /// How long the server may be silent before it has said how often it pings.
@@ -52,6 +54,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                     backoff.reset();
                 }
                 let code = match ended.end {
+                    // What can be done about it the next login tells.
+                    End::Closed(CloseCode::SessionExpired) => None,
                     End::Closed(code) if !code.reconnects() => Some(CloseReason::Code(code)),
                     End::Closed(_) | End::Lost => None,
                     End::ByUs => Some(CloseReason::ByUser),
@@ -176,6 +180,15 @@ async fn receive(
             ServerFrame::CopyRefused(refused) => copies::on_copy_refused(shared, &refused),
             ServerFrame::ChatInfo(shown) => info::on_chat_info(shared, *shown),
             ServerFrame::InfoKeyRequested(requested) => info::on_info_key_requested(shared, requested),
+            ServerFrame::BackupsReady(_) => backups::on_backups_ready(shared),
+            ServerFrame::ProfileChanged(changed) => profiles::on_changed(shared, changed),
+            ServerFrame::ProfileKeyRequested(requested) => profiles::on_key_requested(shared, requested),
+            ServerFrame::RecoveryRequested(request) => friends::on_requested(shared, request),
+            ServerFrame::RecoveryCancelled(cancelled) => friends::on_cancelled(shared, cancelled),
+            ServerFrame::SecretChanged(changed) => {
+                let (chat_id, secret_id) = (changed.chat_id, changed.secret_id);
+                shared.publish(vec![Event::SecretChanged { chat_id, secret_id }]);
+            }
             ServerFrame::Approved(_) => {}
             ServerFrame::SessionPending(pending) => {
                 shared.publish(vec![Event::SessionPending { session_id: pending.session_id }]);
@@ -192,6 +205,7 @@ async fn upkeep(shared: &Arc<Shared>, wire: &Wire) -> (End, Option<CloseReason>)
         tokio::time::sleep(shared.config.upkeep_interval).await;
         keep_and_tell(shared, wire).await;
         chains::look_if_due(shared);
+        renewal::look_if_due(shared);
     }
 }
 

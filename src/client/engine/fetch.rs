@@ -6,12 +6,13 @@ use super::call::{expect_reply, spawn};
 use super::inbound::Need;
 use super::state::{Inbox, Shared};
 use crate::client::chat::bootstrap::Bootstrap;
+use crate::client::chat::generations::Folded;
 use crate::client::chat::log::ChatLog;
 use crate::client::error::ClientError;
 use crate::client::event::Event;
 use crate::client::failure::VerificationFailure;
 use crate::client::net::wire::{CallError, Wire};
-use crate::protocol::fold::ChatFold;
+use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::{Cursor, Keys, Reply, Request, Resume};
 use crate::protocol::ids::{ChatId, KeyId, Seq};
 
@@ -34,7 +35,7 @@ pub(crate) async fn fold_before(
     wire: &Wire,
     chat_id: ChatId,
     before: Seq,
-) -> Result<ChatFold, FoldError> {
+) -> Result<Folded, FoldError> {
     let left = shared.lock().account.left.get(&chat_id).copied().filter(|left| left.place.seq < before);
     let mut bootstrap = match left {
         Some(left) => Bootstrap::returning(chat_id, before, left.change_no, left.change_hash),
@@ -57,8 +58,8 @@ pub(crate) enum FoldError {
 }
 
 async fn fold(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, before: Seq) {
-    let fold = match fold_before(shared, wire, chat_id, before).await {
-        Ok(fold) => Ok(fold),
+    let folded = match fold_before(shared, wire, chat_id, before).await {
+        Ok(folded) => Ok(folded),
         Err(FoldError::Call(CallError::Lost)) => return,
         // The next connection brings the entries again; to forget them here would be to lose the chat's beginning.
         Err(FoldError::Call(CallError::Refused(refused))) if refused.code.is_retryable() => {
@@ -77,11 +78,11 @@ async fn fold(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, before: Seq) {
     };
     {
         let mut state = shared.lock();
-        let is_current = state.progress.wire.as_ref().is_some_and(|now| now.generation() == wire.generation());
+        let is_current = state.is_current(wire);
         let joining = state.inboxes.get_mut(&chat_id).filter(|_| is_current).and_then(|inbox| inbox.queue.pop_front());
         let Some(joining) = joining else { return };
         let mut events = Vec::new();
-        match fold.and_then(|fold| ChatLog::join(fold, &joining)) {
+        match folded.and_then(|folded| ChatLog::join(folded, &joining)) {
             Ok(log) => {
                 state.begin(chat_id, log, &mut events);
                 if let Some(inbox) = state.inboxes.get_mut(&chat_id) {
@@ -109,6 +110,10 @@ async fn key(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, key_id: KeyId) 
         Err(CallError::Refused(refused)) if refused.code.is_retryable() => {
             tracing::info!(code = %refused.code, "key cannot be had now, connection is made anew");
             return wire.cut();
+        }
+        // Who is removed while the question is on its way is told no keys of before.
+        Err(CallError::Refused(refused)) if refused.code == ErrorCode::UnknownChat => {
+            return shared.on_key_of_gone_chat(wire, chat_id);
         }
         Err(CallError::Refused(refused)) => {
             tracing::info!(code = %refused.code, "key is refused");

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use super::call::expect_reply;
 use super::copies::{self, Errand};
+use super::coverage::{self, Hope, Judged};
 use super::fetch::{FoldError, fold_before};
 use super::state::Shared;
 use crate::client::body::Body;
 use crate::client::chat::log::{ChatLog, Content, MessageTaken, Taken};
 use crate::client::chat::read_range::{Look, ReadRange};
 use crate::client::chat::received_keys::ReceivedKeys;
+use crate::client::coverage::{LockedMessage, Openness};
 use crate::client::error::ClientError;
 use crate::client::event::{Alarm, Deletion, Message};
 use crate::client::failure::VerificationFailure;
@@ -19,7 +21,7 @@ use crate::client::net::wire::CallError;
 use crate::protocol::binary::Hash;
 use crate::protocol::envelope::{MessageKind, Seen};
 use crate::protocol::frame::{Direction, History as HistoryRequest, Page, Reply, Request};
-use crate::protocol::ids::{ChatId, MessageId, Seq, SessionId, Timestamp};
+use crate::protocol::ids::{ChatId, KeyId, MessageId, Seq, SessionId, Timestamp};
 use crate::protocol::limits::PAGE_ENTRIES_MAX;
 use crate::protocol::log::{EntryBody, LogEntry, log_hash};
 
@@ -43,6 +45,8 @@ pub struct HistoryPage {
     /// Messages that this session may read and has no key for. Whoever holds the keys has been asked for them; when
     /// they have come ([`Event::KeyCame`](crate::client::Event::KeyCame)), read the page again.
     pub locked: u64,
+    /// Which these are, and why.
+    pub locked_messages: Vec<LockedMessage>,
     /// The range covered is above this seq …
     pub after: Seq,
     /// … up to and with this one.
@@ -63,6 +67,10 @@ pub struct History {
     range: ReadRange,
     /// Entries below the start whose hashes are proven, from the start backwards.
     proven: BTreeMap<Seq, Link>,
+    /// The entries of the newest page.
+    judged: Vec<(Seq, Judged)>,
+    /// What is to be hoped for of keys that have not come.
+    hopes: BTreeMap<KeyId, Hope>,
 }
 
 #[derive(Debug)]
@@ -82,7 +90,8 @@ impl History {
     pub(crate) fn new(shared: Arc<Shared>, chat_id: ChatId) -> Result<Self, ClientError> {
         let start = shared.lock().chats.get(&chat_id).ok_or(ClientError::UnknownChat)?.log.start();
         let (links, proven, range) = (BTreeMap::new(), BTreeMap::new(), ReadRange::default());
-        Ok(Self { shared, chat_id, start, replay: None, links, proven, range })
+        let (judged, hopes) = (Vec::new(), BTreeMap::new());
+        Ok(Self { shared, chat_id, start, replay: None, links, proven, range, judged, hopes })
     }
 
     /// The seq after which this session's own log begins: reading from here on is verified without a gap. What is
@@ -90,6 +99,18 @@ impl History {
     #[must_use]
     pub const fn start(&self) -> Seq {
         self.start.seq
+    }
+
+    /// The seq after which this user may read. What lies between it and [`History::start`] is proven backwards before it
+    /// is shown, which takes reading it twice.
+    #[must_use]
+    pub fn first(&self) -> Seq {
+        let state = self.shared.lock();
+        let members = state.chats.get(&self.chat_id).map(|chat| &chat.log.fold().membership().members);
+        let member = members.and_then(|members| members.get(&state.account.me.user_id));
+        let before =
+            member.map_or(self.start.seq, |member| Seq::saturating(member.readable_from.get().saturating_sub(1)));
+        before.min(self.start.seq)
     }
 
     /// Reads the page after a seq, at most `limit` entries of the log.
@@ -134,10 +155,12 @@ impl History {
             deletions: Vec::new(),
             alarms: Vec::new(),
             locked: 0,
+            locked_messages: Vec::new(),
             after,
             up_to,
             more,
         };
+        self.judged.clear();
         self.range.cover(after, up_to);
         if page.entries.is_empty() {
             self.judge_withheld(direction, &mut result);
@@ -149,6 +172,7 @@ impl History {
             Some(replay) if replay.log.head().seq == after && !replay.log.is_adrift() => replay,
             _ => self.replay_from(after, &page).await?,
         };
+        self.offer(&mut replay, &page);
         let verified = self.verify(&mut replay, &page, &me, &mut result);
         self.see_to_keys(&mut replay, &page, &me, &mut result);
         self.replay = Some(replay);
@@ -158,7 +182,41 @@ impl History {
             return Err(ClientError::Verification(failure));
         }
         self.judge_withheld(direction, &mut result);
+        // Rare, and large beside what each page needs.
+        Box::pin(self.say_why(&mut result)).await;
         Ok(result)
+    }
+
+    /// Takes out how the entries of the newest page were found.
+    pub(super) fn take_judged(&mut self) -> Vec<(Seq, Judged)> {
+        std::mem::take(&mut self.judged)
+    }
+
+    /// Takes the keys of a page, and what was recovered of those that the server has no copy of.
+    fn offer(&self, replay: &mut Replay, page: &Page) {
+        let state = self.shared.lock();
+        let chat = state.chats.get(&self.chat_id);
+        for key in &page.keys {
+            let key_id = key.announcement.announcement.key_id;
+            let known = chat.filter(|_| key.key.is_none()).and_then(|chat| chat.keys.known(key_id));
+            if let Some(secret) = known {
+                replay.keys.give(key_id, secret);
+            }
+            replay.keys.offer(key);
+        }
+    }
+
+    /// Says of messages that cannot be opened whether there is hope.
+    async fn say_why(&mut self, result: &mut HistoryPage) {
+        let unknown = |message: &LockedMessage| (!self.hopes.contains_key(&message.key_id)).then_some(message.key_id);
+        let unknown: BTreeSet<KeyId> = result.locked_messages.iter().filter_map(unknown).collect();
+        match coverage::hopes(&self.shared, self.chat_id, &unknown).await {
+            Ok(hopes) => self.hopes.extend(hopes),
+            Err(error) => tracing::debug!(%error, "why keys have not come is not known"),
+        }
+        for message in &mut result.locked_messages {
+            message.why = self.hopes.get(&message.key_id).map_or(Openness::NoCopyYet, |hope| hope.openness());
+        }
     }
 
     /// At the end of the log nothing can follow any more that says why data is gone.
@@ -176,8 +234,8 @@ impl History {
             return Ok(Replay { log: ChatLog::found(self.chat_id, first)?, keys });
         }
         let wire = self.shared.live().await.map_err(ClientError::Closed)?;
-        let fold = match fold_before(&self.shared, &wire, self.chat_id, after.next()).await {
-            Ok(fold) => fold,
+        let folded = match fold_before(&self.shared, &wire, self.chat_id, after.next()).await {
+            Ok(folded) => folded,
             Err(FoldError::Verification(failure)) => return Err(failure.into()),
             Err(FoldError::Call(CallError::Refused(refused))) => return Err(refused.into()),
             Err(FoldError::Call(CallError::Lost) | FoldError::Answer) => return Err(ClientError::UnexpectedAnswer),
@@ -188,8 +246,8 @@ impl History {
             self.shared.lock().chats.get(&self.chat_id).and_then(|chat| chat.log.hash_at(after))
         };
         let log = match known {
-            Some(log_hash) => ChatLog::anchored(fold, Seen { seq: after, log_hash }),
-            None => ChatLog::adrift(fold, after),
+            Some(log_hash) => ChatLog::anchored(folded, Seen { seq: after, log_hash }),
+            None => ChatLog::adrift(folded, after),
         };
         Ok(Replay { log, keys })
     }
@@ -250,6 +308,14 @@ impl History {
                 let locked = envelope.key_id.filter(|key_id| envelope.data.is_some() && !replay.keys.has_copy(*key_id));
                 if let Some(key_id) = locked {
                     result.locked += 1;
+                    result.locked_messages.push(LockedMessage {
+                        seq: entry.seq,
+                        created_at: entry.created_at,
+                        sender_id: envelope.sender_id,
+                        sender_session_id: envelope.sender_session_id,
+                        key_id,
+                        why: Openness::NoCopyYet,
+                    });
                     lacking.insert(key_id);
                 }
             }
@@ -268,9 +334,6 @@ impl History {
         me: &Me,
         result: &mut HistoryPage,
     ) -> Result<(), VerificationFailure> {
-        for key in &page.keys {
-            replay.keys.offer(key);
-        }
         if replay.log.is_adrift()
             && let Some(first) = page.entries.first()
         {
@@ -282,13 +345,14 @@ impl History {
             if entry.seq == self.start.seq && entry.log_hash != self.start.log_hash {
                 return Err(VerificationFailure::Fork { seq: entry.seq });
             }
+            self.judged.push((entry.seq, judged(entry, &taken)));
             match taken {
                 Taken::Message(message) => {
                     self.range.take(entry.seq, &message);
                     messages.push((entry, message));
                 }
                 Taken::Refused(failure) => result.alarms.push(self.alarm(entry.seq, None, failure)),
-                Taken::Duplicate | Taken::Member { .. } | Taken::Session { .. } | Taken::AccountDeleted { .. } => {}
+                _ => {}
             }
         }
         for (entry, message) in messages {
@@ -363,5 +427,18 @@ impl History {
             }),
             (MessageKind::Edit, _) => {}
         }
+    }
+}
+
+/// How an entry was found.
+const fn judged(entry: &LogEntry, taken: &Taken) -> Judged {
+    let (Taken::Message(message), EntryBody::Message(envelope)) = (taken, &entry.body) else {
+        return if matches!(taken, Taken::Refused(_)) { Judged::Refused } else { Judged::Open };
+    };
+    match (&message.content, envelope.key_id) {
+        (Ok(Content::Body(_) | Content::Deleted), _) => Judged::Open,
+        (Ok(Content::Purged), _) => Judged::Purged,
+        (Ok(Content::NotForUs) | Err(VerificationFailure::NoCopy), Some(key_id)) => Judged::Locked(key_id),
+        _ => Judged::Refused,
     }
 }

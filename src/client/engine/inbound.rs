@@ -117,8 +117,7 @@ impl Shared {
     ) {
         let need = {
             let mut state = self.lock();
-            let is_current = state.progress.wire.as_ref().is_some_and(|now| now.generation() == wire.generation());
-            if !is_current {
+            if !state.is_current(wire) {
                 return;
             }
             let State { inboxes, chats, .. } = &mut *state;

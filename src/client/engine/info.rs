@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::copies::{self, Errand};
+use super::group_keys;
 use super::members;
 use super::state::{Shared, State};
 use crate::client::chat::state::Chat;
@@ -10,13 +11,14 @@ use crate::client::error::ClientError;
 use crate::client::event::Event;
 use crate::client::keyring::Me;
 use crate::crypto::info::{self, InfoPlace, PlainInfo};
-use crate::crypto::{Secret, wrap};
+use crate::crypto::{Secret, info_seal, wrap};
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::{
     ChatInfo, ChatInfoChanged, InfoKeyRequested, Request, RequestInfoKey, SetChatInfo, UploadInfoKeys,
 };
 use crate::protocol::ids::{ChatId, InfoKeyId, SessionId};
 use crate::protocol::info::SignedInfo;
+use crate::protocol::info_seal::InfoKeySeal;
 use crate::protocol::keys::InfoKeyWrap;
 use crate::protocol::limits::{DESCRIPTION_BYTES_MAX, INFO_KEY_WRAPS_PER_CHAT_MAX, NAME_BYTES_MAX};
 
@@ -53,6 +55,10 @@ pub(crate) async fn set(shared: &Arc<Shared>, chat_id: ChatId, change: InfoChang
         look(shared, chat_id).await?;
     }
     for _ in 0..TRIES_MAX {
+        // What is saved is for those too who have nothing but a password.
+        if let Err(error) = group_keys::make_if_due(shared, chat_id).await {
+            tracing::debug!(%error, "no group key is made now");
+        }
         let (request, secret) = {
             let state = shared.lock();
             let chat = state.chats.get(&chat_id).ok_or(ClientError::UnknownChat)?;
@@ -113,19 +119,28 @@ fn make(chat: &Chat, me: &Me, change: InfoChange<'_>) -> Result<(SetChatInfo, Se
     };
     let known = chat.info.key_id.filter(|_| !chat.info.is_key_stale());
     let known = known.and_then(|key_id| chat.info_keys.get(&key_id).map(|secret| (key_id, secret.clone())));
-    let (key_id, key_seq, secret, info_keys) = match known {
-        Some((key_id, secret)) => (key_id, chat.info.key_seq, secret, Vec::new()),
+    let (key_id, key_seq, secret, info_keys, seal) = match known {
+        Some((key_id, secret)) => (key_id, chat.info.key_seq, secret, Vec::new(), None),
         None => {
             let (key_id, secret) = (InfoKeyId::generate(), Secret::generate());
             let others = fold.recipients().keys().copied().filter(|session_id| *session_id != me.session_id);
             let sessions = std::iter::once(me.session_id).chain(others);
             let wraps = wraps(chat, me, (key_id, &secret), sessions);
-            (key_id, chat.log.head().seq, secret, wraps)
+            let seal = seal(chat, me, (key_id, &secret));
+            (key_id, chat.log.head().seq, secret, wraps, seal)
         }
     };
     let place = InfoPlace { chat_id, revision: chat.info.revision.next(), key_id, key_seq };
     let info = info::seal(&secret, place, &plain, (me.session_id, &me.secrets))?;
-    Ok((SetChatInfo { chat_id, info, info_keys }, secret))
+    Ok((SetChatInfo { chat_id, info, info_keys, seal }, secret))
+}
+
+/// Seals an info key to the recovery key that this client's own fold gives, if one is current.
+fn seal(chat: &Chat, me: &Me, (key_id, secret): (InfoKeyId, &Secret)) -> Option<InfoKeySeal> {
+    let fold = chat.log.fold();
+    let recovery = fold.recovery_key()?;
+    // The fold takes no unsound recovery key, so this does not fail.
+    info_seal::seal(secret, fold.chat_id(), key_id, &recovery, (me.session_id, &me.secrets)).ok()
 }
 
 /// Wraps an info key to sessions that are recipients of the chat by this client's own fold; nobody else gets it (P7).
@@ -180,22 +195,27 @@ pub(crate) fn on_info_key_requested(shared: &Arc<Shared>, requested: InfoKeyRequ
     copies::start(shared);
 }
 
-/// Wraps the info key to those of the named sessions that the log knows.
+/// Wraps the info key to those of the named sessions that the log knows, and seals it to the named generation's recovery
+/// key if the log says that it is the current one.
 pub(crate) async fn hand_on(shared: &Shared, requested: InfoKeyRequested) -> Result<(), ClientError> {
-    let InfoKeyRequested { chat_id, last_seq, key_id, session_ids } = requested;
+    let InfoKeyRequested { chat_id, last_seq, key_id, session_ids, generation } = requested;
     shared.folded(chat_id, last_seq).await?;
-    let mut info_keys = {
+    let (mut info_keys, mut seal) = {
         let state = shared.lock();
         let Some(chat) = state.chats.get(&chat_id) else { return Ok(()) };
         let Some(secret) = chat.info_keys.get(&key_id) else { return Ok(()) };
-        wraps(chat, &state.account.me, (key_id, secret), session_ids.into_iter())
+        let me = &state.account.me;
+        let seal = seal(chat, me, (key_id, secret)).filter(|seal| Some(seal.generation) == generation);
+        (wraps(chat, me, (key_id, secret), session_ids.into_iter()), seal)
     };
-    while !info_keys.is_empty() {
-        let request = UploadInfoKeys { chat_id, info_keys: info_keys.clone() };
+    while !info_keys.is_empty() || seal.is_some() {
+        let request = UploadInfoKeys { chat_id, info_keys: info_keys.clone(), seal: seal.clone() };
         let Err(refused) = shared.call(Request::UploadInfoKeys(request)).await? else { return Ok(()) };
         let before = info_keys.len();
         info_keys.retain(|wrap| !refused.details.extra.contains(&wrap.session_id));
-        if refused.code != ErrorCode::RecipientsChanged || info_keys.len() == before {
+        // If it is no session that is too many it is the generation: the next one is asked for by itself.
+        let has_changed = info_keys.len() < before || seal.take().is_some();
+        if refused.code != ErrorCode::RecipientsChanged || !has_changed {
             return Err(refused.into());
         }
     }
@@ -233,6 +253,11 @@ impl State {
         let judged = chat.judge_info(&account.me);
         if judged.must_ask {
             errands.push(Errand::AskInfoKey { chat_id });
+        }
+        if let Some(key_id) = judged.recovered {
+            let (last_seq, session_ids) = (chat.log.head().seq, vec![account.me.session_id]);
+            let own = InfoKeyRequested { chat_id, last_seq, key_id, session_ids, generation: None };
+            errands.push(Errand::WrapInfo(own));
         }
         if judged.is_news {
             dirty_chats.insert(chat_id);

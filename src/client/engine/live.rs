@@ -8,7 +8,7 @@ use super::state::{Inbox, Shared, State, Status};
 use crate::client::chat::state::Chat;
 use crate::client::error::ClientError;
 use crate::client::event::Event;
-use crate::client::net::wire::CallError;
+use crate::client::net::wire::{CallError, Wire};
 use crate::client::signal::Signal;
 use crate::protocol::frame::{self, ChatGone, Delivered, Deliveries, Delivery, ListDeliveries, Reply, Request};
 use crate::protocol::ids::{ChatId, Seq, SessionId};
@@ -112,14 +112,32 @@ impl Shared {
         {
             let mut state = self.lock();
             state.inboxes.insert(chat_id, Inbox::gone());
-            if state.chats.contains_key(&chat_id) {
-                let mut events = state.forget(chat_id);
-                events.push(Event::Removed { chat_id });
-                // Under the lock: after the events of the entries before.
-                self.publish(events);
-            }
+            self.forget_gone(&mut state, chat_id);
         }
         self.notify_moved();
         self.judge_live();
+    }
+
+    /// The same, found out by asking for a key of it. What waits in the queue was read before, but for a joining anew.
+    pub(crate) fn on_key_of_gone_chat(self: &Arc<Self>, wire: &Wire, chat_id: ChatId) {
+        {
+            let mut state = self.lock();
+            if !state.is_current(wire) {
+                return;
+            }
+            let inbox = state.inboxes.entry(chat_id).or_default();
+            (inbox.is_gone, inbox.is_fetching) = (true, false);
+            self.forget_gone(&mut state, chat_id);
+        }
+        self.advance(wire, chat_id, |_, _| {});
+    }
+
+    /// Under the lock: after the events of the entries before.
+    fn forget_gone(&self, state: &mut State, chat_id: ChatId) {
+        if state.chats.contains_key(&chat_id) {
+            let mut events = state.forget(chat_id);
+            events.push(Event::Removed { chat_id });
+            self.publish(events);
+        }
     }
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::account;
+use super::backups;
 use super::call::expect_reply;
 use super::fetch::{FoldError, fold_before};
+use super::renewal;
 use super::state::{Inbox, Shared};
 use crate::client::chat::log::ChatLog;
 use crate::client::error::{ClientError, CloseReason};
@@ -88,14 +90,13 @@ pub(crate) async fn begin(
     match authenticate(shared, wire, hello).await?.state {
         SessionState::Live => {}
         SessionState::Pending => return Err(LoginError::Closed(CloseReason::Pending)),
-        SessionState::Expired => {
-            return Err(LoginError::Closed(CloseReason::Login(ErrorCode::SessionExpired)));
-        }
+        SessionState::Expired => return Err(renewal::after_expiry(shared, wire).await),
         SessionState::Revoked => {
             return Err(LoginError::Closed(CloseReason::Login(ErrorCode::SessionRevoked)));
         }
     }
     account::still_there(shared);
+    backups::take(shared, wire).await?;
     take_anchors(shared, wire).await?;
     let mut cursors: Vec<Cursor> = {
         let state = shared.lock();
@@ -172,8 +173,8 @@ async fn take_anchors(shared: &Arc<Shared>, wire: &Wire) -> Result<(), LoginErro
     let anchors = shared.lock().account.anchors.clone();
     for anchor in anchors {
         let log = match fold_before(shared, wire, anchor.chat_id, anchor.place.seq.next()).await {
-            Ok(fold) if fold.roster_hash() == anchor.roster_hash && fold.epoch() == anchor.epoch => {
-                Some(ChatLog::anchored(fold, anchor.place))
+            Ok(folded) if folded.fold.roster_hash() == anchor.roster_hash && folded.fold.epoch() == anchor.epoch => {
+                Some(ChatLog::anchored(folded, anchor.place))
             }
             Ok(_) | Err(FoldError::Verification(_)) => {
                 shared.alarm(Some(anchor.chat_id), Some(anchor.place.seq), VerificationFailure::Anchor);

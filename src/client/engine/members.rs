@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::call::expect_reply;
 use super::copies;
 use super::devices;
+use super::generation_links;
+use super::group_keys;
 use super::state::{Shared, State};
 use crate::client::chat::state::Chat;
 use crate::client::error::{ClientError, UNSIGNED};
@@ -173,7 +175,12 @@ pub(crate) async fn add(
 
 /// Removes a member.
 pub(crate) async fn remove(shared: &Arc<Shared>, chat_id: ChatId, username: &Username) -> Result<Seq, ClientError> {
-    change_of_member(shared, chat_id, username, Change::Remove).await
+    let seq = change_of_member(shared, chat_id, username, Change::Remove).await?;
+    if let Err(error) = group_keys::make_if_due(shared, chat_id).await {
+        // Whoever sends next makes it.
+        tracing::debug!(%error, "group key is not made now");
+    }
+    Ok(seq)
 }
 
 /// Changes what a member may do.
@@ -205,7 +212,14 @@ pub(crate) async fn set_history(
     policy: HistoryPolicy,
 ) -> Result<Seq, ClientError> {
     let target = own_target(shared);
-    change_and_fold(shared, chat_id, target, Change::SetHistory { policy }).await
+    let seq = change_and_fold(shared, chat_id, target, Change::SetHistory { policy }).await?;
+    if policy == HistoryPolicy::Shared
+        && let Err(error) = generation_links::begin_stretch(shared, chat_id).await
+    {
+        // What is said until there is another generation newcomers get from members who are online.
+        tracing::debug!(%error, "the group key from before the shared history is not refused now");
+    }
+    Ok(seq)
 }
 
 /// Leaves a chat.

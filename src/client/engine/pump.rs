@@ -15,8 +15,8 @@ use crate::client::failure::VerificationFailure;
 use crate::client::handle::Sent;
 use crate::client::net::wire::{CallError, Refused, Wire};
 use crate::protocol::error::ErrorCode;
-use crate::protocol::frame::{Reply, Request, Send, SendOk};
-use crate::protocol::ids::ChatId;
+use crate::protocol::frame::{MakeGeneration, Reply, Request, Send, SendOk};
+use crate::protocol::ids::{ChatId, Epoch};
 
 /// How long the log may take to come to where the server says it is.
 const FOLD_WAIT: Duration = Duration::from_secs(10);
@@ -52,6 +52,7 @@ async fn pump(shared: &Arc<Shared>, chat_id: ChatId) {
             Some(Step::Idle) => {}
             Some(Step::Fold(until)) => wait_for_fold(shared, chat_id, until).await,
             Some(Step::Fail(name, error)) => fail(shared, chat_id, name, error),
+            Some(Step::Generate(generation)) => generate(shared, chat_id, &wire, *generation, &mut backoff).await,
             Some(Step::Stage(part)) => {
                 match wire.request(Request::StageCopies(*part), shared.config.request_timeout).await {
                     Ok(_) => with_chat(shared, chat_id, |chat| chat.outbox.staged()),
@@ -123,6 +124,40 @@ async fn send(shared: &Arc<Shared>, chat_id: ChatId, wire: &Wire, frame: Box<Sen
     }
 }
 
+/// Makes the group key that is due; the log says what became of it.
+async fn generate(
+    shared: &Arc<Shared>,
+    chat_id: ChatId,
+    wire: &Wire,
+    generation: MakeGeneration,
+    backoff: &mut Backoff,
+) {
+    match wire.request(Request::MakeGeneration(generation), shared.config.request_timeout).await {
+        Ok(Reply::Changed(changed)) => {
+            backoff.reset();
+            with_chat(shared, chat_id, |chat| chat.outbox.hold_until(changed.seq, Epoch::default()));
+        }
+        Ok(_) => {
+            tracing::warn!("answer to a generation is none");
+            wire.cut();
+            shared.rest(wire, backoff, None).await;
+        }
+        // If it was taken, the log shows it by the time that everything has come.
+        Err(CallError::Lost) => shared.rest(wire, backoff, None).await,
+        Err(CallError::Refused(refused)) => {
+            Counts::add(&shared.counts.refusals);
+            tracing::debug!(code = %refused.code, "generation is refused");
+            let (head, verdict) = {
+                let mut state = shared.lock();
+                let Some(chat) = state.chats.get_mut(&chat_id) else { return };
+                let Some(head) = chat.outbox.head() else { return };
+                (head, chat.outbox.generation_refused(refused.code, &refused.details))
+            };
+            settle(shared, wire, chat_id, head, verdict, backoff).await;
+        }
+    }
+}
+
 fn commit(shared: &Shared, chat_id: ChatId, name: Name, sent: &SendOk) {
     Counts::add(&shared.counts.messages_sent);
     let events = {
@@ -140,6 +175,9 @@ fn commit(shared: &Shared, chat_id: ChatId, name: Name, sent: &SendOk) {
             }
         }
         state.dirty_chats.insert(chat_id);
+        if !sent.unreachable.is_empty() {
+            events.push(Event::OutOfReach { chat_id, message_id: name.0, users: sent.unreachable.clone() });
+        }
         if !sent.refused.is_empty() {
             events.push(Event::Unreadable { chat_id, message_id: name.0, sessions: sent.refused.clone() });
         }
@@ -159,6 +197,17 @@ async fn refuse(shared: &Arc<Shared>, wire: &Wire, chat_id: ChatId, refused: &Re
         let Some(head) = chat.outbox.head() else { return };
         (head, chat.outbox.refused(refused.code, &refused.details))
     };
+    settle(shared, wire, chat_id, head, verdict, backoff).await;
+}
+
+async fn settle(
+    shared: &Arc<Shared>,
+    wire: &Wire,
+    chat_id: ChatId,
+    head: Name,
+    verdict: Verdict,
+    backoff: &mut Backoff,
+) {
     match verdict {
         Verdict::Again => {}
         Verdict::Later(retry_after_ms) => shared.rest(wire, backoff, retry_after_ms).await,

@@ -29,6 +29,28 @@ impl State {
             Taken::AccountDeleted { user_id, heir } => {
                 events.push(Event::AccountDeleted { chat_id, seq, user_id, heir });
             }
+            Taken::UserKey { user_id, before, now } => {
+                if user_id == self.account.me.user_id {
+                    self.is_account_dirty = true;
+                    if let Err(failure) = self.account.note_user_key(entry.created_at, before, now) {
+                        events.push(Event::alarm_in(chat_id, Some(seq), failure));
+                    }
+                }
+                events.push(Event::UserKeyChanged { chat_id, seq, user_id, is_there: now.is_some() });
+            }
+            Taken::GroupKey { generation, session_id, is_refused } => {
+                events.push(Event::GroupKeyChanged { chat_id, seq, generation, session_id, is_refused });
+            }
+            Taken::Renewed => {
+                if let Err(failure) = self.claim(chat_id, &entry.body) {
+                    events.push(Event::alarm_in(chat_id, Some(seq), failure));
+                }
+                if let EntryBody::SessionIn(signed) = &entry.body {
+                    self.is_account_dirty |= self.account.take_own_certificate(signed);
+                    let (user_id, session_id) = (signed.certificate.user_id, signed.certificate.session_id);
+                    events.push(Event::SessionRenewed { chat_id, seq, user_id, session_id });
+                }
+            }
             Taken::Session { user_id, session_id, is_in } => {
                 if let Err(failure) = self.claim(chat_id, &entry.body) {
                     events.push(Event::alarm_in(chat_id, Some(seq), failure));
@@ -36,6 +58,9 @@ impl State {
                 let me = &self.account.me;
                 if is_in && user_id == me.user_id && session_id != me.session_id {
                     self.errands.push(Errand::Welcome { chat_id, session_id });
+                    if self.backed_up.insert(session_id) {
+                        self.errands.push(Errand::BackUp { session_id });
+                    }
                 }
                 events.push(Event::SessionChanged { chat_id, seq, user_id, session_id, is_in });
             }

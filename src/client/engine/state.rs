@@ -9,6 +9,7 @@ use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use super::chains::Schedule;
 use super::copies::Errands;
+use super::renewal::Renewal;
 use crate::client::chains::Chains;
 use crate::client::chat::outbox::Name;
 use crate::client::chat::own_key::KeyLimits;
@@ -21,11 +22,12 @@ use crate::client::handle::Sent;
 use crate::client::keyring::Account;
 use crate::client::net::Endpoint;
 use crate::client::net::wire::Wire;
+use crate::client::recovery::Recovered;
 use crate::client::storage::Storage;
 use crate::crypto::IdentitySecret;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::{ChatInfoChanged, Hello, OwnKey};
-use crate::protocol::ids::{ChatId, KeyId, Seq, Timestamp};
+use crate::protocol::ids::{ChatId, KeyId, RecoveryRequestId, Seq, SessionId, Timestamp};
 use crate::protocol::log::LogEntry;
 
 /// Where a client stands.
@@ -37,6 +39,17 @@ pub(crate) enum Status {
     Live(Wire),
     /// For good.
     Closed(CloseReason),
+}
+
+/// Where the recovery stands that a login has begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Recovery {
+    /// There was none.
+    None,
+    UnderWay,
+    Done(Recovered),
+    /// It came to no end.
+    Failed,
 }
 
 /// Entries of one chat that came and are not taken yet, on this connection.
@@ -92,6 +105,8 @@ pub(crate) struct State {
     /// What is to be done about copies, in the background.
     pub(crate) errands: Errands,
     pub(crate) inboxes: HashMap<ChatId, Inbox>,
+    /// Sessions of this user that were offered the keys of older ones by this process.
+    pub(crate) backed_up: BTreeSet<SessionId>,
     /// What chats are called that are not folded yet.
     pub(crate) early_infos: HashMap<ChatId, ChatInfoChanged>,
     pub(crate) waiters: HashMap<(ChatId, Name), oneshot::Sender<Result<Sent, SendError>>>,
@@ -104,8 +119,11 @@ pub(crate) struct State {
     pub(crate) is_account_dirty: bool,
     /// The identity key while a password has opened it for one operation; never kept.
     pub(crate) unlocked: Option<IdentitySecret>,
+    /// Requests for recovery of which this process has told its user.
+    pub(crate) told_requests: HashSet<RecoveryRequestId>,
     /// The end of the account is being asked for by this process.
     pub(crate) is_deleting: bool,
+    pub(crate) renewal: Renewal,
     /// Why the newest try to connect failed, for whoever gives up waiting.
     pub(crate) last_failure: Option<String>,
 }
@@ -124,6 +142,7 @@ impl State {
             chain_schedule: Schedule::default(),
             errands: Errands::default(),
             inboxes: HashMap::new(),
+            backed_up: BTreeSet::new(),
             early_infos: HashMap::new(),
             waiters: HashMap::new(),
             pumping: HashSet::new(),
@@ -133,7 +152,9 @@ impl State {
             dirty_chats: BTreeSet::new(),
             is_account_dirty: true,
             unlocked: None,
+            told_requests: HashSet::new(),
             is_deleting: false,
+            renewal: Renewal::default(),
             last_failure: None,
         }
     }
@@ -201,6 +222,11 @@ impl State {
         failed.filter(|_| unheard).map(|error| Event::SendFailed { chat_id, message_id, revision, error })
     }
 
+    /// Whether this is the connection that entries are taken from now.
+    pub(crate) fn is_current(&self, wire: &Wire) -> bool {
+        self.progress.wire.as_ref().is_some_and(|now| now.generation() == wire.generation())
+    }
+
     /// Whether everything that came has been taken.
     pub(crate) fn is_caught_up(&self) -> bool {
         let is_waiting =
@@ -238,8 +264,11 @@ pub(crate) struct Shared {
     pub(crate) writing: tokio::sync::Mutex<()>,
     /// Held by whoever changes a chat's members, one for each chat in which somebody does.
     turns: Mutex<HashMap<ChatId, Weak<tokio::sync::Mutex<()>>>>,
+    /// Held while this user's profile is saved.
+    pub(crate) profile_turn: tokio::sync::Mutex<()>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) status: watch::Sender<Status>,
+    pub(crate) recovery: watch::Sender<Recovery>,
     /// Grows whenever something was taken, for those who wait for it.
     pub(crate) moved: watch::Sender<u64>,
     /// Ends the wait before the next connection.
@@ -252,6 +281,7 @@ impl Shared {
         let (events, _) = broadcast::channel(config.events_kept.max(1));
         let (status, _) = watch::channel(Status::Connecting);
         let (moved, _) = watch::channel(0);
+        let (recovery, _) = watch::channel(Recovery::None);
         Self {
             config,
             endpoint,
@@ -259,8 +289,10 @@ impl Shared {
             storage,
             writing: tokio::sync::Mutex::new(()),
             turns: Mutex::default(),
+            profile_turn: tokio::sync::Mutex::new(()),
             events,
             status,
+            recovery,
             moved,
             hurry: Notify::new(),
             counts: Counts::default(),

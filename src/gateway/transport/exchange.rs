@@ -13,7 +13,8 @@ use actix_web::{Error, HttpResponse};
 
 use super::kill::ConnectionData;
 
-/// Passes the first request of a connection on, and ends the connection at a second one; for `App::wrap`.
+/// Passes the first request of a connection on, and ends the connection at a second one; for `App::wrap`. A connection
+/// that cannot be ended carries none.
 ///
 /// # Errors
 /// Those of the service.
@@ -27,7 +28,8 @@ pub async fn only_one(request: ServiceRequest, next: Next<BoxBody>) -> Result<Se
             data.switch().set_used();
             return next.call(request).await;
         }
-        None => return next.call(request).await,
+        // It is shut already, and what it had sent before is not carried out: its sender would not hear of it.
+        None => return Ok(request.into_response(HttpResponse::ServiceUnavailable().finish())),
     };
     // The first answer is written when this has been polled once; the second one finds no socket.
     tokio::task::yield_now().await;

@@ -8,6 +8,7 @@
 //! Invariants:
 //! 1. The duplicate never outlives the HTTP layer's own socket, except while a reaper watches it.
 //! 2. Nothing is ever read from or written to the duplicate.
+//! 3. A connection without a duplicate is shut when it is accepted.
 
 use std::any::Any;
 use std::net::{Shutdown, TcpStream};
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::Extensions;
+use socket2::SockRef;
 
 #[derive(Debug)]
 struct Switch {
@@ -155,18 +157,22 @@ impl Drop for ConnectionData {
     }
 }
 
-/// Keeps a duplicate of each accepted socket; for `HttpServer::on_connect`.
-///
-/// Without it, and for a connection whose socket could not be duplicated, the upgrade is refused.
+/// Keeps a duplicate of each accepted socket; for `HttpServer::on_connect`. A socket that cannot be duplicated is shut.
 pub fn on_connect(io: &dyn Any, data: &mut Extensions) {
     let Some(stream) = io.downcast_ref::<actix_web::rt::net::TcpStream>() else {
         return;
     };
-    match duplicate(stream) {
-        Ok(socket) => {
-            data.insert(ConnectionData(KillSwitch::new(socket)));
+    let socket = SockRef::from(stream);
+    match socket.try_clone() {
+        Ok(duplicate) => {
+            data.insert(ConnectionData(KillSwitch::new(duplicate.into())));
         }
-        Err(error) => tracing::warn!(%error, "socket not duplicated, its upgrade will be refused"),
+        Err(error) => {
+            // Nobody could end it later. Where descriptors are short, those who never finish a request would have them
+            // all, for as long as they like.
+            let _ = socket.shutdown(Shutdown::Both);
+            tracing::warn!(%error, "socket not duplicated, its connection is ended");
+        }
     }
 }
 
@@ -174,16 +180,4 @@ pub fn on_connect(io: &dyn Any, data: &mut Extensions) {
 #[must_use]
 pub fn switch_of(data: &Extensions) -> Option<&KillSwitch> {
     data.get::<ConnectionData>().map(ConnectionData::switch)
-}
-
-#[cfg(unix)]
-fn duplicate(stream: &actix_web::rt::net::TcpStream) -> std::io::Result<TcpStream> {
-    use std::os::fd::AsFd;
-    stream.as_fd().try_clone_to_owned().map(TcpStream::from)
-}
-
-#[cfg(windows)]
-fn duplicate(stream: &actix_web::rt::net::TcpStream) -> std::io::Result<TcpStream> {
-    use std::os::windows::io::AsSocket;
-    stream.as_socket().try_clone_to_owned().map(TcpStream::from)
 }

@@ -156,6 +156,82 @@ fn a_session_that_expired_returns_with_a_newer_certificate_alone() {
 }
 
 #[test]
+fn a_session_that_is_in_is_renewed_over_another_key_and_never_goes_back() {
+    let (mut fold, _, bob) = chat();
+    let renewal = |place: u64, change: &dyn Fn(&mut Certificate)| {
+        let mut signed = bob.renewed(place);
+        signed.certificate.public_key = ExchangeKey([4; 32]);
+        change(&mut signed.certificate);
+        signed.signature = Signature(bob.identity.sign(&signed.certificate.signed_bytes()).to_bytes());
+        EntryBody::SessionIn(signed)
+    };
+    let before = fold.clone();
+    let another_signer = SigningKey(ed25519_dalek::SigningKey::from_bytes(&[77; 32]).verifying_key().to_bytes());
+    for (at, body, error) in [
+        (NOW, renewal(1, &|_| {}), FoldError::AlreadyIn),
+        (NOW, renewal(2, &|certificate| certificate.signing_public_key = another_signer), FoldError::KeysChanged),
+        (LATER, renewal(2, &|_| {}), FoldError::Over),
+    ] {
+        assert_eq!(fold.apply(seq(5), at, &body).unwrap_err(), error);
+        assert_eq!(fold, before);
+    }
+    fold.apply(seq(5), NOW, &renewal(2, &|_| {})).unwrap();
+    assert_eq!(fold.recipients()[&bob.session_id()].public_key, ExchangeKey([4; 32]));
+    assert_eq!((fold.epoch(), fold.roster_version()), (before.epoch(), seq(5)), "nobody has lost access");
+    assert_ne!(fold.roster_hash(), before.roster_hash());
+    let back = EntryBody::SessionIn(bob.certificate.clone());
+    assert_eq!(fold.apply(seq(6), NOW, &back).unwrap_err(), FoldError::AlreadyIn);
+}
+
+#[test]
+fn a_session_that_came_back_is_renewed_over_another_key_as_any_other() {
+    let (mut fold, ada, bob) = chat();
+    let over = |key: u8, place: u64| {
+        let mut signed = bob.renewed(place);
+        signed.certificate.public_key = ExchangeKey([key; 32]);
+        signed.signature = Signature(bob.identity.sign(&signed.certificate.signed_bytes()).to_bytes());
+        EntryBody::SessionIn(signed)
+    };
+    fold.apply(seq(5), LATER, &expiry(&bob)).unwrap();
+    let mut out = fold.clone();
+    fold.apply(seq(6), LATER, &EntryBody::SessionIn(bob.renewed(2))).unwrap();
+    fold.apply(seq(7), LATER, &over(4, 3)).unwrap();
+    assert_eq!(fold.recipients()[&bob.session_id()].public_key, ExchangeKey([4; 32]));
+    // It goes out again, and what it had at first is the past.
+    let again = Timestamp::saturating(9_000);
+    let late = |key: u8, place: u64| {
+        let EntryBody::SessionIn(mut signed) = over(key, place) else { panic!() };
+        signed.certificate.expired_at = Timestamp::saturating(19_000);
+        signed.signature = Signature(bob.identity.sign(&signed.certificate.signed_bytes()).to_bytes());
+        EntryBody::SessionIn(signed)
+    };
+    fold.apply(seq(8), again, &expiry(&bob)).unwrap();
+    assert_eq!(fold.apply(seq(9), again, &late(5, 4)).unwrap_err(), FoldError::KeysChanged);
+    fold.apply(seq(9), again, &late(4, 4)).unwrap();
+
+    // Whoever is removed meanwhile and added again comes with whatever keys they have then.
+    let remove = ada.change(&out, Change::Remove, &bob);
+    out.apply(seq(6), LATER, &remove).unwrap();
+    let add = ada.change(&out, add_here(&out), &bob);
+    out.apply(seq(7), LATER, &add).unwrap();
+    assert_eq!(
+        out.apply(seq(8), LATER, &over(4, 1)).unwrap_err(),
+        FoldError::Over,
+        "but not with an older certificate"
+    );
+    out.apply(seq(8), LATER, &over(4, 3)).unwrap();
+}
+
+#[test]
+fn a_fold_of_before_knows_keys_of_sessions_that_went_out_without_their_users() {
+    let (exchange, signing) = (ExchangeKey([4; 32]), SigningKey([5; 32]));
+    let before = rmp_serde::to_vec_named(&(exchange, signing)).unwrap();
+    assert_eq!(rmp_serde::from_slice::<Former>(&before).unwrap(), Former(exchange, signing, None));
+    let now = Former(exchange, signing, Some(UserId::generate()));
+    assert_eq!(rmp_serde::from_slice::<Former>(&rmp_serde::to_vec_named(&now).unwrap()).unwrap(), now);
+}
+
+#[test]
 fn a_session_that_was_revoked_never_returns() {
     let (mut fold, _, bob) = chat();
     let revocation = Revocation {
@@ -205,8 +281,10 @@ fn f2_each_change_does_to_epoch_and_roster_what_its_effect_says() {
     for (before, change, target, changes_roster, raises_epoch) in cases {
         let what = format!("{change:?}");
         let body = ada.change(before, change.clone(), target);
-        let effect = Effect::of(&body, before.membership().history());
-        assert_eq!(effect, Effect { changes_roster, raises_epoch }, "{what}");
+        let history = before.membership().history();
+        let effect = Effect::of(&body, &Before { history, maker: None, has_user_key: false });
+        // Whoever comes or goes needs another group key.
+        assert_eq!(effect, Effect { changes_roster, raises_epoch, outdates_generation: changes_roster }, "{what}");
         let after = after(before, &ada, change, target);
         let epoch = if raises_epoch { before.epoch().next() } else { before.epoch() };
         let version = if changes_roster { seq(5) } else { before.roster_version() };
@@ -391,4 +469,61 @@ fn p4_the_roster_hash_is_of_each_session_and_its_key() {
     }
     assert_eq!(fold.roster_hash(), expected.hash());
     assert_eq!(fold.recipients().keys().copied().collect::<Vec<_>>(), sessions.map(|(session_id, _)| session_id));
+}
+
+#[test]
+fn p7_a_session_is_renewed_by_the_same_signing_key_from_a_later_place_before_its_time_is_over() {
+    let (fold, ada, bob) = chat();
+    let mut after = fold.clone();
+    after.apply(seq(5), NOW, &EntryBody::SessionIn(bob.renewed(2))).unwrap();
+    let (old, new) = (&fold.recipients()[&bob.session_id()], &after.recipients()[&bob.session_id()]);
+    assert_eq!((new.place, new.expired_at), (Place::saturating(2), Timestamp::saturating(9_000)));
+    assert_eq!((new.public_key, new.signing_public_key), (old.public_key, old.signing_public_key));
+    assert_eq!((after.epoch(), after.roster_hash()), (fold.epoch(), fold.roster_hash()));
+    assert_eq!(after.roster_version(), seq(5));
+    // What it ended by before is over.
+    assert_eq!(after.apply(seq(6), LATER, &expiry(&bob)).unwrap_err(), FoldError::NotExpired);
+
+    let with = |change: fn(&mut Certificate)| {
+        let mut signed = bob.renewed(2);
+        change(&mut signed.certificate);
+        signed.signature = Signature(bob.identity.sign(&signed.certificate.signed_bytes()).to_bytes());
+        EntryBody::SessionIn(signed)
+    };
+    let mut of_ada = ada.renewed(2);
+    of_ada.certificate.session_id = bob.session_id();
+    of_ada.signature = Signature(ada.identity.sign(&of_ada.certificate.signed_bytes()).to_bytes());
+    let other_exchange: fn(&mut Certificate) = |certificate| certificate.public_key.0[0] = 16;
+    let other_signing: fn(&mut Certificate) = |certificate| {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[77; 32]);
+        certificate.signing_public_key = SigningKey(key.verifying_key().to_bytes());
+    };
+    let wrong = [
+        (NOW, EntryBody::SessionIn(bob.renewed(1)), FoldError::AlreadyIn),
+        (NOW, EntryBody::SessionIn(of_ada), FoldError::AlreadyIn),
+        (NOW, with(other_signing), FoldError::KeysChanged),
+        (NOW, with(|certificate| certificate.expired_at = NOW), FoldError::Over),
+        (LATER, EntryBody::SessionIn(bob.renewed(2)), FoldError::Over),
+    ];
+    for (number, (at, body, error)) in wrong.into_iter().enumerate() {
+        let mut copy = fold.clone();
+        assert_eq!(copy.apply(seq(5), at, &body).unwrap_err(), error, "case {number}");
+        assert_eq!(copy, fold, "case {number}");
+    }
+
+    // Ahead of its time it may bring another X25519 key, which is another recipient of the same id.
+    let mut replaced = fold.clone();
+    replaced.apply(seq(5), NOW, &with(other_exchange)).unwrap();
+    assert_ne!(replaced.roster_hash(), fold.roster_hash());
+    assert_eq!((replaced.epoch(), replaced.roster_version()), (fold.epoch(), seq(5)));
+
+    // But it does not come back over other keys, once it has gone out.
+    let mut out = fold;
+    out.apply(seq(5), LATER, &expiry(&bob)).unwrap();
+    for other in [other_exchange, other_signing] {
+        let mut copy = out.clone();
+        assert_eq!(copy.apply(seq(6), LATER, &with(other)).unwrap_err(), FoldError::KeysChanged);
+        assert_eq!(copy, out);
+    }
+    out.apply(seq(6), LATER, &EntryBody::SessionIn(bob.renewed(2))).unwrap();
 }

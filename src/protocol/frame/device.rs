@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::session::SessionState;
+use crate::protocol::backup::SessionKeyBackup;
 use crate::protocol::binary::{Blob, ExchangeKey, Hash, Mac, SigningKey};
 use crate::protocol::canonical::{Canonical, label};
 use crate::protocol::certificate::{SignedCertificate, SignedRevocation, UserEvent};
+use crate::protocol::group_key::SignedWithdrawal;
 use crate::protocol::ids::{Place, SessionId, Timestamp, UserId};
 
 /// One's own sessions and the head of one's own chain.
@@ -73,6 +75,13 @@ pub struct ApproveSession {
     pub certificate: SignedCertificate,
     /// Sealed to the pending session: identity key, info keys, anchors.
     pub handover: Blob,
+    /// A new certificate of the approving session over another X25519 key, next in the chain: the key that it replaces
+    /// may then be handed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal: Option<SignedCertificate>,
+    /// Keys of older sessions for the pending one, at most [`BACKUPS_MAX`](crate::protocol::limits::BACKUPS_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backups: Vec<SessionKeyBackup>,
 }
 
 /// What a new session gets from the one that approved it.
@@ -89,6 +98,9 @@ pub struct Handover {
 pub struct RevokeSession {
     /// Signed by the identity key or a live session of the same user.
     pub revocation: SignedRevocation,
+    /// Withdraws the active user key; needed when the session had been given the sealed halves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawal: Option<SignedWithdrawal>,
 }
 
 /// The name of a session of one's own, for its user's eyes.

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::ids::{ChatId, InfoKeyId, Seq, SessionId};
+use crate::protocol::ids::{ChatId, GenerationNo, InfoKeyId, Seq, SessionId};
 use crate::protocol::info::SignedInfo;
+use crate::protocol::info_seal::InfoKeySeal;
 use crate::protocol::keys::{InfoKeyWrap, SealedName};
 
 /// Saves a chat's name and description.
@@ -17,6 +18,8 @@ pub struct SetChatInfo {
     /// [`INFO_KEY_WRAPS_PER_CHAT_MAX`](crate::protocol::limits::INFO_KEY_WRAPS_PER_CHAT_MAX), those who are left out
     /// are asked for. Empty under the current key.
     pub info_keys: Vec<InfoKeyWrap>,
+    /// Under a new key: that key for the current recovery key, if there is one.
+    pub seal: Option<InfoKeySeal>,
 }
 
 /// Hands a chat's current info key on.
@@ -26,6 +29,8 @@ pub struct UploadInfoKeys {
     pub chat_id: ChatId,
     /// At most [`INFO_KEY_WRAPS_PER_CHAT_MAX`](crate::protocol::limits::INFO_KEY_WRAPS_PER_CHAT_MAX).
     pub info_keys: Vec<InfoKeyWrap>,
+    /// The same key for the current recovery key.
+    pub seal: Option<InfoKeySeal>,
 }
 
 /// Asks for a chat's info key again: the wrap that this session was given, if any, is of no use.
@@ -50,7 +55,7 @@ pub struct ChatInfoChanged {
     pub info_key: Option<InfoKeyWrap>,
 }
 
-/// Sessions lack an info key that this session may hand on.
+/// Sessions or the recovery key lack an info key that this session may hand on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InfoKeyRequested {
     /// The chat.
@@ -62,4 +67,6 @@ pub struct InfoKeyRequested {
     /// Who lacks it; at most
     /// [`INFO_KEY_WRAPS_PER_CHAT_MAX`](crate::protocol::limits::INFO_KEY_WRAPS_PER_CHAT_MAX).
     pub session_ids: Vec<SessionId>,
+    /// The generation to whose recovery key it is to be sealed, if it is to be.
+    pub generation: Option<GenerationNo>,
 }

@@ -31,6 +31,18 @@ pub struct OwnKey {
     pub announcement: SignedAnnouncement,
     /// The copy for this session; absent if there is none.
     pub key: Option<WrappedKey>,
+    /// Where there is none: copies for older sessions of the same user, of which this session holds a backup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backed_up: Vec<BackedUpCopy>,
+}
+
+/// A copy that was made for an older session of the same user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackedUpCopy {
+    /// For whom it was made: its associated data names this session.
+    pub session_id: SessionId,
+    /// HPKE base mode, associated data [`sender_key_aad`](crate::protocol::keys::sender_key_aad).
+    pub key: WrappedKey,
 }
 
 /// Keys by request.

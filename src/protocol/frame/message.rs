@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::binary::Hash;
 use crate::protocol::envelope::Envelope;
+use crate::protocol::group_key::Archive;
 use crate::protocol::ids::{ChatId, KeyId, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::keys::{KeyCopy, SignedAnnouncement};
 use crate::protocol::log::LogEntry;
@@ -24,6 +25,9 @@ pub struct Send {
     /// Further copies of a key that the server has.
     #[serde(default)]
     pub add_copies: Vec<KeyCopy>,
+    /// The key sealed to the chat's recovery key, if that is a recipient and the server does not have it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Archive>,
 }
 
 /// A sender key that comes with its first message.
@@ -64,7 +68,7 @@ pub struct SendOk {
     pub log_hash: Hash,
     /// Whether this is the answer to a repeat.
     pub duplicate: bool,
-    /// Members without any live session.
+    /// Members without any live session and without a user key.
     pub unreachable: Vec<UserId>,
     /// Sessions that refused their copy for good.
     pub refused: Vec<SessionId>,

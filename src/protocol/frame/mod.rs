@@ -4,22 +4,32 @@
 //! adjacently tagged (`type`, `data`), the one form that round-trips in both encodings. Here are the lists of
 //! requests, replies and pushes; what they carry is in a file for each subject.
 
+mod backup;
 mod chat;
 mod device;
+mod friends;
+mod group_key;
 mod info;
 mod key;
 mod message;
+mod profile;
+mod secret;
 mod session;
 mod user;
 
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::backup::*;
 pub use self::chat::*;
 pub use self::device::*;
+pub use self::friends::*;
+pub use self::group_key::*;
 pub use self::info::*;
 pub use self::key::*;
 pub use self::message::*;
+pub use self::profile::*;
+pub use self::secret::*;
 pub use self::session::*;
 pub use self::user::*;
 use super::error::{ErrorCode, ErrorDetails};
@@ -129,6 +139,54 @@ requests! {
     UploadInfoKeys(UploadInfoKeys) = "upload_info_keys";
     /// Asks for a chat's info key again.
     RequestInfoKey(RequestInfoKey) = "request_info_key";
+    /// Makes the group key that is due.
+    MakeGeneration(MakeGeneration) = "make_generation";
+    /// Says that the newest group key is bad.
+    RefuseGeneration(RefuseGeneration) = "refuse_generation";
+    /// Fetches group keys for one's own user keys.
+    FetchGroupKeys(FetchGroupKeys) = "fetch_group_keys";
+    /// Links generations of the group key to those before them.
+    UploadLinks(UploadLinks) = "upload_links";
+    /// Fetches links between generations.
+    FetchLinks(FetchLinks) = "fetch_links";
+    /// Fetches archives of sender keys.
+    FetchArchives(FetchArchives) = "fetch_archives";
+    /// Hands replaced keys of one's own sessions on to another of them.
+    UploadBackups(UploadBackups) = "upload_backups";
+    /// Fetches the keys of older sessions that were handed to this one.
+    FetchBackups(Nothing) = "fetch_backups";
+    /// Saves one's own profile.
+    SetProfile(Box<SetProfile>) = "set_profile";
+    /// Asks for a user's profile.
+    FetchProfile(FetchProfile) = "fetch_profile";
+    /// Hands one's own info key on.
+    UploadProfileKeys(UploadProfileKeys) = "upload_profile_keys";
+    /// Asks for a user's info key again.
+    RequestProfileKey(RequestProfileKey) = "request_profile_key";
+    /// Asks for users' active user keys.
+    FetchUserKeys(FetchUserKeys) = "fetch_user_keys";
+    /// Gives shares of one's recovery code to friends, in place of those that were given before.
+    SetShares(Box<SetShares>) = "set_shares";
+    /// Fetches one's own set of shares, or the share of another's that one holds.
+    FetchShare(FetchShare) = "fetch_share";
+    /// Lists requests for recovery: of one's own account, and of those of whom one holds a share.
+    ListRecoveryRequests(Nothing) = "list_recovery_requests";
+    /// Gives a share to a request.
+    ReleaseShare(Box<ReleaseShare>) = "release_share";
+    /// Ends a request for recovery of one's own account.
+    CancelRecoveryRequest(CancelRecoveryRequest) = "cancel_recovery_request";
+    /// Makes, changes or reseals a group secret.
+    SetSecret(Box<SetSecret>) = "set_secret";
+    /// Ends a group secret.
+    DeleteSecret(DeleteSecret) = "delete_secret";
+    /// Lists a chat's secrets without their values.
+    ListSecrets(ListSecrets) = "list_secrets";
+    /// Fetches a group secret.
+    FetchSecret(FetchSecret) = "fetch_secret";
+    /// Says that a resealed secret is the same as before.
+    ConfirmSecret(ConfirmSecret) = "confirm_secret";
+    /// Asks what was done with a chat's secrets.
+    FetchSecretLog(FetchSecretLog) = "fetch_secret_log";
 }
 
 /// A request or answer without fields.
@@ -196,6 +254,18 @@ pub enum ServerFrame {
     ChatInfo(Box<ChatInfoChanged>),
     /// Sessions lack an info key that this session may hand on.
     InfoKeyRequested(InfoKeyRequested),
+    /// Keys of older sessions were handed to this one: fetch them.
+    BackupsReady(Nothing),
+    /// A profile was saved, or its key has come.
+    ProfileChanged(ProfileChanged),
+    /// Readers lack one's own info key.
+    ProfileKeyRequested(ProfileKeyRequested),
+    /// Somebody asks to recover this user's account, or that of a friend whose share this user holds.
+    RecoveryRequested(RecoveryRequest),
+    /// Such a request has been cancelled.
+    RecoveryCancelled(RecoveryCancelled),
+    /// A secret of a chat was set, sealed again or deleted.
+    SecretChanged(SecretChanged),
 }
 
 /// A request is done.
@@ -237,7 +307,7 @@ pub enum Reply {
     Sessions(Sessions),
     /// To `fetch_handover`.
     Handover(Handover),
-    /// To `create_chat`, `change_membership` and `delete_chat`.
+    /// To `create_chat`, `change_membership`, `delete_chat`, `make_generation` and `refuse_generation`.
     Changed(Changed),
     /// To `list_chats`.
     Chats(Chats),
@@ -255,4 +325,28 @@ pub enum Reply {
     Settings(Settings),
     /// To `list_deliveries`.
     Deliveries(Deliveries),
+    /// To `fetch_group_keys`.
+    GroupKeys(GroupKeys),
+    /// To `fetch_links`.
+    Links(Links),
+    /// To `fetch_archives`.
+    Archives(Archives),
+    /// To `upload_backups`.
+    BackupsStored(BackupsStored),
+    /// To `fetch_backups`.
+    Backups(Backups),
+    /// To `fetch_profile`.
+    Profile(Box<ShownProfile>),
+    /// To `fetch_user_keys`.
+    UserKeys(UserKeys),
+    /// To `fetch_share`.
+    Share(Box<Share>),
+    /// To `list_recovery_requests`.
+    RecoveryRequests(RecoveryRequests),
+    /// To `list_secrets`.
+    Secrets(Secrets),
+    /// To `fetch_secret`.
+    Secret(Box<SealedSecret>),
+    /// To `fetch_secret_log`.
+    SecretLog(SecretLog),
 }

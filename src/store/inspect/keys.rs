@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::Snapshot;
 use crate::protocol::binary::{Hash, Signature};
 use crate::protocol::frame::SessionState;
-use crate::protocol::ids::{ChatId, Counter, Epoch, InfoKeyId, KeyId, Seq, SessionId, UserId};
+use crate::protocol::ids::{ChatId, Counter, Epoch, GenerationNo, InfoKeyId, KeyId, Seq, SessionId, UserId};
 use crate::protocol::keys::{CopyRefusal, InfoKeyWrap, RefusalReason, SignedAnnouncement, SignedRefusal};
 use crate::store::error::StoreError;
 use crate::store::rows::{fixed, get, id, number, number_of, unpack};
@@ -53,6 +53,8 @@ pub struct StoredKeyRow {
     pub is_replaced: bool,
     /// Whether the first message under it is where the column says; none if it says nothing.
     pub is_first_there: Option<bool>,
+    /// The newest generation to whose recovery key its sender archived it.
+    pub archived: Option<GenerationNo>,
     /// Its copies, in order of session.
     pub copies: Vec<CopyRow>,
     /// What recipients said of its copies.
@@ -123,7 +125,9 @@ impl Snapshot<'_> {
         let place = after.map_or_else(Uuid::nil, |key_id| key_id.0);
         let statement = format!(
             "SELECT k.key_id, k.sender_session_id, k.epoch, k.last_counter, k.first_seq, k.messages_with_data, k.commitment, \
-                 k.announcement, k.covered_version, {IS_REPLACED} AS is_replaced, CASE WHEN k.first_seq IS NOT NULL THEN \
+                 k.announcement, k.covered_version, (SELECT max(a.generation) FROM sender_key_archives a \
+                     WHERE a.chat_id = k.chat_id AND a.sender_key_id = k.key_id \
+                     AND a.archived_by_session_id = k.sender_session_id) AS archived, {IS_REPLACED} AS is_replaced, CASE WHEN k.first_seq IS NOT NULL THEN \
                      EXISTS (SELECT 1 FROM chat_messages m WHERE m.chat_id = k.chat_id AND m.seq = k.first_seq \
                      AND m.key_id = k.key_id) END AS is_first_there \
              FROM sender_keys k WHERE k.chat_id = $1 AND (k.key_id > $2 OR $3) ORDER BY k.key_id LIMIT $4"
@@ -220,6 +224,7 @@ fn stored_key_row(row: &Row) -> Result<StoredKeyRow, StoreError> {
         announcement: unpack(get(row, "announcement")?, "sender_keys.announcement").ok(),
         covered_version: covered.map(|seq| number_of(seq, "covered_version")).transpose()?,
         is_replaced: get(row, "is_replaced")?,
+        archived: get::<Option<i64>>(row, "archived")?.map(|number| number_of(number, "archived")).transpose()?,
         is_first_there: get(row, "is_first_there")?,
         copies: Vec::new(),
         refusals: Vec::new(),

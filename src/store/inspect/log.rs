@@ -190,7 +190,12 @@ pub fn user_event(body: &EntryBody) -> Option<(UserId, UserEvent)> {
             Some((signed.revocation.user_id, UserEvent::Revocation(signed.clone())))
         }
         EntryBody::AccountDeleted(signed) => Some((signed.deletion.user_id, UserEvent::Deletion(signed.clone()))),
-        EntryBody::Message(_) | EntryBody::Membership(_) | EntryBody::SessionOut(SessionOut::Expired { .. }) => None,
+        EntryBody::Message(_)
+        | EntryBody::Membership(_)
+        | EntryBody::SessionOut(SessionOut::Expired { .. })
+        | EntryBody::UserKey(_)
+        | EntryBody::Generation(_)
+        | EntryBody::GenerationRefused(_) => None,
     }
 }
 

@@ -4,10 +4,13 @@ use uuid::Uuid;
 
 use super::Snapshot;
 use crate::protocol::binary::{ExchangeKey, Hash, IdentityKey, SigningKey};
-use crate::protocol::ids::{ChangeNo, ChatId, Epoch, MessageId, Seq, SessionId, Timestamp, UserId};
+use crate::protocol::group_key::{GroupKeyWrap, RecoveryKey};
+use crate::protocol::ids::{
+    ChangeNo, ChatId, Epoch, GenerationNo, MessageId, Seq, SessionId, Timestamp, UserId, UserKeyId,
+};
 use crate::protocol::membership::Member;
 use crate::store::error::StoreError;
-use crate::store::rows::{bigint, fixed, get, id, number, number_of, timestamp, timestamp_of};
+use crate::store::rows::{bigint, fixed, fixed_or_null, get, id, number, number_of, timestamp, timestamp_of};
 
 /// Rows that are listed of what must not be there, at most; the rest of them is found once these are mended.
 const WRONG_MAX: i64 = 1_000;
@@ -37,6 +40,10 @@ pub struct ChatRow {
     pub change_hash: Hash,
     /// The earliest expiry among the recipients.
     pub next_expiry: Option<Timestamp>,
+    /// The newest generation's recovery key.
+    pub generation: Option<RecoveryKey>,
+    /// Whether there must be another before the next message.
+    pub is_outdated: bool,
 }
 
 /// A member as the tables have them.
@@ -46,6 +53,8 @@ pub struct MemberRow {
     pub user_id: UserId,
     /// With the identity key that the user's own row has.
     pub member: Member,
+    /// The user key that the log shows, by the column.
+    pub user_key_id: Option<UserKeyId>,
 }
 
 /// A live session of a member.
@@ -94,7 +103,8 @@ impl Snapshot<'_> {
     /// [`StoreError`].
     pub async fn chat(&self, chat_id: ChatId) -> Result<Option<ChatRow>, StoreError> {
         let statement = "SELECT owner_id, last_seq, log_hash, epoch, roster_version, roster_hash, history_policy, \
-             shared_since, change_no, change_hash, next_expiry FROM chats WHERE id = $1";
+             shared_since, change_no, change_hash, next_expiry, group_key_generation, recovery_public_key, \
+             generation_outdated FROM chats WHERE id = $1";
         let Some(row) = self.tx.query_opt(statement, &[&chat_id.0]).await? else { return Ok(None) };
         let shared_since: Option<i64> = get(&row, "shared_since")?;
         let next_expiry: Option<std::time::SystemTime> = get(&row, "next_expiry")?;
@@ -110,6 +120,11 @@ impl Snapshot<'_> {
             change_no: number(&row, "change_no")?,
             change_hash: fixed(&row, "change_hash")?,
             next_expiry: next_expiry.map(|time| timestamp_of(time, "next_expiry")).transpose()?,
+            generation: match fixed_or_null(&row, "recovery_public_key")? {
+                Some(public_key) => Some(RecoveryKey { generation: number(&row, "group_key_generation")?, public_key }),
+                None => None,
+            },
+            is_outdated: get(&row, "generation_outdated")?,
         }))
     }
 
@@ -118,7 +133,8 @@ impl Snapshot<'_> {
     /// # Errors
     /// [`StoreError`].
     pub async fn members(&self, chat_id: ChatId) -> Result<Vec<MemberRow>, StoreError> {
-        let statement = "SELECT m.user_id, m.can_write, m.can_manage, m.joined_seq, m.readable_from, u.identity_public_key \
+        let statement = "SELECT m.user_id, m.can_write, m.can_manage, m.joined_seq, m.readable_from, m.user_key_id, \
+             u.identity_public_key \
              FROM user_in_chat m JOIN users u ON u.id = m.user_id WHERE m.chat_id = $1 ORDER BY m.user_id";
         let mut members = Vec::new();
         for row in &self.tx.query(statement, &[&chat_id.0]).await? {
@@ -129,9 +145,28 @@ impl Snapshot<'_> {
                 joined_seq: number(row, "joined_seq")?,
                 readable_from: number(row, "readable_from")?,
             };
-            members.push(MemberRow { user_id: id(row, "user_id", UserId)?, member });
+            let user_key_id = get::<Option<Uuid>>(row, "user_key_id")?.map(UserKeyId);
+            members.push(MemberRow { user_id: id(row, "user_id", UserId)?, member, user_key_id });
         }
         Ok(members)
+    }
+
+    /// The wraps of one generation of a chat's group key, in order of user.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn group_keys(&self, chat_id: ChatId, generation: GenerationNo) -> Result<Vec<GroupKeyWrap>, StoreError> {
+        let statement = "SELECT user_id, key_id, encrypted_key FROM group_keys \
+             WHERE group_id = $1 AND generation = $2 ORDER BY user_id, key_id";
+        let mut wraps = Vec::new();
+        for row in &self.tx.query(statement, &[&chat_id.0, &bigint(generation)]).await? {
+            wraps.push(GroupKeyWrap {
+                user_id: id(row, "user_id", UserId)?,
+                key_id: id(row, "key_id", UserKeyId)?,
+                key: fixed(row, "encrypted_key")?,
+            });
+        }
+        Ok(wraps)
     }
 
     /// The live sessions of a chat's members, in order of id.

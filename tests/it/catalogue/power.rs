@@ -19,6 +19,7 @@ use super::super::support::broker::Broker;
 use super::super::support::chat::{View, submit, view, whole_log};
 use super::super::support::device::{Device, Socket};
 use super::super::support::mount::{DiskMount, cannot_break_disks, is_skipped};
+use super::super::support::rng::seed;
 use super::super::support::{eventually, trials};
 use super::private::Private;
 
@@ -163,15 +164,6 @@ async fn lost(broker: &Broker, talks: &[Talk]) -> usize {
         lost += talk.told.iter().filter(|(id, place)| found.get(id) != Some(*place)).count();
     }
     lost
-}
-
-fn seed() -> u64 {
-    if let Ok(seed) = std::env::var("SEALCAST_SEED") {
-        return seed.parse().unwrap();
-    }
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).unwrap();
-    u64::from_le_bytes(bytes)
 }
 
 #[tokio::test]

@@ -27,6 +27,9 @@ use super::super::support::{eventually, trials, within};
 /// Descriptors that the broker may have.
 const DESCRIPTORS: usize = 256;
 
+/// Connections that wait for a descriptor, beside those that have one.
+const WAITING: usize = 100;
+
 fn descriptors(broker: &Broker) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", broker.pid())).unwrap().count()
 }
@@ -52,6 +55,22 @@ async fn silent(broker: &Broker) -> TcpStream {
     stream
 }
 
+/// Connections that wait to be accepted, as the kernel counts them.
+fn waiting(broker: &Broker) -> usize {
+    let port: u16 = broker.address().rsplit(':').next().unwrap().parse().unwrap();
+    let local = format!("0100007F:{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let listening = lines.skip(1).find(|words| words[1] == local && words[3] == "0A").unwrap();
+    usize::from_str_radix(listening[4].rsplit(':').next().unwrap(), 16).unwrap()
+}
+
+/// Leaves the broker few descriptors.
+fn limit_descriptors(broker: &Broker) {
+    let (pid, limit) = (broker.pid().to_string(), format!("--nofile={DESCRIPTORS}:{DESCRIPTORS}"));
+    assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+}
+
 #[tokio::test]
 async fn l11_a_broker_without_descriptors_does_not_spin_and_accepts_again_later() {
     if is_skipped(missing_program(&["prlimit"])) {
@@ -60,16 +79,22 @@ async fn l11_a_broker_without_descriptors_does_not_spin_and_accepts_again_later(
     let database = Database::create().await;
     let settings = Settings::on(&database).with("server.login_timeout_s", 300);
     let mut pair = Pair::start_on(database, settings).await;
-    let (pid, limit) = (pair.broker.pid().to_string(), format!("--nofile={DESCRIPTORS}:{DESCRIPTORS}"));
-    assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+    limit_descriptors(&pair.broker);
     for _ in 0..trials(1, 10) {
         pair.ada.say(&mut pair.ada_socket, pair.chat_id, "before").await.unwrap();
+        // A connection needs two, so one may be left over. Who gets the last one alone is turned away, and others come.
         let mut strangers = Vec::new();
-        for _ in 0..DESCRIPTORS + 50 {
-            strangers.push(silent(&pair.broker).await);
-        }
-        // A connection needs two, so one may be left over.
-        eventually("no descriptor to be left", async || descriptors(&pair.broker) >= DESCRIPTORS - 2).await;
+        eventually("no descriptor to be left, and others to wait", async || {
+            let is_full = descriptors(&pair.broker) >= DESCRIPTORS - 2;
+            if is_full && waiting(&pair.broker) >= WAITING {
+                return true;
+            }
+            for _ in 0..WAITING {
+                strangers.push(silent(&pair.broker).await);
+            }
+            false
+        })
+        .await;
         let (began, before) = (Instant::now(), cpu_seconds(&pair.broker));
         tokio::time::sleep(Duration::from_secs(2)).await;
         let share = (cpu_seconds(&pair.broker) - before) / began.elapsed().as_secs_f64();
@@ -78,11 +103,44 @@ async fn l11_a_broker_without_descriptors_does_not_spin_and_accepts_again_later(
         pair.bob_socket.request(Request::Ping(Nothing {})).await.unwrap();
         pair.ada.say(&mut pair.ada_socket, pair.chat_id, "meanwhile").await.unwrap();
         drop(strangers);
+        eventually("descriptors to be given back", async || {
+            waiting(&pair.broker) == 0 && descriptors(&pair.broker) < DESCRIPTORS / 2
+        })
+        .await;
         let newcomer = Device::register(&pair.broker, &format!("newcomer{}", began.elapsed().as_nanos())).await;
         newcomer.connect_live(&pair.broker).await;
         assert_eq!(pair.broker.operator_get("/readyz").await.0, 200);
-        eventually("descriptors to be given back", async || descriptors(&pair.broker) < DESCRIPTORS / 2).await;
     }
+}
+
+#[tokio::test]
+async fn l11_whoever_never_finishes_a_request_has_no_descriptor_for_ever() {
+    if is_skipped(missing_program(&["prlimit"])) {
+        return;
+    }
+    let database = Database::create().await;
+    let settings = Settings::on(&database).with("server.login_timeout_s", 1).with("database.deadline_s", 1);
+    let mut pair = Pair::start_on(database, settings).await;
+    limit_descriptors(&pair.broker);
+    let (start, address) = ("POST /v1/accounts HTTP/1.1\r\nhost: a\r\n", pair.broker.address().to_owned());
+    for length in ["content-length: 1000", "transfer-encoding: chunked"].into_iter().cycle().take(trials(2, 20)) {
+        // Enough to have all descriptors again and again, if each is ended in time.
+        let mut strangers = Vec::new();
+        for _ in 0..2 * DESCRIPTORS {
+            let mut stranger = TcpStream::connect(&address).await.unwrap();
+            // Who is turned away at once may be gone before.
+            let _ = stranger.write_all(format!("{start}{length}\r\n\r\n").as_bytes()).await;
+            strangers.push(stranger);
+        }
+        eventually("an end of all of them", async || {
+            waiting(&pair.broker) == 0 && descriptors(&pair.broker) < DESCRIPTORS / 2
+        })
+        .await;
+        drop(strangers);
+        pair.ada.say(&mut pair.ada_socket, pair.chat_id, "undisturbed").await.unwrap();
+        pair.bob_socket.pushes_so_far().await;
+    }
+    Device::register(&pair.broker, "newcomer").await.connect_live(&pair.broker).await;
 }
 
 /// What the broker of L12 may use, in MiB, with a thousand clients.
@@ -174,7 +232,9 @@ async fn l12_a_thousand_clients_that_do_not_read_fit_in_256_mib() {
         .with("limits.outboxes_bytes_max", share(OUTBOXES_BYTES))
         .with("limits.requests_per_s", 100_000)
         .with("limits.requests_burst", 100_000)
-        .with("limits.membership_changes_per_minute", 100_000);
+        .with("limits.membership_changes_per_minute", 100_000)
+        // Who is not read until all have come answers no ping.
+        .with("server.ping_interval_s", 3_600);
     let pair = Pair::start_on(database, settings).await;
     let mut group = MemoryGroup::around(&pair.broker, limit_mib);
     if group.is_none() {

@@ -1,16 +1,21 @@
-//! A model of membership, sessions, epochs and coverage around the broker's own rules, which a checker explores.
+//! A model of membership, sessions, epochs, coverage and group keys around the broker's own rules, which a checker
+//! explores.
 //!
 //! Three users with two sessions each; every interleaving of what they ask, up to a depth. What is real and what is
 //! modelled is told in docs/reliability.md, section "Model".
 
+mod generations;
 mod invariants;
+mod loading;
 mod log;
 mod people;
+mod protocol;
 mod rules;
 mod sending;
 mod set;
 mod store;
 mod transactions;
+mod user_keys;
 mod words;
 mod world;
 
@@ -19,10 +24,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use protocol::Protocol;
 use rules::{Rule, Scope};
 use stateright::{Checker, HasDiscoveries, Model};
 use words::Told;
-use world::{Protocol, Step, World};
+use world::{Step, World};
 
 use crate::support::trials;
 
@@ -47,9 +53,8 @@ impl std::fmt::Display for Explored {
 }
 
 /// Explores everything that is at most so many steps away.
-fn explore(chats: usize, dropped: Option<Rule>, steps: usize) -> Explored {
+fn explore(chats: usize, scope: Scope, dropped: Option<Rule>, steps: usize) -> Explored {
     let (started, judged) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
-    let scope = dropped.map_or(Scope::ALL, Rule::scope);
     let model = Protocol { chats, dropped, scope, steps, judged: Arc::clone(&judged) };
     // By one thread, or the search might come to a state by a longer way first, and stop too early behind it.
     let checker = model.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
@@ -64,9 +69,9 @@ fn explore(chats: usize, dropped: Option<Rule>, steps: usize) -> Explored {
     Explored { states: checker.unique_state_count(), judged: judged.load(Ordering::Relaxed), seconds, story }
 }
 
-fn explore_whole(chats: usize, few: usize, all: usize) {
+fn explore_whole(chats: usize, scope: Scope, few: usize, all: usize) {
     let steps = trials(few, all);
-    let explored = explore(chats, None, steps);
+    let explored = explore(chats, scope, None, steps);
     say(&format!("{chats} chats, {steps} steps: {explored}"));
     if let Some(story) = explored.story {
         panic!("something does not hold:\n  {story}");
@@ -76,20 +81,26 @@ fn explore_whole(chats: usize, few: usize, all: usize) {
 
 #[test]
 fn p4_p5_one_chat() {
-    explore_whole(1, 5, 6);
+    explore_whole(1, Scope::SESSIONS, 5, 6);
 }
 
 #[test]
 fn p4_p5_two_chats() {
-    explore_whole(2, 4, 5);
+    explore_whole(2, Scope::SESSIONS, 4, 5);
 }
 
-/// Any depth, by hand: `SEALCAST_STEPS=N`, and `SEALCAST_CHATS=N`.
+#[test]
+fn p5_p8_generations() {
+    explore_whole(1, Scope::GENERATIONS, 5, 6);
+}
+
+/// Any depth, by hand: `SEALCAST_STEPS=N`, and `SEALCAST_CHATS=N` or `SEALCAST_GENERATIONS=1`.
 #[test]
 fn as_deep_as_is_asked() {
     let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse().ok());
     if let Some(steps) = number("SEALCAST_STEPS") {
-        explore_whole(number("SEALCAST_CHATS").unwrap_or(1), steps, steps);
+        let scope = if number("SEALCAST_GENERATIONS").is_some() { Scope::GENERATIONS } else { Scope::SESSIONS };
+        explore_whole(number("SEALCAST_CHATS").unwrap_or(1), scope, steps, steps);
     }
 }
 
@@ -97,7 +108,7 @@ fn as_deep_as_is_asked() {
 /// where it is.
 fn is_missed(rule: Rule) {
     for steps in 1..=7 {
-        let explored = explore(1, Some(rule), steps);
+        let explored = explore(1, rule.scope(), Some(rule), steps);
         if let Some(story) = &explored.story {
             return say(&format!("{rule:?}: {steps} steps, {explored}:\n  {story}"));
         }
@@ -130,5 +141,20 @@ dropped! {
     dropped_users_are_locked_first => UsersAreLockedFirst,
     dropped_coming_in_is_logged => ComingInIsLogged,
     dropped_revoked_stays_out => RevokedStaysOut,
+    dropped_expired_goes_out_first => ExpiredGoesOutFirst,
     dropped_addition_is_anchored => AdditionIsAnchored,
+    dropped_removal_outdates => RemovalOutdates,
+    dropped_addition_outdates => AdditionOutdates,
+    dropped_first_key_outdates => FirstKeyOutdates,
+    dropped_another_key_outdates => AnotherKeyOutdates,
+    dropped_withdrawal_outdates => WithdrawalOutdates,
+    dropped_maker_outdates => MakerOutdates,
+    dropped_user_key_raises_epoch => UserKeyRaisesEpoch,
+    dropped_generation_is_judged => GenerationIsJudged,
+    dropped_wraps_are_counted => WrapsAreCounted,
+    dropped_archive_is_counted => ArchiveIsCounted,
+    dropped_generation_comes_first => GenerationComesFirst,
+    dropped_user_key_locks_user => UserKeyLocksUser,
+    dropped_revocation_withdraws => RevocationWithdraws,
+    dropped_withdrawn_stays_out => WithdrawnStaysOut,
 }

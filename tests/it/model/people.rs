@@ -43,21 +43,24 @@ pub fn session_name(session: Session) -> String {
 struct Secrets {
     identities: Vec<ed25519_dalek::SigningKey>,
     sessions: Vec<ed25519_dalek::SigningKey>,
-    exchange: Vec<ExchangeKey>,
 }
 
 static SECRETS: LazyLock<Secrets> = LazyLock::new(|| {
     let key = |first: u8| move |index| ed25519_dalek::SigningKey::from_bytes(&[first + index as u8; 32]);
-    let exchange = |index| {
-        let secret = [50 + index as u8; 32];
-        ExchangeKey(x25519_dalek::x25519(secret, x25519_dalek::X25519_BASEPOINT_BYTES))
-    };
-    Secrets {
-        identities: (0..USERS).map(key(10)).collect(),
-        sessions: (0..SESSIONS).map(key(30)).collect(),
-        exchange: (0..SESSIONS).map(exchange).collect(),
-    }
+    Secrets { identities: (0..USERS).map(key(10)).collect(), sessions: (0..SESSIONS).map(key(30)).collect() }
 });
+
+type PublicHalves = Mutex<HashMap<[u8; 2], ExchangeKey>>;
+
+static PUBLIC_HALVES: LazyLock<PublicHalves> = LazyLock::new(PublicHalves::default);
+
+/// The public half of an X25519 key, whose private half is these bytes over and over.
+pub fn public_half(secret: [u8; 2]) -> ExchangeKey {
+    *PUBLIC_HALVES.lock().unwrap().entry(secret).or_insert_with(|| {
+        let secret = std::array::from_fn(|index| secret[index % 2]);
+        ExchangeKey(x25519_dalek::x25519(secret, x25519_dalek::X25519_BASEPOINT_BYTES))
+    })
+}
 
 type Signed = Mutex<HashMap<(bool, usize, Vec<u8>), Signature>>;
 
@@ -73,6 +76,10 @@ fn sign(is_identity: bool, index: usize, bytes: Vec<u8>) -> Signature {
 
 pub fn sign_as(session: Session, bytes: Vec<u8>) -> Signature {
     sign(false, session, bytes)
+}
+
+pub fn sign_as_identity(user: User, bytes: Vec<u8>) -> Signature {
+    sign(true, user, bytes)
 }
 
 pub fn user_id(user: User) -> UserId {
@@ -111,7 +118,7 @@ pub fn identity_key(user: User) -> IdentityKey {
 }
 
 pub fn exchange_key(session: Session) -> ExchangeKey {
-    SECRETS.exchange[session]
+    public_half([50, session as u8])
 }
 
 /// When the time of a certificate runs out: long after all that happens before it has.
@@ -130,22 +137,31 @@ pub fn certificate(session: Session, place: u64) -> SignedCertificate {
         created_at: Timestamp::saturating(1),
         expired_at: expired_at(place),
     };
-    let signature = sign(true, user_of(session), certificate.signed_bytes());
+    let signature = sign_as_identity(user_of(session), certificate.signed_bytes());
     SignedCertificate { certificate, signature }
 }
 
-/// A revocation by the sibling, or by the identity key where there is none that could sign.
-pub fn revocation(session: Session, place: u64, by_sibling: bool) -> SignedRevocation {
-    let signer = sibling(session);
+/// Signs as one of a user's sessions, or with the identity key where there is none that could.
+pub fn sign_as_revoker(user: User, signer: Option<Session>, bytes: Vec<u8>) -> Signature {
+    match signer {
+        Some(signer) => sign_as(signer, bytes),
+        None => sign_as_identity(user, bytes),
+    }
+}
+
+pub fn revoker(signer: Option<Session>) -> Revoker {
+    signer.map_or(Revoker::Identity, |signer| Revoker::Session(session_id(signer)))
+}
+
+pub fn revocation(session: Session, place: u64, signer: Option<Session>) -> SignedRevocation {
     let revocation = Revocation {
         user_id: user_id(user_of(session)),
         place: Place::saturating(place),
         previous: Hash([0; 32]),
         session_id: session_id(session),
-        revoker: if by_sibling { Revoker::Session(session_id(signer)) } else { Revoker::Identity },
+        revoker: revoker(signer),
         created_at: Timestamp::saturating(1),
     };
-    let bytes = revocation.signed_bytes();
-    let signature = if by_sibling { sign_as(signer, bytes) } else { sign(true, user_of(session), bytes) };
+    let signature = sign_as_revoker(user_of(session), signer, revocation.signed_bytes());
     SignedRevocation { revocation, signature }
 }

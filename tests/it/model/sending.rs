@@ -1,7 +1,7 @@
 //! From a session's message to its commit: judged by the real [`ChatState`] in the chat's actor, and again by the real
 //! [`judge`] under the chat's row lock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use sealcast::broker::chat::state::{ChatState, Decision, KeyLimits};
 use sealcast::protocol::binary::{Signature, WrappedKey};
 use sealcast::protocol::envelope::{Envelope, MessageKind, Seen};
 use sealcast::protocol::frame::{NewKey, Send};
-use sealcast::protocol::ids::{ChatId, Counter, Revision, Timestamp};
+use sealcast::protocol::group_key::Archive;
+use sealcast::protocol::ids::{ChatId, Counter, GenerationNo, Revision, Timestamp};
 use sealcast::protocol::keys::KeyCopy;
 use sealcast::protocol::log::next_entry;
 use sealcast::protocol::verify::Verifier;
@@ -41,13 +42,15 @@ impl Verifier for Trusting {
 }
 
 /// A message as its session makes it: under the key that it made at one view, for the recipients of the same view or of
-/// the newest. It may come in whenever it likes, so every view that there ever was is tried.
+/// the newest, with an archive for the generation of that or without. It may come in whenever it likes, so every view that
+/// there ever was is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sending {
     pub chat: Chat,
     pub session: Session,
     pub made: usize,
     pub as_of: usize,
+    pub archives: bool,
 }
 
 impl Sending {
@@ -66,23 +69,28 @@ pub struct Belief {
 impl Hash for Belief {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let chat = &self.loaded;
-        (chat.last_seq, chat.epoch, chat.roster_version).hash(hasher);
+        (chat.last_seq, chat.epoch, chat.roster_version, chat.recovery, chat.generation_due).hash(hasher);
         chat.members.keys().for_each(|id| id.hash(hasher));
         chat.recipients.keys().for_each(|id| id.hash(hasher));
         for (id, key) in &chat.keys {
-            (id, key.announcement.announcement.epoch, key.last_counter, &key.missing).hash(hasher);
+            (id, key.announcement.announcement.epoch, key.last_counter, &key.missing, key.archived).hash(hasher);
         }
         for (session, send) in &self.accepted {
             let wrapped = send.new_key.iter().flat_map(|new_key| &new_key.copies).chain(&send.add_copies);
-            (session, send.envelope.key_id, send.envelope.counter).hash(hasher);
+            let archive = send.archive.as_ref().map(|archive| archive.generation);
+            (session, send.envelope.key_id, send.envelope.counter, archive).hash(hasher);
             wrapped.for_each(|copy| copy.session_id.hash(hasher));
         }
     }
 }
 
 impl Belief {
-    pub fn of(store: &Store, chat: Chat) -> Self {
-        Self { loaded: Arc::new(store.load(chat)), accepted: Vec::new() }
+    pub fn of(store: &Store, chat: Chat, dropped: Option<Rule>) -> Self {
+        let mut loaded = store.load(chat);
+        if dropped == Some(Rule::GenerationComesFirst) {
+            loaded.generation_due = None;
+        }
+        Self { loaded: Arc::new(loaded), accepted: Vec::new() }
     }
 
     /// Whether a load might say something else by now.
@@ -108,12 +116,17 @@ impl Belief {
         {
             new_key.announcement.announcement.epoch = store.chats[sending.chat].head.epoch;
         }
+        let is_archived = send.archive.is_some();
+        if dropped == Some(Rule::ArchiveIsCounted) {
+            send.archive = send.archive.or_else(|| self.loaded.recovery.map(archive));
+        }
         let mut state = self.state(sending.chat);
         let now = Timestamp::saturating(NOW);
-        let item = match state.submit(now, who(sending.session), &Trusting, &send, None) {
+        let mut item = match state.submit(now, who(sending.session), &Trusting, &send, None) {
             Decision::Append(item) | Decision::StoreKey(item, _) => *item,
             Decision::Refuse(_) => return None,
         };
+        item.archive = item.archive.filter(|_| is_archived);
         self.accepted.push((sending.session, Arc::new(send)));
         Some(item)
     }
@@ -128,15 +141,21 @@ fn who(session: Session) -> Requester {
 pub struct InFlight {
     pub key: KeyName,
     pub item: Arc<Item>,
-    /// For whom its key has been wrapped with it.
+    pub held: Held,
+}
+
+/// For whom a key has been wrapped with a message, and to which generations sealed: whether or not it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Held {
     pub wrapped_for: Set,
+    pub sealed_to: BTreeSet<u64>,
 }
 
 impl Hash for InFlight {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let item = &self.item;
-        (self.key, self.wrapped_for, item.previous, item.epoch, item.roster_version, item.counter).hash(hasher);
-        (item.entry.is_some(), item.new_key.is_some(), copies_of(item)).hash(hasher);
+        (self.key, &self.held, item.previous, item.epoch, item.roster_version, item.counter).hash(hasher);
+        (item.entry.is_some(), item.new_key.is_some(), copies_of(item), archived_by(item)).hash(hasher);
         item.new_key.as_ref().map(|new_key| new_key.announcement.epoch).hash(hasher);
     }
 }
@@ -145,9 +164,17 @@ fn copies_of(item: &Item) -> Set {
     Set::of(item.copies.iter().map(|copy| session_of(copy.session_id)))
 }
 
+fn archived_by(item: &Item) -> Option<u64> {
+    item.archive.as_ref().map(|archive| archive.generation.get())
+}
+
+fn archive(generation: GenerationNo) -> Archive {
+    Archive { generation, key: WrappedKey([0; 80]) }
+}
+
 /// Makes the frame, with the key if neither the store nor what is on its way has it, else with the copies that it lacks.
-pub fn frame(store: &Store, in_flight: &[InFlight], sending: Sending) -> (Send, Set) {
-    let Sending { chat, session, as_of, .. } = sending;
+pub fn frame(store: &Store, in_flight: &[InFlight], sending: Sending) -> (Send, Held) {
+    let Sending { chat, session, as_of, archives, .. } = sending;
     let row = &store.chats[chat];
     let (made, view) = (&row.views[sending.made], &row.views[as_of]);
     let stored = row.keys.get(&sending.key());
@@ -161,12 +188,15 @@ pub fn frame(store: &Store, in_flight: &[InFlight], sending: Sending) -> (Send, 
     let wrap = |set: Set| -> Vec<KeyCopy> {
         set.iter().map(|session| KeyCopy { session_id: session_id(session), key: WrappedKey([0; 80]) }).collect()
     };
+    let generation = view.generation().filter(|_| archives);
+    let mut sealed_to: BTreeSet<u64> = generation.iter().map(|number| number.get()).collect();
     let (new_key, add_copies, wrapped_for) = if is_known {
         let lacking = view.recipients().without(copies);
         (None, wrap(lacking), lacking)
     } else {
         let announcement = announcement(sending.key(), made.epoch().get());
         let new_key = NewKey { announcement, copies: wrap(view.recipients()), staged: None };
+        sealed_to.extend(made.generation().map(GenerationNo::get));
         (Some(new_key), Vec::new(), made.recipients().with(view.recipients()))
     };
     let envelope = Envelope {
@@ -184,7 +214,8 @@ pub fn frame(store: &Store, in_flight: &[InFlight], sending: Sending) -> (Send, 
         purged: None,
         signature: Signature([0; 64]),
     };
-    (Send { chat_id: chat_id(chat), envelope, new_key, add_copies }, wrapped_for)
+    let archive = generation.map(archive);
+    (Send { chat_id: chat_id(chat), envelope, new_key, add_copies, archive }, Held { wrapped_for, sealed_to })
 }
 
 /// Judges what waits for a chat under its row's lock; gives what may be committed, in order.
@@ -223,7 +254,7 @@ pub fn judge_waiting(store: &Store, chat: Chat, waiting: &[InFlight], dropped: O
         let accepted: Vec<InFlight> =
             waiting.iter().cloned().zip(verdicts).filter(is_accepted).map(|(other, _)| other).collect();
         let counts = !matches!(dropped, Some(Rule::CommitCountsCopies | Rule::CommitLooksAgain));
-        if !counts || !uncovered.is_empty() || is_covered(store, chat, &accepted, &copy) {
+        if !counts || !uncovered.is_empty() || is_covered(store, chat, &accepted, &copy, dropped) {
             return accepted;
         }
         uncovered.insert(chat_id(chat));
@@ -250,17 +281,26 @@ fn take_their_word(store: &Store, chat: Chat, waiting: &mut [InFlight], evidence
     }
 }
 
-/// Whether the copies of all keys that messages use are, with those that come with them, the recipients: the statement
-/// `COVER_KEYS`, which the writer runs for keys that are not known to be covered.
-fn is_covered(store: &Store, chat: Chat, accepted: &[InFlight], evidence: &Evidence) -> bool {
+/// Whether the copies of all keys that messages use are, with those that come with them, the recipients, and their
+/// archives reach the generation that receives: the statement `COVER_KEYS`, which the writer runs for keys that are not
+/// known to be covered.
+fn is_covered(store: &Store, chat: Chat, accepted: &[InFlight], evidence: &Evidence, dropped: Option<Rule>) -> bool {
     let recipients = store.recipients(chat);
+    let generation = store.chats[chat].head.recovery_key().map(|key| key.generation.get());
+    let generation = generation.filter(|_| dropped != Some(Rule::ArchiveIsCounted));
     accepted.iter().filter(|other| other.item.entry.is_some()).all(|other| {
         let was_covered =
             key_name(&other.item).and_then(|name| evidence.keys.get(&name)).is_some_and(|key| key.was_covered);
-        let stored = store.chats[chat].keys.get(&other.key).map_or(Set::default(), |key| key.copies);
-        let of_key = accepted.iter().filter(|more| more.key == other.key);
-        let copies = of_key.map(|more| copies_of(&more.item)).fold(stored, Set::with);
-        was_covered && other.item.copies.is_empty() || copies == recipients
+        let stored = store.chats[chat].keys.get(&other.key);
+        let of_key = || accepted.iter().filter(|more| more.key == other.key).map(|more| &more.item);
+        let copies =
+            of_key().map(|item| copies_of(item)).fold(stored.map_or(Set::default(), |key| key.copies), Set::with);
+        let is_archived = generation.is_none_or(|number| {
+            stored.is_some_and(|key| key.archived.contains(&number))
+                || of_key().any(|item| archived_by(item) == Some(number))
+        });
+        let is_unchanged = other.item.copies.is_empty() && other.item.archive.is_none();
+        was_covered && is_unchanged || copies == recipients && is_archived
     })
 }
 
@@ -280,12 +320,17 @@ impl Store {
             copies: Set::default(),
             refused: Set::default(),
             wrapped_for: Set::default(),
+            archived: BTreeSet::new(),
+            sealed_to: BTreeSet::new(),
         });
         key.copies = key.copies.with(copies_of(item));
         key.refused = key.refused.without(copies_of(item));
-        key.wrapped_for = key.wrapped_for.with(accepted.wrapped_for);
+        key.wrapped_for = key.wrapped_for.with(accepted.held.wrapped_for);
+        key.archived.extend(archived_by(item));
+        key.sealed_to.extend(&accepted.held.sealed_to);
         key.last_counter = item.counter.get();
-        if key.copies == recipients {
+        let generation = row.head.recovery_key().map(|key| key.generation.get());
+        if key.copies == recipients && generation.is_none_or(|number| key.archived.contains(&number)) {
             key.covered_version = Some(row.head.roster_version.get());
         }
         let Some(entry) = &item.entry else { return };
@@ -307,6 +352,8 @@ impl Store {
     pub fn honest(&self, chat: Chat, session: Session) -> Sending {
         let newest = self.chats[chat].views.len() - 1;
         let current = self.current_keys(chat).into_iter().find(|(of, _)| *of == session);
-        Sending { chat, session, made: current.map_or(newest, |(_, view)| view), as_of: newest }
+        let made = current.map_or(newest, |(_, view)| view);
+        let archives = self.chats[chat].views[newest].generation().is_some();
+        Sending { chat, session, made, as_of: newest, archives }
     }
 }

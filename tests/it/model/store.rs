@@ -10,20 +10,21 @@ use std::sync::Arc;
 use sealcast::protocol::binary::{Hash, Signature};
 use sealcast::protocol::envelope::Seen;
 use sealcast::protocol::fold::roster_hash;
-use sealcast::protocol::ids::{ChangeNo, Counter, Epoch, Seq, Timestamp};
+use sealcast::protocol::ids::{ChangeNo, Epoch, Seq, Timestamp};
 use sealcast::protocol::keys::{Announcement, SignedAnnouncement};
-use sealcast::protocol::log::{EntryBody, SessionOut, log_start};
+use sealcast::protocol::log::{EntryBody, log_start};
 use sealcast::protocol::membership::{Actor, Change, Membership, MembershipChange, SignedChange, Target, chain_start};
 use sealcast::store::head::ChatHead;
-use sealcast::store::loaded::{LoadedChat, LoadedKey, LoadedMember, LoadedRecipient};
 
-use super::log::{Folded, View};
+use super::generations::GenerationRow;
+use super::log::{Folded, Forgotten, View};
 use super::people::{
     Chat, NOW, SESSIONS, Session, USERS, User, certificate, chat_id, exchange_key, expired_at, identity_key, key_id,
     session_id, sign_as, user_id, user_number, user_of,
 };
 use super::rules::Rule;
 use super::set::Set;
+use super::user_keys::UserKeys;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
@@ -57,6 +58,9 @@ pub struct KeyRow {
     pub refused: Set,
     /// For whom it was ever wrapped: they may hold it whatever became of their copies.
     pub wrapped_for: Set,
+    /// The generations to whose recovery keys it is archived, and those to which it was ever sealed.
+    pub archived: BTreeSet<u64>,
+    pub sealed_to: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +73,9 @@ pub struct ChatRow {
     /// One for each transaction that changed members or sessions.
     pub views: Vec<View>,
     pub keys: BTreeMap<KeyName, KeyRow>,
+    /// The user key of each member that the log shows, by number.
+    pub shown: BTreeMap<User, u64>,
+    pub generations: BTreeMap<u64, GenerationRow>,
 }
 
 impl StdHash for ChatRow {
@@ -80,8 +87,10 @@ impl StdHash for ChatRow {
         }
         for view in &self.views {
             (view.seq, view.epoch(), view.recipients(), view.change_no()).hash(hasher);
+            (view.folded.fold.generation_due(), view.generation()).hash(hasher);
+            view.folded.fold.member_keys().values().for_each(|key| key.key_id.hash(hasher));
         }
-        self.keys.hash(hasher);
+        (&self.keys, &self.shown, &self.generations, self.head.is_outdated).hash(hasher);
     }
 }
 
@@ -90,6 +99,7 @@ pub struct Store {
     pub sessions: [SessionRow; SESSIONS],
     /// The newest place of each user's chain.
     pub places: [u64; USERS],
+    pub user_keys: [UserKeys; USERS],
     pub chats: Vec<ChatRow>,
 }
 
@@ -143,10 +153,27 @@ impl Store {
         let live = SessionRow { state: State::Live, place: 1, is_over: false };
         let mut sessions = [live; SESSIONS];
         sessions[3].state = State::Pending;
-        let mut store = Self { sessions, places: [1; USERS], chats: Vec::new() };
+        let mut store =
+            Self { sessions, places: [1; USERS], user_keys: [UserKeys::default(); USERS], chats: Vec::new() };
         for chat in 0..chats {
             store.found(chat);
         }
+        store
+    }
+
+    /// One chat of the same, where some have a user key and Bob's phone has made the generation that is due by that. Ada's
+    /// laptop has expired, and each has one live session.
+    pub fn with_user_keys(users: &[User]) -> Self {
+        let mut store = Self::new(0);
+        store.sessions[1].state = State::Expired;
+        store.sessions[5].state = State::Pending;
+        users.iter().for_each(|user| store.replace_user_key(*user, None));
+        store.found(0);
+        if store.generation_due(0).is_some() {
+            store = store.with_generation(0, 2, None).unwrap();
+        }
+        let newest = store.chats[0].views.len() - 1;
+        store.chats[0].views.drain(..newest);
         store
     }
 
@@ -159,10 +186,20 @@ impl Store {
         head.append(body.clone());
         let hashes = vec![start, head.log_hash];
         let folded = Folded::begin(chat_id(chat), &body);
-        self.chats.push(ChatRow { head, membership, folded, hashes, views: Vec::new(), keys: BTreeMap::new() });
-        for session in [0, 1] {
+        self.chats.push(ChatRow {
+            head,
+            membership,
+            folded,
+            hashes,
+            views: Vec::new(),
+            keys: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            generations: BTreeMap::new(),
+        });
+        for session in self.live(0).iter() {
             self.append(chat, NOW, EntryBody::SessionIn(certificate(session, 1)), None).unwrap();
         }
+        self.show_user_key(chat, 0, None).unwrap();
         self.seal(chat);
         let (roster_hash, epoch) = (self.chats[chat].head.roster_hash, self.chats[chat].head.epoch);
         let change = Change::Add { can_write: true, can_manage: true, roster_hash, epoch };
@@ -202,32 +239,33 @@ impl Store {
     /// Appends an entry that is not a message.
     pub fn append(&mut self, chat: Chat, now: u64, body: EntryBody, dropped: Option<Rule>) -> Result<(), Refused> {
         let row = &mut self.chats[chat];
-        let before = row.head.epoch;
         // The head keeps its entries to write them; here they are written at once.
         let mut head = ChatHead::new(chat_id(chat), row.head.owner_id, row.head.log_hash, Timestamp::saturating(now));
         head.last_seq = row.head.last_seq;
-        head.epoch = before;
+        head.epoch = row.head.epoch;
         head.roster_version = row.head.roster_version;
         head.roster_hash = row.head.roster_hash;
         head.change_no = row.head.change_no;
         head.change_hash = row.head.change_hash;
-        let seq = head.append(body.clone());
-        let forgets = match &body {
-            EntryBody::SessionOut(SessionOut::Expired { .. }) => Some(Rule::ExpiryRaisesEpoch),
-            EntryBody::SessionOut(SessionOut::Revoked(_)) => Some(Rule::RevocationRaisesEpoch),
-            EntryBody::Membership(signed) => match signed.change.change {
-                Change::Add { .. } => Some(Rule::AdditionRaisesEpoch),
-                _ => Some(Rule::RemovalRaisesEpoch),
-            },
-            _ => None,
+        head.generation = row.head.generation;
+        head.maker = row.head.maker;
+        head.is_outdated = row.head.is_outdated;
+        let (has_user_key, seq) = match &body {
+            EntryBody::UserKey(entry) => {
+                let has_user_key = row.shown.contains_key(&user_number(entry.user_id()));
+                (has_user_key, head.append_user_key(entry.clone(), has_user_key))
+            }
+            _ => (false, head.append(body.clone())),
         };
-        let is_forgotten = forgets.is_some() && forgets == dropped;
-        if is_forgotten {
-            head.epoch = before;
+        let forgotten = Forgotten::of(&body, has_user_key, dropped);
+        match forgotten {
+            Forgotten::Nothing => {}
+            Forgotten::Epoch => head.epoch = row.head.epoch,
+            Forgotten::Generation => head.is_outdated = row.head.is_outdated,
         }
         row.hashes.push(head.log_hash);
         row.head = head;
-        let next = row.folded.next(seq, Timestamp::saturating(now), &body, is_forgotten);
+        let next = row.folded.next(seq, Timestamp::saturating(now), &body, forgotten);
         row.folded = next.map_err(|error| format!("entry {seq:?} is refused by who follows the log: {error}"))?;
         Ok(())
     }
@@ -238,7 +276,7 @@ impl Store {
         let row = &mut self.chats[chat];
         let sessions: BTreeMap<_, _> =
             recipients.iter().map(|session| (session_id(session), exchange_key(session))).collect();
-        row.head.roster_hash = roster_hash(sessions.into_iter());
+        row.head.roster_hash = roster_hash(sessions.into_iter(), row.head.recovery_key().as_ref());
         let (seq, log_hash) = (row.head.last_seq, row.head.log_hash);
         row.views.push(View { seq, log_hash, folded: Arc::clone(&row.folded) });
     }
@@ -262,7 +300,14 @@ impl Store {
                 let place = self.sessions[session].place;
                 self.append(chat, now, EntryBody::SessionIn(certificate(session, place)), dropped)?;
             }
+            // A newcomer's key belongs to the addition.
+            let dropped = dropped.map(|rule| match rule {
+                Rule::AdditionOutdates => Rule::FirstKeyOutdates,
+                rule => rule,
+            });
+            self.show_user_key(chat, target, dropped)?;
         } else {
+            self.chats[chat].shown.remove(&target);
             let gone = Set::of([2 * target, 2 * target + 1]);
             for key in self.chats[chat].keys.values_mut() {
                 key.copies = key.copies.without(gone);
@@ -277,63 +322,6 @@ impl Store {
     pub fn entry_time(&self, session: Session) -> u64 {
         let row = self.sessions[session];
         if row.is_over { expired_at(row.place).get() } else { NOW }
-    }
-
-    /// What the chat's actor loads.
-    pub fn load(&self, chat: Chat) -> LoadedChat {
-        let row = &self.chats[chat];
-        let recipients = self.recipients(chat);
-        let members = row.membership.members.iter().map(|(id, member)| {
-            let loaded = LoadedMember {
-                can_write: member.can_write,
-                joined_seq: member.joined_seq,
-                joined_at: Timestamp::saturating(NOW),
-                can_manage: member.can_manage,
-                readable_from: member.readable_from,
-            };
-            (*id, loaded)
-        });
-        let loaded_recipients = recipients.iter().map(|session| {
-            let loaded = LoadedRecipient { user_id: user_id(user_of(session)), public_key: exchange_key(session) };
-            (session_id(session), loaded)
-        });
-        let keys = self.current_keys(chat).into_iter().map(|name| {
-            let key = &row.keys[&name];
-            let is_covered = key.covered_version == Some(row.head.roster_version.get());
-            let missing = if is_covered { Set::default() } else { recipients.without(key.copies) };
-            let loaded = LoadedKey {
-                announcement: announcement(name, key.epoch),
-                last_counter: Counter::saturating(key.last_counter),
-                created_at: Timestamp::saturating(key.stored_at),
-                missing: missing.iter().map(session_id).collect(),
-                refused: key.refused.without(key.copies).iter().map(|session| (session_id(session), false)).collect(),
-            };
-            (key_id(name.0, name.1), loaded)
-        });
-        LoadedChat {
-            last_seq: row.head.last_seq,
-            log_hash: row.head.log_hash,
-            last_at: Timestamp::saturating(NOW),
-            epoch: row.head.epoch,
-            roster_version: row.head.roster_version,
-            roster_hash: row.head.roster_hash,
-            expiry_due: self.expiry_due(chat),
-            members: members.collect(),
-            recipients: loaded_recipients.collect(),
-            keys: keys.collect(),
-            since: None,
-        }
-    }
-
-    /// The newest key of the current epoch of each session.
-    pub fn current_keys(&self, chat: Chat) -> BTreeSet<KeyName> {
-        let row = &self.chats[chat];
-        let mut newest: BTreeMap<Session, (u64, usize)> = BTreeMap::new();
-        for ((session, view), key) in row.keys.iter().filter(|(_, key)| key.epoch == row.head.epoch.get()) {
-            let place = newest.entry(*session).or_insert((key.stored_at, *view));
-            *place = (*place).max((key.stored_at, *view));
-        }
-        newest.into_iter().map(|(session, (_, view))| (session, view)).collect()
     }
 
     /// Copies of revoked sessions go, in small steps, some time later.

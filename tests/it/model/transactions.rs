@@ -1,4 +1,5 @@
-//! Transactions beside the writer's: members are added, removed, leave; sessions are revoked, expire, come in.
+//! Transactions beside the writer's: members are added, removed, leave; sessions are revoked, expire, come in; users get
+//! other keys.
 //!
 //! Each takes two steps: it begins, with its user's row locked; then it locks its chats' rows, reads, judges, writes and
 //! commits. The second is one step, since a chat's row stays locked from the first read to the commit.
@@ -12,6 +13,7 @@ use super::people::{
 use super::rules::Rule;
 use super::set::Set;
 use super::store::{Refused, SessionRow, State, Store, change_of, sign_change};
+use super::user_keys::knows_halves;
 
 /// What is asked. A change of members is signed by a session as it knew the log at a view, and may come in much later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,15 +35,22 @@ pub enum Request {
         actor: Session,
         view: usize,
     },
+    /// A session is revoked, and its user's key withdrawn with it, or not.
     Revoke {
         session: Session,
+        withdraws: bool,
     },
     Expire {
         user: User,
     },
-    /// A new session is certified, or one whose time has run out gets a new certificate over the same keys.
+    /// A new session is certified, or one that was gets a new certificate over the same keys, before its time has run out
+    /// or after.
     Certify {
         session: Session,
+    },
+    /// A user's strongbox gets its first user key, or another active one.
+    ReplaceUserKey {
+        user: User,
     },
 }
 
@@ -66,10 +75,10 @@ impl Request {
     pub const fn user(self) -> User {
         match self {
             Self::Add { target, .. } | Self::Remove { target, .. } => target,
-            Self::Leave { actor: session, .. } | Self::Revoke { session } | Self::Certify { session } => {
+            Self::Leave { actor: session, .. } | Self::Revoke { session, .. } | Self::Certify { session } => {
                 user_of(session)
             }
-            Self::Expire { user } => user,
+            Self::Expire { user } | Self::ReplaceUserKey { user } => user,
         }
     }
 
@@ -78,17 +87,21 @@ impl Request {
             (self, dropped),
             (Self::Revoke { .. }, Some(Rule::RevocationLocksUser | Rule::UsersAreLockedFirst))
                 | (Self::Add { .. }, Some(Rule::AdditionReadsAfterLock))
+                | (Self::ReplaceUserKey { .. }, Some(Rule::UserKeyLocksUser))
         )
     }
 
     const fn locks_user_later(self, dropped: Option<Rule>) -> bool {
-        !self.locks_user_at_once(dropped) && !matches!(dropped, Some(Rule::RevocationLocksUser))
+        let never = matches!(dropped, Some(Rule::RevocationLocksUser | Rule::UserKeyLocksUser));
+        !self.locks_user_at_once(dropped) && !never
     }
 
     fn chats(self, store: &Store) -> Vec<Chat> {
         match self {
             Self::Add { chat, .. } | Self::Remove { chat, .. } | Self::Leave { chat, .. } => vec![chat],
-            Self::Revoke { .. } | Self::Expire { .. } | Self::Certify { .. } => store.chats_of(self.user()),
+            Self::Revoke { .. } | Self::Expire { .. } | Self::Certify { .. } | Self::ReplaceUserKey { .. } => {
+                store.chats_of(self.user())
+            }
         }
     }
 }
@@ -123,7 +136,8 @@ impl Transaction {
 
     fn chats(&self, store: &Store, dropped: Option<Rule>) -> Vec<Chat> {
         match (self.request, dropped) {
-            (Request::Revoke { .. }, Some(Rule::RevocationLocksUser)) => self.early.0.clone(),
+            (Request::Revoke { .. }, Some(Rule::RevocationLocksUser))
+            | (Request::ReplaceUserKey { .. }, Some(Rule::UserKeyLocksUser)) => self.early.0.clone(),
             _ => self.request.chats(store),
         }
     }
@@ -143,13 +157,16 @@ impl Transaction {
                     || !self.may_change(store, dropped)
             }
             Request::Remove { .. } | Request::Leave { .. } => !self.may_change(store, dropped),
-            Request::Revoke { session } => !matches!(store.sessions[session].state, State::Live | State::Expired),
+            Request::Revoke { session, withdraws } => {
+                let must_withdraw = knows_halves(session)
+                    && store.user_keys[user_of(session)].active().is_some()
+                    && dropped != Some(Rule::RevocationWithdraws);
+                must_withdraw && !withdraws || !matches!(store.sessions[session].state, State::Live | State::Expired)
+            }
+            Request::ReplaceUserKey { .. } => false,
             Request::Expire { user } => !store.live(user).iter().any(|session| store.sessions[session].is_over),
             Request::Certify { session } => {
-                let row = store.sessions[session];
-                let is_due = row.state == State::Live && row.is_over;
-                let returns = row.state == State::Revoked && dropped == Some(Rule::RevokedStaysOut);
-                !matches!(row.state, State::Pending | State::Expired) && !is_due && !returns
+                store.sessions[session].state == State::Revoked && dropped != Some(Rule::RevokedStaysOut)
             }
         }
     }
@@ -168,7 +185,10 @@ impl Transaction {
                 (chat, actor, target, view)
             }
             Request::Leave { chat, actor, view } => (chat, actor, user_of(actor), view),
-            Request::Revoke { .. } | Request::Expire { .. } | Request::Certify { .. } => return None,
+            Request::Revoke { .. }
+            | Request::Expire { .. }
+            | Request::Certify { .. }
+            | Request::ReplaceUserKey { .. } => return None,
         };
         let view = &store.chats[chat].views[view];
         let (roster_hash, epoch) = (view.folded.fold.roster_hash(), view.epoch());
@@ -195,9 +215,13 @@ impl Transaction {
         }
         let chats = self.chats(store, dropped);
         Outcome::Committed(match self.request {
-            Request::Revoke { session } => revoke(store, &chats, session, dropped),
+            Request::Revoke { session, withdraws } => revoke(store, &chats, (session, withdraws), dropped),
             Request::Expire { user } => expire(store, &chats, store.live(user), dropped),
             Request::Certify { session } => certify(store, &chats, session, dropped),
+            Request::ReplaceUserKey { user } => {
+                store.replace_user_key(user, dropped);
+                in_each(store, &chats, |store, chat| store.show_user_key(chat, user, dropped))
+            }
             Request::Add { .. } | Request::Remove { .. } | Request::Leave { .. } => {
                 let Some((chat, actor, change)) = self.change(store) else { return Outcome::Refused };
                 let newcomers = self.newcomers(store, dropped);
@@ -207,16 +231,34 @@ impl Transaction {
     }
 }
 
-fn revoke(store: &mut Store, chats: &[Chat], session: Session, dropped: Option<Rule>) -> Result<(), Refused> {
+fn revoke(
+    store: &mut Store,
+    chats: &[Chat],
+    (session, withdraws): (Session, bool),
+    dropped: Option<Rule>,
+) -> Result<(), Refused> {
     let (user, before) = (user_of(session), store.sessions[session].state);
+    // By the sibling, or by the identity key where there is none that could sign.
+    let signer = Some(sibling(session)).filter(|signer| store.may_act(*signer));
     store.places[user] += 1;
-    let signed = revocation(session, store.places[user], store.may_act(sibling(session)));
+    let signed = revocation(session, store.places[user], signer);
     store.sessions[session].state = State::Revoked;
-    if before == State::Expired {
+    let keys = &mut store.user_keys[user];
+    let withdrawn = keys.active().filter(|_| withdraws);
+    keys.is_withdrawn |= withdrawn.is_some();
+    if knows_halves(session) {
+        keys.known_outside = keys.newest;
+    }
+    if before == State::Expired && withdrawn.is_none() {
         return Ok(());
     }
     let body = EntryBody::SessionOut(SessionOut::Revoked(signed));
-    in_each(store, chats, |store, chat| store.append(chat, NOW, body.clone(), dropped))
+    in_each(store, chats, |store, chat| {
+        if let Some(number) = withdrawn {
+            store.hide_user_key(chat, (user, number), signer, dropped)?;
+        }
+        if before == State::Expired { Ok(()) } else { store.append(chat, NOW, body.clone(), dropped) }
+    })
 }
 
 fn expire(store: &mut Store, chats: &[Chat], live: Set, dropped: Option<Rule>) -> Result<(), Refused> {
@@ -236,7 +278,8 @@ fn expire(store: &mut Store, chats: &[Chat], live: Set, dropped: Option<Rule>) -
 
 fn certify(store: &mut Store, chats: &[Chat], session: Session, dropped: Option<Rule>) -> Result<(), Refused> {
     // After its time has run out a session goes out before it comes in.
-    if store.sessions[session].state == State::Live {
+    let (before, now) = (store.sessions[session], store.entry_time(session));
+    if before.state == State::Live && before.is_over && dropped != Some(Rule::ExpiredGoesOutFirst) {
         expire(store, chats, Set::of([session]), dropped)?;
     }
     let user = user_of(session);
@@ -247,7 +290,7 @@ fn certify(store: &mut Store, chats: &[Chat], session: Session, dropped: Option<
         return Ok(());
     }
     let body = EntryBody::SessionIn(certificate(session, place));
-    in_each(store, chats, |store, chat| store.append(chat, NOW, body.clone(), dropped))
+    in_each(store, chats, |store, chat| store.append(chat, now, body.clone(), dropped))
 }
 
 fn in_each(

@@ -49,7 +49,12 @@ async fn trial(broker: &Broker, name: &str) -> (Vec<(u16, Value)>, Vec<f64>) {
     let mut answers = vec![(status, shape(&begun))];
     let begun: LoginBegun = serde_json::from_str(&begun).unwrap();
     assert_eq!(begun.message.len(), KE2_BYTES);
-    let finish = FinishLogin { login_id: begun.login_id, message: Blob::from(vec![7; KE3_BYTES]), session: None };
+    let finish = FinishLogin {
+        login_id: begun.login_id,
+        message: Blob::from(vec![7; KE3_BYTES]),
+        session: None,
+        for_session: None,
+    };
     let (status, body) = broker.request("POST", LOGINS_FINISH_PATH, &serde_json::to_string(&finish).unwrap()).await;
     answers.push((status, serde_json::from_str(&body).unwrap()));
     let body = serde_json::to_string(&BeginRecovery { username: name.to_owned() }).unwrap();
@@ -57,7 +62,7 @@ async fn trial(broker: &Broker, name: &str) -> (Vec<(u16, Value)>, Vec<f64>) {
     answers.push((status, shape(&begun)));
     let begun: RecoveryBegun = serde_json::from_str(&begun).unwrap();
     let signature = sealcast::protocol::binary::Signature([7; 64]);
-    let finish = FinishRecovery { login_id: begun.login_id, signature, session: None };
+    let finish = FinishRecovery { login_id: begun.login_id, signature, session: None, for_session: None };
     let (status, body) = broker.request("POST", RECOVERIES_FINISH_PATH, &serde_json::to_string(&finish).unwrap()).await;
     answers.push((status, serde_json::from_str(&body).unwrap()));
     let after = work(broker).await;

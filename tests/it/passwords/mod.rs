@@ -8,6 +8,7 @@ mod inputs;
 mod limits;
 mod login;
 mod replays;
+mod siblings;
 mod terminal;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use sealcast::crypto::strongbox::{self, Opened, Sealing};
 use sealcast::crypto::{IdentitySecret, Secret};
 use sealcast::protocol::account::HttpError;
 use sealcast::protocol::binary::Blob;
-use sealcast::protocol::ids::UserId;
+use sealcast::protocol::ids::{SessionId, UserId};
 use sealcast::protocol::password::{
     BeginLogin, BeginPassword, FinishLogin, LOGINS_FINISH_PATH, LOGINS_PATH, LoggedIn, LoginBegun, NewSession,
     PASSWORDS_PATH, PasswordBegun, ReplaceStrongbox, STRONGBOXES_PATH,
@@ -29,7 +30,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::support::broker::Broker;
-use super::support::clients::config;
+use super::support::clients::{self, config};
 use super::support::within;
 
 /// The name that brokers have unless told otherwise.
@@ -38,16 +39,16 @@ const SERVER: &str = "sealcast";
 /// As light as the protocol allows: what is tested here is not the stretching.
 const LIGHT: Stretching = Stretching { memory_kib: 8 * 1024, passes: 1, lanes: 1 };
 
-fn password(text: &str) -> Password {
+pub fn password(text: &str) -> Password {
     Password::new(text.to_owned()).unwrap()
 }
 
-fn new_account(broker: &Broker, name: &str) -> NewAccount {
-    NewAccount { server: broker.public.clone(), username: name.to_owned(), ttl: None }
+pub fn new_account(broker: &Broker, name: &str) -> NewAccount {
+    clients::new_account(&broker.public, name)
 }
 
 /// Makes an account with a password, kept in `storage`.
-async fn register_in(broker: &Broker, name: &str, text: &str, storage: Arc<dyn Storage>) -> Client {
+pub async fn register_in(broker: &Broker, name: &str, text: &str, storage: Arc<dyn Storage>) -> Client {
     let (account, password) = (new_account(broker, name), password(text));
     let registering = Client::register_with_password(config(), account, &password, storage);
     let client = within("a registration", registering).await.unwrap();
@@ -55,12 +56,12 @@ async fn register_in(broker: &Broker, name: &str, text: &str, storage: Arc<dyn S
     client
 }
 
-async fn register(broker: &Broker, name: &str, text: &str) -> Client {
+pub async fn register(broker: &Broker, name: &str, text: &str) -> Client {
     register_in(broker, name, text, Arc::new(MemoryStorage::default())).await
 }
 
 /// Logs in on a device that has nothing.
-async fn log_in(broker: &Broker, name: &str, text: &str) -> Result<Client, ClientError> {
+pub async fn log_in(broker: &Broker, name: &str, text: &str) -> Result<Client, ClientError> {
     let (account, password) = (new_account(broker, name), password(text));
     let storage = Arc::new(MemoryStorage::default());
     let client = within("a login", Client::log_in(config(), account, &password, storage)).await?;
@@ -69,7 +70,11 @@ async fn log_in(broker: &Broker, name: &str, text: &str) -> Result<Client, Clien
 }
 
 /// A request by the bare protocol.
-async fn post<T: DeserializeOwned>(broker: &Broker, path: &str, body: &impl Serialize) -> Result<T, (u16, HttpError)> {
+pub async fn post<T: DeserializeOwned>(
+    broker: &Broker,
+    path: &str,
+    body: &impl Serialize,
+) -> Result<T, (u16, HttpError)> {
     let (status, text) = broker.request("POST", path, &serde_json::to_string(body).unwrap()).await;
     match status {
         200 => Ok(serde_json::from_str(&text).unwrap()),
@@ -82,7 +87,7 @@ fn parties(username: &Username) -> Parties<'_> {
 }
 
 /// Seals under a new password of a user.
-async fn sealing(broker: &Broker, name: &str, text: &str) -> Sealing {
+pub async fn sealing(broker: &Broker, name: &str, text: &str) -> Sealing {
     let (username, password) = (Username::parse(name).unwrap(), password(text));
     let (new, message) = NewPassword::begin(&password).unwrap();
     let begin = BeginPassword { username: name.to_owned(), message };
@@ -111,11 +116,20 @@ async fn finish(
     message: Blob,
     session: Option<NewSession>,
 ) -> Result<LoggedIn, (u16, HttpError)> {
-    post(broker, LOGINS_FINISH_PATH, &FinishLogin { login_id: begun.login_id, message, session }).await
+    post(broker, LOGINS_FINISH_PATH, &FinishLogin { login_id: begun.login_id, message, session, for_session: None })
+        .await
+}
+
+/// Logs in for a session that is there.
+pub async fn log_in_for(broker: &Broker, name: &str, text: &str, session_id: SessionId) {
+    let (login, begun) = begin(broker, name, text).await;
+    let (message, _) = answer(login, &begun, name, text);
+    let finish = FinishLogin { login_id: begun.login_id, message, session: None, for_session: Some(session_id) };
+    let _: LoggedIn = post(broker, LOGINS_FINISH_PATH, &finish).await.unwrap();
 }
 
 /// Logs in without a session, and opens what the password protects.
-async fn open(broker: &Broker, name: &str, text: &str) -> (LoggedIn, Opened) {
+pub async fn open(broker: &Broker, name: &str, text: &str) -> (LoggedIn, Opened) {
     let (login, begun) = begin(broker, name, text).await;
     let (message, key) = answer(login, &begun, name, text);
     let logged_in = finish(broker, &begun, message, None).await.unwrap();
@@ -124,7 +138,7 @@ async fn open(broker: &Broker, name: &str, text: &str) -> (LoggedIn, Opened) {
 }
 
 /// Replaces what a password protects.
-async fn replace(
+pub async fn replace(
     broker: &Broker,
     user_id: UserId,
     upload: sealcast::protocol::strongbox::StrongboxUpload,

@@ -49,7 +49,7 @@ async fn a12_a_login_is_used_up_by_its_end_whatever_comes_of_it() {
     // Of the other kind.
     let (_, begun) = begin(&broker, "ada", "correct horse").await;
     let signature = sealcast::protocol::binary::Signature([0; 64]);
-    let body = FinishRecovery { login_id: begun.login_id, signature, session: None };
+    let body = FinishRecovery { login_id: begun.login_id, signature, session: None, for_session: None };
     refused(post(&broker, RECOVERIES_FINISH_PATH, &body).await);
     // One that there never was.
     let begun =

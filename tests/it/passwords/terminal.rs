@@ -1,46 +1,11 @@
 //! Passwords at the terminal client.
 
-use std::io::Write;
-use std::process::Stdio;
-
 use tempfile::TempDir;
 
 use super::super::support::broker::Broker;
 use super::super::support::database::Database;
-use super::super::support::within;
-use super::super::terminal::{Done, Profile};
-
-/// Runs a command with lines of input.
-async fn with_input(profile: &Profile, arguments: &[&str], input: &str) -> Done {
-    let mut command = profile.command(arguments);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let input = input.to_owned();
-    let run = tokio::task::spawn_blocking(move || {
-        let mut child = command.spawn().unwrap();
-        // One that has said no has closed its input.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        child.wait_with_output().unwrap()
-    });
-    let output = within("a command", run).await.unwrap();
-    Done {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-async fn ok(profile: &Profile, arguments: &[&str], input: &str) -> Done {
-    let done = with_input(profile, arguments, input).await;
-    assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.stderr);
-    done
-}
-
-async fn fails(profile: &Profile, arguments: &[&str], input: &str) -> String {
-    let done = with_input(profile, arguments, input).await;
-    assert_eq!(done.code, Some(1), "{arguments:?}: {}", done.stdout);
-    assert_eq!(done.stderr.lines().count(), 1, "{arguments:?}: one line, not {:?}", done.stderr);
-    done.stderr
-}
+use super::super::support::typed::{fails, ok};
+use super::super::terminal::Profile;
 
 #[tokio::test]
 async fn a_device_that_is_lost_is_no_account_that_is_lost() {

@@ -368,7 +368,7 @@ impl World {
             signature,
         };
         if *kind == MessageKind::Delete {
-            *sealed = Some(Box::new(Send { chat_id, envelope, new_key: None, add_copies: Vec::new() }));
+            *sealed = Some(Box::new(Send { chat_id, envelope, new_key: None, add_copies: Vec::new(), archive: None }));
             return true;
         }
         if chat.key.as_ref().is_some_and(|key| is_careful && key.epoch != fold.epoch) {
@@ -409,7 +409,7 @@ impl World {
         }
         let wrapped = new_key.iter().flat_map(|new_key| new_key.copies.iter()).chain(&add_copies);
         made.wrapped_for.extend(wrapped.map(|copy| copy.session_id));
-        *sealed = Some(Box::new(Send { chat_id, envelope, new_key, add_copies }));
+        *sealed = Some(Box::new(Send { chat_id, envelope, new_key, add_copies, archive: None }));
         true
     }
 

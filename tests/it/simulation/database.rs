@@ -193,7 +193,7 @@ impl Database {
 
     fn seal(&mut self, chat_id: ChatId) {
         let sessions: Vec<SessionId> = self.recipients(chat_id).into_keys().collect();
-        let hash = roster_hash(sessions.into_iter().map(|id| (id, exchange_key(id))));
+        let hash = roster_hash(sessions.into_iter().map(|id| (id, exchange_key(id))), None);
         self.chats.get_mut(&chat_id).unwrap().head.roster_hash = hash;
     }
 
@@ -277,6 +277,7 @@ impl Database {
                 joined_at: chat.log[member.joined_seq.get() as usize - 1].created_at,
                 can_manage: member.can_manage,
                 readable_from: member.readable_from,
+                has_user_key: false,
             };
             (*user_id, loaded)
         });
@@ -299,6 +300,7 @@ impl Database {
                 last_counter: Counter::saturating(key.last_counter),
                 created_at: key.created_at,
                 missing,
+                archived: None,
                 refused,
             };
             (key_id, loaded)
@@ -317,6 +319,8 @@ impl Database {
             expiry_due: self.expiry_due(chat_id, now),
             members: members.collect(),
             recipients: loaded_recipients.collect(),
+            recovery: None,
+            generation_due: None,
             keys: keys.collect(),
             since: (news.len() as u64 <= PAGE * 2).then(|| news.to_vec()),
         }

@@ -149,6 +149,13 @@ impl World {
                 let chat_id = self.chats[0];
                 self.with_shell(node, chat_id, |shell, world| shell.refresh(world));
             }
+            35..=44 if self.renews => {
+                let live: Vec<SessionId> =
+                    self.users.iter().flat_map(|user_id| self.db.live_sessions(*user_id)).collect();
+                if let Some(session_id) = self.rng.pick(&live) {
+                    self.renew_session(session_id);
+                }
+            }
             _ => {}
         }
     }

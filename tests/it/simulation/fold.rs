@@ -26,7 +26,7 @@ pub struct Fold {
     pub owner: Option<UserId>,
     pub members: BTreeMap<UserId, Rights>,
     pub recipients: BTreeMap<SessionId, UserId>,
-    /// Where sessions were taken out for good.
+    /// Where sessions were taken out that have not come back.
     pub gone: BTreeMap<SessionId, u64>,
     /// From where to where users were members, both ends included.
     pub spans: BTreeMap<UserId, Vec<(u64, Option<u64>)>>,
@@ -79,6 +79,7 @@ impl Fold {
             }
             EntryBody::SessionIn(signed) => {
                 self.recipients.insert(signed.certificate.session_id, signed.certificate.user_id);
+                self.gone.remove(&signed.certificate.session_id);
             }
             EntryBody::SessionOut(out) => {
                 self.recipients.remove(&out.session_id());
@@ -86,6 +87,8 @@ impl Fold {
                 self.epoch += 1;
             }
             EntryBody::AccountDeleted(signed) => self.take_out(signed.deletion.user_id),
+            // Nobody in it has a user key.
+            EntryBody::UserKey(_) | EntryBody::Generation(_) | EntryBody::GenerationRefused(_) => {}
         }
     }
 
@@ -130,6 +133,6 @@ impl Fold {
 
     pub fn roster_hash(&self) -> Hash {
         let sessions: BTreeSet<SessionId> = self.recipients.keys().copied().collect();
-        roster_hash(sessions.into_iter().map(|session_id| (session_id, exchange_key(session_id))))
+        roster_hash(sessions.into_iter().map(|session_id| (session_id, exchange_key(session_id))), None)
     }
 }

@@ -10,7 +10,6 @@ mod faults;
 mod fold;
 mod node;
 mod oracle;
-mod rng;
 mod rules;
 mod shell;
 mod transactions;

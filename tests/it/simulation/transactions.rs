@@ -308,6 +308,40 @@ impl World {
         });
     }
 
+    /// A live session gets a later certificate over the same keys; if its time is over, its end comes first.
+    pub fn renew_session(&mut self, session_id: SessionId) {
+        let node = self.rng.below(self.nodes.len() as u64) as usize;
+        let user_id = self.db.sessions[&session_id].user_id;
+        let chats = self.db.chats_of(user_id);
+        let locked = chats.clone();
+        let until = self.now + LOCK_TIMEOUT;
+        self.lock(chats, until, move |world, tx| {
+            let Some(tx) = tx else { return };
+            let apply = move |world: &mut Self| {
+                if world.db.chats_of(user_id) != locked || world.db.sessions[&session_id].state != State::Live {
+                    return;
+                }
+                let now = world.now;
+                let is_over = world.db.sessions[&session_id].expired_at <= now;
+                world.tell(|_| format!("{session_id} is renewed, over: {is_over}"));
+                if is_over {
+                    world.db.end_session(session_id, now, SessionOut::Expired { user_id, session_id }, State::Expired);
+                }
+                let row = SessionRow { user_id, state: State::Live, expired_at: now + 3_600 * SECOND };
+                world.db.sessions.insert(session_id, row);
+                for chat_id in locked {
+                    let certificate = world.db.certificate(session_id);
+                    world.db.append(chat_id, now, EntryBody::SessionIn(certificate));
+                }
+            };
+            world.transact(node, tx, apply, move |world, result| {
+                if result.is_some() {
+                    world.sessions_changed(node, user_id, Vec::new(), CloseCode::SessionRevoked);
+                }
+            });
+        });
+    }
+
     /// A recipient says that its copy is bad.
     pub fn refuse_copy(&mut self, node: usize, chat_id: ChatId, key_id: KeyId, session_id: SessionId) {
         let until = self.now + LOCK_TIMEOUT;

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use sealcast::protocol::ids::{ChatId, Timestamp, UserId};
 use sealcast::telemetry::metrics::Metrics;
 
+use super::super::support::rng::Rng;
 use super::client::Client;
 use super::database::Database;
 use super::node::{Answer, Node, Pushed, Socket};
 use super::oracle::Oracle;
-use super::rng::Rng;
 use super::rules::Rule;
 
 /// Microseconds of a simulated second.
@@ -42,6 +42,8 @@ pub struct World {
     pub frames: HashMap<Vec<u8>, Pushed>,
     pub metrics: Metrics,
     /// Nothing breaks any more, and nobody begins anything.
+    /// Whether sessions are renewed in this world: in some, so that others stay what they were.
+    pub renews: bool,
     pub calm: bool,
     pub calm_at: u64,
     pub events_run: u64,
@@ -86,6 +88,7 @@ impl World {
             answers: Vec::new(),
             frames: HashMap::new(),
             metrics: metrics(),
+            renews: seed % 8 < 3,
             calm: false,
             calm_at: 0,
             events_run: 0,

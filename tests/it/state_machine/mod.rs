@@ -7,29 +7,12 @@
 mod model;
 mod real;
 
-use std::io::Write;
-use std::sync::OnceLock;
-
 use proptest::test_runner::{Config, RngSeed};
 use proptest_state_machine::prop_state_machine;
 
+use super::support::rng::seed;
 use super::support::trials;
 use real::Real;
-
-/// The seed of this run; each case asks for it again.
-fn seed() -> u64 {
-    static SEED: OnceLock<u64> = OnceLock::new();
-    *SEED.get_or_init(|| {
-        let named = std::env::var("SEALCAST_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = named.unwrap_or_else(|| {
-            let mut bytes = [0; 8];
-            getrandom::fill(&mut bytes).unwrap();
-            u64::from_le_bytes(bytes)
-        });
-        let _ = writeln!(std::io::stdout(), "SEALCAST_SEED={seed}");
-        seed
-    })
-}
 
 fn config() -> Config {
     let cases = trials(6, 500) as u32;

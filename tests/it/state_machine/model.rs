@@ -85,6 +85,10 @@ pub enum Step {
     Reconnect {
         user: usize,
     },
+    /// A user's session gets a later certificate over the same keys.
+    Renew {
+        user: usize,
+    },
     Kill,
     /// Somebody whose session lives for a moment is added, and the owner writes after its end.
     Guest {
@@ -337,7 +341,8 @@ impl ReferenceStateMachine for Model {
             }),
             2 => with_message.prop_map(|(chat, by, message)| Step::Delete { chat, by, message }),
             2 => acting.prop_map(|(chat, by)| Step::Read { chat, by }),
-            2 => user.prop_map(|user| Step::Reconnect { user }),
+            2 => user.clone().prop_map(|user| Step::Reconnect { user }),
+            1 => user.prop_map(|user| Step::Renew { user }),
             1 => Just(Step::Kill),
             1 => chat.prop_map(|chat| Step::Guest { chat }),
         ]
@@ -361,7 +366,7 @@ impl ReferenceStateMachine for Model {
             Step::Reuse { chat, by, message }
             | Step::Edit { chat, by, message, .. }
             | Step::Delete { chat, by, message } => has_message(chat, message) && is_user(by),
-            Step::Reconnect { user } => is_user(user),
+            Step::Reconnect { user } | Step::Renew { user } => is_user(user),
             Step::Kill => true,
             // Seconds go by until a guest has expired: one in a case.
             Step::Guest { chat } => has(chat) && !state.chats.iter().any(|chat| chat.has_guest),
@@ -408,6 +413,13 @@ impl ReferenceStateMachine for Model {
                 None => Answer::Refused(ErrorCode::UnknownChat),
             },
             Step::Reconnect { .. } | Step::Kill => Answer::Done,
+            Step::Renew { user } => {
+                // It was in, and is: whoever has copies for it sends on under the same keys.
+                for chat in state.chats.iter_mut().filter(|chat| chat.members.contains_key(&user)) {
+                    chat.put(Entry::SessionIn(user));
+                }
+                Answer::Done
+            }
             Step::Guest { chat } => {
                 let chat = &mut state.chats[chat];
                 chat.has_guest = true;

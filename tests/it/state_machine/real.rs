@@ -95,7 +95,8 @@ fn sent(result: &Result<SendOk, frame::Error>) -> Answer {
 impl World {
     async fn start(users: usize) -> Self {
         let database = Database::create().await;
-        let broker = Broker::start_with(Settings::on(&database)).await;
+        let settings = Settings::on(&database).with("session.certificates_per_hour_max", 1_000);
+        let broker = Broker::start_with(settings).await;
         let mut world = Self {
             sockets: Vec::new(),
             told: Vec::new(),
@@ -188,6 +189,12 @@ impl World {
                 self.check_told(model, user).await;
                 self.sockets[user] = None;
                 self.socket(user).await;
+                Answer::Done
+            }
+            Step::Renew { user } => {
+                let mut device = self.devices[user].clone();
+                device.recertify(self.socket(user).await).await.unwrap();
+                self.devices[user] = device;
                 Answer::Done
             }
             Step::Kill => {
@@ -311,7 +318,10 @@ impl World {
                 let message = self.chats[chat].sent.iter().position(of_id)?;
                 Some(Entry::Message { message, revision: envelope.revision.get() })
             }
-            EntryBody::AccountDeleted(_) => None,
+            EntryBody::AccountDeleted(_)
+            | EntryBody::UserKey(_)
+            | EntryBody::Generation(_)
+            | EntryBody::GenerationRefused(_) => None,
         }
     }
 

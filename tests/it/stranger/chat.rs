@@ -1,6 +1,6 @@
 //! One person's view of one chat: changes it, sends with keys of its own, follows the log and opens what comes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
@@ -10,11 +10,16 @@ use super::person::{Connection, Person, new_id, random};
 use super::{crypto, formats};
 
 /// A sender key of one's own.
+#[derive(Clone)]
 struct OwnKey {
     key_id: Value,
     secret: [u8; 32],
     epoch: u64,
     counter: u64,
+    /// The sessions for which there are copies.
+    copied: BTreeSet<String>,
+    /// The newest generation to whose recovery key it was archived.
+    archived: Option<u64>,
 }
 
 /// A chat as one person sees it.
@@ -27,6 +32,8 @@ pub struct Chat {
     pub read: Vec<(u64, String)>,
     keys: HashMap<String, [u8; 32]>,
     own: Option<OwnKey>,
+    /// What `own` was before the newest message.
+    own_before: Option<OwnKey>,
 }
 
 impl Chat {
@@ -64,7 +71,14 @@ impl Chat {
 
     /// With nothing read.
     pub fn at(fold: Fold) -> Self {
-        Self { chat_id: fold.chat_id().clone(), fold, read: Vec::new(), keys: HashMap::new(), own: None }
+        Self {
+            chat_id: fold.chat_id().clone(),
+            fold,
+            read: Vec::new(),
+            keys: HashMap::new(),
+            own: None,
+            own_before: None,
+        }
     }
 
     /// Adds a user whom the server has found, after checking that its sessions are certified.
@@ -87,7 +101,17 @@ impl Chat {
     /// Removes a member.
     pub async fn remove(&mut self, me: &Person, connection: &mut Connection, whom: &Person) -> Result<Value, Value> {
         let target = json!({"user_id": whom.user_id, "identity_key": whom.identity_key()});
-        self.change(me, connection, json!({"type": "remove"}), &target).await
+        self.remove_user(me, connection, &target).await
+    }
+
+    /// Removes a member who is no stranger.
+    pub async fn remove_user(
+        &mut self,
+        me: &Person,
+        connection: &mut Connection,
+        target: &Value,
+    ) -> Result<Value, Value> {
+        self.change(me, connection, json!({"type": "remove"}), target).await
     }
 
     /// Ends the chat.
@@ -118,12 +142,59 @@ impl Chat {
         json!({"change": change, "signature": signature})
     }
 
-    /// Builds a `send`: with a new key if there is none of this epoch.
+    /// Makes the generation that is due: a group key that is forgotten once it is wrapped.
+    pub async fn make_generation(&mut self, me: &Person, connection: &mut Connection) {
+        let (group_key, generation) = (random::<32>(), self.fold.group.due().expect("one is due"));
+        let wraps: Vec<Value> = self
+            .fold
+            .group
+            .members()
+            .map(|to| {
+                let mut place = to.clone();
+                place["chat_id"] = self.chat_id.clone();
+                place["generation"] = generation.into();
+                let aad = formats::bound("aad/group-key", &place);
+                let key = crypto::wrap(&array(&to["public_key"]), crypto::GROUP_KEY_INFO, &aad, &group_key);
+                json!({"user_id": to["user_id"], "key_id": to["key_id"], "key": base64url(&key)})
+            })
+            .collect();
+        let generation = json!({
+            "number": generation,
+            "session_id": me.session_id,
+            "change_no": self.fold.change_no(),
+            "member_keys_hash": text(&formats::member_keys(self.fold.group.members()).hash()),
+            "public_key": text(&crypto::exchange_public(&crypto::recovery_secret(&group_key))),
+            "wraps_hash": text(&formats::group_key_wraps(&wraps).hash()),
+        });
+        let signature = crypto::sign(&me.signing, &formats::generation(&self.chat_id, &generation));
+        let generation = json!({"generation": generation, "signature": signature});
+        let request = json!({"chat_id": self.chat_id, "generation": generation, "wraps": wraps});
+        let made = connection.get("make_generation", request, "changed").await;
+        self.follow(me, connection, number(&made["seq"])).await;
+        assert_eq!(self.fold.group.current(), Some(&generation["generation"]));
+    }
+
+    /// Refuses the current generation.
+    pub async fn refuse_generation(&mut self, me: &Person, connection: &mut Connection) {
+        let current = self.fold.group.current().expect("there is one");
+        let refusal = json!({"number": current["number"], "session_id": me.session_id});
+        let signature = crypto::sign(&me.signing, &formats::generation_refusal(&self.chat_id, &refusal));
+        let refusal = json!({"refusal": refusal, "signature": signature});
+        let request = json!({"chat_id": self.chat_id, "refusal": refusal});
+        let refused = connection.get("refuse_generation", request, "changed").await;
+        self.follow(me, connection, number(&refused["seq"])).await;
+    }
+
+    /// Builds a `send`: with a new key if there is none of this epoch, with copies for recipients who have none of it,
+    /// and with an archive if a recovery key receives that has none.
     pub fn write(&mut self, me: &Person, message: &str) -> Value {
+        self.own_before = self.own.clone();
         let new_key = match &self.own {
             Some(own) if own.epoch == self.fold.epoch() => Value::Null,
             _ => self.new_key(me),
         };
+        let add_copies = self.missing_copies(me);
+        let archive = self.missing_archive(me);
         let own = self.own.as_mut().unwrap();
         own.counter += 1;
         let mut envelope = json!({
@@ -141,16 +212,72 @@ impl Chat {
         let body = json!({"type": "message", "text": message, "attachments": []}).to_string();
         envelope["data"] = crypto::seal_message(&own.secret, random(), &self.chat_id, &envelope, body.as_bytes());
         envelope["signature"] = crypto::sign(&me.signing, &formats::message(&self.chat_id, &envelope));
-        json!({"chat_id": self.chat_id, "envelope": envelope, "new_key": new_key, "add_copies": []})
+        let mut request =
+            json!({"chat_id": self.chat_id, "envelope": envelope, "new_key": new_key, "add_copies": add_copies});
+        if let Some(archive) = archive {
+            request["archive"] = archive;
+        }
+        request
     }
 
-    /// Takes back the counter of a message that was refused.
+    /// Takes back what the newest message used up, which was refused.
     pub fn forget_refused(&mut self) {
-        self.own.as_mut().unwrap().counter -= 1;
+        self.own = self.own_before.take();
+    }
+
+    /// Says something, and follows the log to it: the server has counted the same.
+    pub async fn say(&mut self, me: &Person, connection: &mut Connection, message: &str) {
+        let request = self.write(me, message);
+        let sent = connection.get("send", request, "sent").await;
+        assert_eq!((&sent["duplicate"], &sent["unreachable"]), (&json!(false), &json!([])));
+        self.follow(me, connection, number(&sent["seq"])).await;
+        assert_eq!((&self.fold.seen()["seq"], &self.fold.seen()["log_hash"]), (&sent["seq"], &sent["log_hash"]));
+    }
+
+    /// A copy for each recipient without one of the key in use.
+    fn missing_copies(&mut self, me: &Person) -> Vec<Value> {
+        let own = self.own.as_ref().unwrap();
+        let is_missing = |to: &&Value| !own.copied.contains(&to["session_id"].to_string());
+        let missing: Vec<&Value> = self.fold.recipients().filter(is_missing).collect();
+        let copies = missing.iter().map(|to| self.copy(me, own, to)).collect();
+        let sessions: Vec<String> = missing.iter().map(|to| to["session_id"].to_string()).collect();
+        self.own.as_mut().unwrap().copied.extend(sessions);
+        copies
+    }
+
+    fn copy(&self, me: &Person, own: &OwnKey, to: &Value) -> Value {
+        let aad = self.copy_aad(&own.key_id, &me.session_id, &to["session_id"]);
+        let key = crypto::wrap(&array(&to["public_key"]), crypto::SENDER_KEY_INFO, &aad, &own.secret);
+        json!({"session_id": to["session_id"], "key": base64url(&key)})
+    }
+
+    /// The key in use, sealed to the recovery key that receives.
+    fn missing_archive(&mut self, me: &Person) -> Option<Value> {
+        let (current, own) = (self.fold.group.current()?, self.own.as_mut()?);
+        let generation = number(&current["number"]);
+        if own.archived.replace(generation) == Some(generation) {
+            return None;
+        }
+        let place = json!({
+            "chat_id": self.chat_id,
+            "key_id": own.key_id,
+            "sender_session_id": me.session_id,
+            "generation": generation,
+        });
+        let aad = formats::bound("aad/archive", &place);
+        let key = crypto::wrap(&array(&current["public_key"]), crypto::ARCHIVE_INFO, &aad, &own.secret);
+        Some(json!({"generation": generation, "key": base64url(&key)}))
     }
 
     fn new_key(&mut self, me: &Person) -> Value {
-        let own = OwnKey { key_id: new_id(), secret: random(), epoch: self.fold.epoch(), counter: 0 };
+        let mut own = OwnKey {
+            key_id: new_id(),
+            secret: random(),
+            epoch: self.fold.epoch(),
+            counter: 0,
+            copied: BTreeSet::new(),
+            archived: None,
+        };
         let previous = self.own.as_ref().map(|own| json!({"key_id": own.key_id, "last_counter": own.counter}));
         let announcement = json!({
             "key_id": own.key_id,
@@ -160,15 +287,8 @@ impl Chat {
             "previous": previous,
         });
         let signature = crypto::sign(&me.signing, &formats::announcement(&self.chat_id, &announcement));
-        let copies: Vec<Value> = self
-            .fold
-            .recipients()
-            .map(|to| {
-                let aad = self.copy_aad(&own.key_id, &me.session_id, &to["session_id"]);
-                let key = crypto::wrap(&array(&to["public_key"]), crypto::SENDER_KEY_INFO, &aad, &own.secret);
-                json!({"session_id": to["session_id"], "key": base64url(&key)})
-            })
-            .collect();
+        let copies: Vec<Value> = self.fold.recipients().map(|to| self.copy(me, &own, to)).collect();
+        own.copied = self.fold.recipients().map(|to| to["session_id"].to_string()).collect();
         self.own = Some(own);
         let announcement = json!({"announcement": announcement, "signature": signature});
         json!({"announcement": announcement, "copies": copies, "staged": null})
@@ -181,14 +301,29 @@ impl Chat {
 
     /// Takes pushes in until an entry has come.
     pub async fn follow(&mut self, me: &Person, connection: &mut Connection, seq: u64) {
-        while self.fold.seq() < seq {
+        self.follow_until(me, connection, |fold| fold.seq() >= seq).await;
+    }
+
+    /// Takes pushes in until the newest entry of this moment has come.
+    pub async fn follow_to_the_end(&mut self, me: &Person, connection: &mut Connection) {
+        let listed = connection.get("list_chats", json!({}), "chats").await;
+        let chat = listed["chats"].as_array().unwrap().iter().find(|chat| chat["chat_id"] == self.chat_id);
+        self.follow(me, connection, number(&chat.expect("a chat of one's own")["last_seq"])).await;
+    }
+
+    /// Takes pushes in until the fold is as it is to be.
+    pub async fn follow_until(&mut self, me: &Person, connection: &mut Connection, is_so: impl Fn(&Fold) -> bool) {
+        while !is_so(&self.fold) {
             let push = connection.push().await;
-            assert!(push["data"]["chat_id"] == self.chat_id || push["type"] == "live", "{push}");
+            let is_of_the_log = ["entry", "key", "page"].contains(&push["type"].as_str().unwrap());
+            assert!(push["data"]["chat_id"] == self.chat_id || !is_of_the_log, "{push}");
             match push["type"].as_str().unwrap() {
+                // Around the moment at which a chat becomes live one may come twice.
+                "entry" if number(&push["data"]["entry"]["seq"]) <= self.fold.seq() => {}
                 "entry" => self.entry(&push["data"]["entry"]),
                 "key" => self.key(me, &push["data"]["key"]),
                 "page" => self.page(me, &push["data"]),
-                "live" => {}
+                "live" | "delivered" | "chat_info" | "info_key_requested" | "key_requested" => {}
                 other => panic!("{other}"),
             }
         }

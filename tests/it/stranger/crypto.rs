@@ -102,6 +102,37 @@ pub const SENDER_KEY_INFO: &[u8] = b"sealcast/hpke/sender-key";
 /// What an info key is wrapped with.
 pub const INFO_KEY_INFO: &[u8] = b"sealcast/hpke/info-key";
 
+/// What a group key is wrapped with.
+pub const GROUP_KEY_INFO: &[u8] = b"sealcast/hpke/group-key";
+
+/// What a sender key is archived with.
+pub const ARCHIVE_INFO: &[u8] = b"sealcast/hpke/archive";
+
+/// The private half of the recovery key that follows from a group key.
+pub fn recovery_secret(group_key: &[u8; 32]) -> [u8; 32] {
+    derive(group_key, &formats::bound("kdf/recovery-key", &Value::Null))
+}
+
+/// Whether an X25519 key of the wire is below the prime and not of small order.
+pub fn is_sound_exchange(key: &Value) -> bool {
+    let key: [u8; 32] = array(key);
+    let [low, middle @ .., high] = &key;
+    let is_below = *high < 0x7f || *high == 0x7f && (*low < 0xed || middle.iter().any(|byte| *byte != 0xff));
+    // Whatever is clamped is a multiple of eight, which takes a point of small order to nothing.
+    is_below && x25519_dalek::x25519([8; 32], key) != [0; 32]
+}
+
+/// What an info key is sealed to a recovery key with.
+pub const INFO_KEY_SEAL_INFO: &[u8] = b"sealcast/hpke/info-key-seal";
+
+/// What a group key is sealed to the recovery key of the next generation with.
+pub const GENERATION_LINK_INFO: &[u8] = b"sealcast/hpke/generation-link";
+
+/// The `info` of HPKE for a backup of a session's key.
+pub const SESSION_KEY_INFO: &[u8] = b"sealcast/hpke/session-key";
+/// The `info` of HPKE for a wrapped info key of a user.
+pub const PROFILE_KEY_INFO: &[u8] = b"sealcast/hpke/profile-key";
+
 /// Encrypts the body of an envelope, whose other fields are filled in.
 pub fn seal_message(sender_key: &[u8; 32], nonce: [u8; 12], chat_id: &Value, envelope: &Value, body: &[u8]) -> Value {
     let place = place(chat_id, envelope);

@@ -39,6 +39,10 @@ fn format_of(it: &Value) -> Option<(&'static str, Value)> {
         let by = &it["revocation"]["revoker"];
         let user = &it["revocation"]["user_id"];
         Some(("revocation", signer(if by["type"] == "session" { &by["data"] } else { user })))
+    } else if it["secret"]["secret_id"].is_string() {
+        Some(("group-secret", signer(&it["secret"]["session_id"])))
+    } else if it["deletion"]["secret_id"].is_string() {
+        Some(("group-secret-deletion", signer(&it["deletion"]["session_id"])))
     } else if it["deletion"].is_object() {
         Some(("account-deletion", signer(&it["deletion"]["user_id"])))
     } else if it["change"].is_object() {
@@ -47,8 +51,29 @@ fn format_of(it: &Value) -> Option<(&'static str, Value)> {
         Some(("announcement", signer(&it["announcement"]["session_id"])))
     } else if it["info"]["revision"].is_number() {
         Some(("chat-info", signer(&it["info"]["session_id"])))
+    } else if it["generation"].is_object() {
+        Some(("generation", signer(&it["generation"]["session_id"])))
+    } else if it["withdrawal"].is_object() {
+        Some(("withdrawal", signer(&it["withdrawal"]["revoker"]["data"])))
+    } else if it["refusal"]["number"].is_number() {
+        Some(("generation-refusal", signer(&it["refusal"]["session_id"])))
     } else if it["refusal"].is_object() {
         Some(("copy-refusal", signer(&it["refusal"]["session_id"])))
+    } else if it["set"]["needed"].is_number() {
+        Some(("share-set", signer(&it["set"]["user_id"])))
+    } else if it["key_id"].is_string() && it["user_id"].is_string() && it["public_key"].is_string() {
+        Some(("user-key", signer(&it["user_id"])))
+    } else if !it["backed_up_session_id"].is_null() {
+        Some(("session-key-backup", signer(&it["wrapped_by_session_id"])))
+    } else if it["profile"]["revision"].is_number() {
+        Some(("profile-saved", signer(&it["profile"]["session_id"])))
+    } else if !it["wrapped_by_session_id"].is_null() && it["user_id"].is_string() {
+        let format = if it["user_key_id"].is_null() { "profile-key-wrap" } else { "own-key-wrap" };
+        Some((format, signer(&it["wrapped_by_session_id"])))
+    } else if !it["linked_by_session_id"].is_null() {
+        Some(("generation-link", signer(&it["linked_by_session_id"])))
+    } else if !it["sealed_by_session_id"].is_null() {
+        Some(("info-key-seal", signer(&it["sealed_by_session_id"])))
     } else if !it["wrapped_by_session_id"].is_null() {
         Some(("info-key-wrap", signer(&it["wrapped_by_session_id"])))
     } else if !it["message_id"].is_null() {
@@ -143,6 +168,12 @@ fn the_signatures_in_the_examples_are_real() {
     wrong.dedup();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count > 20, "{count} signatures");
+    // The end of a secret names the revision before by its hash.
+    let signed = all.iter().find(|it| it["secret"]["secret_id"].is_string() && it["signature"].is_string()).unwrap();
+    let over = all.iter().find(|it| it["deletion"]["secret_id"].is_string()).unwrap();
+    let bytes = formats::group_secret(chat_id, &signed["secret"]);
+    let hash = formats::group_secret_revision(&bytes, &signed["signature"]).hash();
+    assert_eq!(over["deletion"]["previous"], text(&hash));
     // The login of section 4 answers the nonce of its `hello`.
     let hello = all.iter().find(|it| it["nonce"].is_string()).unwrap();
     let login = all.iter().find(|it| it["request"]["type"] == "authenticate").unwrap();

@@ -1,10 +1,11 @@
 //! The fold of a chat's log (section 13 of the document): members, recipients, epoch, and the chain of hashes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
 use super::bytes::{array, id, number, text};
+use super::group_keys::GroupKeys;
 use super::{crypto, formats};
 
 /// A member of a chat.
@@ -34,6 +35,11 @@ pub struct Fold {
     members: BTreeMap<[u8; 16], Member>,
     owner: Option<[u8; 16]>,
     recipients: BTreeMap<[u8; 16], Value>,
+    /// The newest certificates of sessions that expired, and have not come back.
+    expired: BTreeMap<[u8; 16], Value>,
+    revoked: BTreeSet<[u8; 16]>,
+    /// User keys and generations.
+    pub group: GroupKeys,
     epoch: u64,
     change: (u64, [u8; 32]),
     pending_create: Option<Value>,
@@ -51,6 +57,9 @@ impl Fold {
             members: BTreeMap::new(),
             owner: None,
             recipients: BTreeMap::new(),
+            expired: BTreeMap::new(),
+            revoked: BTreeSet::new(),
+            group: GroupKeys::default(),
             epoch: 0,
             change: (0, formats::membership_chain(chat_id).hash()),
             pending_create: None,
@@ -128,7 +137,13 @@ impl Fold {
 
     /// The roster hash.
     pub fn roster(&self) -> Value {
-        text(&formats::roster(self.recipients.values().map(|it| (&it["session_id"], &it["public_key"]))).hash())
+        let sessions = self.recipients.values().map(|it| (&it["session_id"], &it["public_key"]));
+        text(&formats::roster_with(sessions, self.group.current()).hash())
+    }
+
+    /// The newest change's number.
+    pub const fn change_no(&self) -> u64 {
+        self.change.0
     }
 
     /// The next change's number and the hash that it names.
@@ -142,7 +157,57 @@ impl Fold {
             "membership" => self.change(data),
             "session_in" => self.session_in(data, number(&entry["created_at"])),
             "session_out" => self.session_out(data, number(&entry["created_at"])),
+            "user_key" => self.user_key(data),
+            "generation" => {
+                let generation = &data["generation"];
+                self.check_recipient(generation, &formats::generation(&self.chat_id, generation), data);
+                self.group.make(generation, self.change.0);
+            }
+            "generation_refused" => {
+                let refusal = &data["refusal"];
+                self.check_recipient(refusal, &formats::generation_refusal(&self.chat_id, refusal), data);
+                self.group.refuse(refusal);
+            }
             "message" => self.message(data),
+            other => panic!("{other}"),
+        }
+    }
+
+    /// Checks what the session that it names has signed.
+    fn check_recipient(&self, it: &Value, bytes: &[u8], signed: &Value) {
+        let certificate = &self.recipients[&id(&it["session_id"])];
+        assert!(crypto::verifies(&certificate["signing_public_key"], bytes, &signed["signature"]));
+    }
+
+    /// Checks what a member's identity key or one of the member's sessions has signed about the member's own.
+    fn check_revoker(&self, it: &Value, bytes: &[u8], signature: &Value) {
+        let member = &self.members[&id(&it["user_id"])];
+        let key = match it["revoker"]["type"].as_str().unwrap() {
+            "identity" => &member.identity_key,
+            "session" => {
+                let by = &self.recipients[&id(&it["revoker"]["data"])];
+                assert_eq!(by["user_id"], it["user_id"]);
+                &by["signing_public_key"]
+            }
+            other => panic!("{other}"),
+        };
+        assert!(crypto::verifies(key, bytes, signature));
+    }
+
+    fn user_key(&mut self, entry: &Value) {
+        let it = &entry["data"];
+        match entry["type"].as_str().unwrap() {
+            "set" => {
+                let member = &self.members[&id(&it["user_id"])];
+                assert!(crypto::verifies(&member.identity_key, &formats::user_key(it), &it["signature"]));
+                self.epoch += u64::from(self.group.set(it));
+            }
+            "withdrawn" => {
+                let withdrawal = &it["withdrawal"];
+                self.check_revoker(withdrawal, &formats::withdrawal(withdrawal), &it["signature"]);
+                self.group.withdraw(withdrawal);
+                self.epoch += 1;
+            }
             other => panic!("{other}"),
         }
     }
@@ -183,6 +248,7 @@ impl Fold {
                 assert_eq!((&add["roster_hash"], &add["epoch"]), (&self.roster(), &Value::from(self.epoch)));
                 let (can_write, can_manage) = (add["can_write"] == true, add["can_manage"] == true);
                 self.members.insert(target, member(&change["target"], can_write, can_manage));
+                self.group.outdate();
             }
             "remove" | "leave" => {
                 assert_eq!(kind == "leave", actor == target);
@@ -190,6 +256,8 @@ impl Fold {
                 assert_ne!(self.owner, Some(target));
                 assert!(self.members.remove(&target).is_some());
                 self.recipients.retain(|_, it| id(&it["user_id"]) != target);
+                self.expired.retain(|_, it| id(&it["user_id"]) != target);
+                self.group.leave(&target);
             }
             other => panic!("{other}"),
         }
@@ -202,7 +270,17 @@ impl Fold {
         assert!(crypto::verifies(&member.identity_key, &formats::certificate(certificate), &signed["signature"]));
         assert!(number(&certificate["expired_at"]) > at);
         let session = id(&certificate["session_id"]);
-        assert!(self.recipients.insert(session, certificate.clone()).is_none(), "not in yet");
+        assert!(!self.revoked.contains(&session), "it was revoked");
+        // Renewed ahead of its time, perhaps with another X25519 key; or back after it, with the same keys.
+        let present = self.recipients.get(&session).inspect(|known| assert!(at < number(&known["expired_at"])));
+        if let Some(known) = present.or_else(|| self.expired.get(&session)) {
+            assert_eq!(known["user_id"], certificate["user_id"]);
+            assert_eq!(known["signing_public_key"], certificate["signing_public_key"]);
+            assert!(present.is_some() || known["public_key"] == certificate["public_key"]);
+            assert!(number(&known["place"]) < number(&certificate["place"]));
+        }
+        self.recipients.insert(session, certificate.clone());
+        self.expired.remove(&session);
         if let Some(create) = self.pending_create.take() {
             assert_eq!(create["change"]["actor"]["session_id"], certificate["session_id"]);
             assert_eq!(create["change"]["actor"]["user_id"], certificate["user_id"]);
@@ -215,25 +293,22 @@ impl Fold {
         let session = match out["type"].as_str().unwrap() {
             "expired" => {
                 let session = id(&out["data"]["session_id"]);
+                assert_eq!(self.recipients[&session]["user_id"], out["data"]["user_id"]);
                 assert!(at >= number(&self.recipients[&session]["expired_at"]));
+                self.expired.insert(session, self.recipients[&session].clone());
                 session
             }
             "revoked" => {
                 let revocation = &out["data"]["revocation"];
-                let key = match revocation["revoker"]["type"].as_str().unwrap() {
-                    "identity" => &self.members[&id(&revocation["user_id"])].identity_key,
-                    _ => {
-                        let by = &self.recipients[&id(&revocation["revoker"]["data"])];
-                        assert_eq!(by["user_id"], revocation["user_id"]);
-                        &by["signing_public_key"]
-                    }
-                };
-                assert!(crypto::verifies(key, &formats::revocation(revocation), &out["data"]["signature"]));
+                self.check_revoker(revocation, &formats::revocation(revocation), &out["data"]["signature"]);
+                assert_eq!(self.recipients[&id(&revocation["session_id"])]["user_id"], revocation["user_id"]);
+                self.revoked.insert(id(&revocation["session_id"]));
                 id(&revocation["session_id"])
             }
             other => panic!("{other}"),
         };
         assert!(self.recipients.remove(&session).is_some());
+        self.group.session_out(session);
         self.epoch += 1;
     }
 
@@ -244,6 +319,7 @@ impl Fold {
         let bytes = formats::message(&self.chat_id, envelope);
         assert!(crypto::verifies(&certificate["signing_public_key"], &bytes, &envelope["signature"]));
         assert_eq!(envelope["roster_hash"], self.roster());
+        assert_eq!(self.group.due(), None, "no message goes before the generation that is due");
         self.check_seen(&envelope["seen"]);
         let session = envelope["sender_session_id"].to_string();
         let seen = number(&envelope["seen"]["seq"]);

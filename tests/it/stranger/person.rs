@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::bytes::{id_text, text};
+use super::bytes::{id_text, number, text};
 use super::socket::{Received, Socket, http, within};
 use super::{crypto, formats};
 
@@ -72,6 +72,20 @@ impl Person {
         let (status, answer) = http(address, "POST", "/v1/accounts", &body.to_string()).await;
         assert_eq!(status, 200, "{answer}");
         assert_eq!(answer, json!({"user_id": self.user_id, "username": self.username.to_lowercase()}));
+    }
+
+    /// Renews its session for a day more, over the same keys.
+    pub async fn renew(&mut self, connection: &mut Connection) {
+        let before = &self.certificate["certificate"];
+        let previous = formats::user_event(&formats::certificate(before), &self.certificate["signature"]);
+        let mut certificate = before.clone();
+        certificate["place"] = (number(&before["place"]) + 1).into();
+        certificate["previous"] = text(&previous.hash());
+        certificate["expired_at"] = (number(&before["expired_at"]) + 86_400_000_000).into();
+        let signature = crypto::sign(&self.identity, &formats::certificate(&certificate));
+        self.certificate = json!({"certificate": certificate, "signature": signature});
+        let request = json!({"certificate": self.certificate, "handover": ""});
+        connection.get("approve_session", request, "done").await;
     }
 
     /// Connects and logs in.

@@ -183,10 +183,11 @@ pub fn executable() -> std::ffi::OsString {
 /// One HTTP/1.1 exchange, by hand.
 async fn http(address: &str, method: &str, path: &str, body: &str) -> (u16, String) {
     let (address, method, path, body) = (address.to_owned(), method.to_owned(), path.to_owned(), body.to_owned());
+    let deadline = super::deadline();
     let exchange = tokio::task::spawn_blocking(move || {
         use std::io::Write;
         let mut stream = std::net::TcpStream::connect(&address).unwrap();
-        stream.set_read_timeout(Some(super::DEADLINE)).unwrap();
+        stream.set_read_timeout(Some(deadline)).unwrap();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()

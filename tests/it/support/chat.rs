@@ -13,6 +13,7 @@ use sealcast::protocol::log::{LogEntry, log_hash, log_start};
 use sealcast::protocol::membership::{Actor, Change, MembershipChange, SignedChange, Target, chain_start};
 
 use super::device::{Device, Socket, sign};
+use super::generations::archive;
 
 /// The log as somebody sees it now.
 pub struct View {
@@ -237,7 +238,9 @@ impl Device {
             purged: None,
             signature: sealcast::protocol::binary::Signature([0; 64]),
         };
-        let mut send = Send { chat_id: key.chat_id, envelope, new_key, add_copies: Vec::new() };
+        let recovery = view.fold.recovery_key().filter(|_| new_key.is_some());
+        let archive = recovery.map(|recovery| archive(recovery.generation));
+        let mut send = Send { chat_id: key.chat_id, envelope, new_key, add_copies: Vec::new(), archive };
         self.sign_envelope(&mut send);
         send
     }

@@ -19,8 +19,13 @@ pub fn config() -> ClientConfig {
     config
 }
 
+/// An account at a URL that has a name and a session of the usual life.
+pub fn new_account(url: &str, name: &str) -> NewAccount {
+    NewAccount { server: url.to_owned(), username: name.to_owned(), ttl: None }
+}
+
 fn account(broker: &Broker, name: &str) -> NewAccount {
-    NewAccount { server: broker.public.clone(), username: name.to_owned(), ttl: None }
+    new_account(&broker.public, name)
 }
 
 /// Makes an account, kept in `storage`.

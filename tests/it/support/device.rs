@@ -34,7 +34,8 @@ pub fn sign(key: &ed25519_dalek::SigningKey, bytes: &[u8]) -> Signature {
     Signature(key.sign(bytes).to_bytes())
 }
 
-fn exchange_key() -> ([u8; 32], ExchangeKey) {
+/// A fresh X25519 key: private and public half.
+pub fn exchange_key() -> ([u8; 32], ExchangeKey) {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).unwrap();
     (seed, ExchangeKey(x25519_dalek::x25519(seed, x25519_dalek::X25519_BASEPOINT_BYTES)))

@@ -6,11 +6,15 @@ use std::collections::BTreeSet;
 
 use sealcast::protocol::binary::Blob;
 use sealcast::protocol::frame::{
-    AddPolicy, AdvanceCursor, ChainFrom, ChangeMembership, Cursor, DeleteChat, Direction, Events, FurtherCopy, History,
-    Keys, ListDeliveries, ListMembers, LookupUser, Nothing, Request, RequestInfoKey, RequestKeys, Resume,
-    RevokeSession, Sessions, SetAddPolicy, SetBlock, SetLabel, StageCopies, UploadCopies, UploadInfoKeys, UserEvents,
+    AddPolicy, AdvanceCursor, ChainFrom, ChangeMembership, Cursor, DeleteChat, Direction, Events, FetchArchives,
+    FetchGroupKeys, FetchLinks, FetchProfile, FetchShare, FetchUserKeys, FurtherCopy, History, Keys, ListDeliveries,
+    ListMembers, LookupUser, Nothing, Request, RequestInfoKey, RequestKeys, RequestProfileKey, Resume, RevokeSession,
+    Sessions, SetAddPolicy, SetBlock, SetLabel, StageCopies, UploadBackups, UploadCopies, UploadInfoKeys, UploadLinks,
+    UploadProfileKeys, UserEvents,
 };
-use sealcast::protocol::ids::{ChatId, InfoKeyId, KeyId, MessageId, Place, Seq};
+use sealcast::protocol::ids::{
+    ChatId, GenerationNo, InfoKeyId, KeyId, MessageId, Place, RecoveryRequestId, Seq, ShareSetId, UserId,
+};
 use sealcast::protocol::membership::{Change, HistoryPolicy};
 use sealcast::protocol::username::Username;
 
@@ -52,18 +56,42 @@ pub const fn about(request: &Request) -> About {
         | Request::RefuseCopy(_)
         | Request::SetChatInfo(_)
         | Request::UploadInfoKeys(_)
-        | Request::RequestInfoKey(_) => About::Chat,
+        | Request::RequestInfoKey(_)
+        | Request::MakeGeneration(_)
+        | Request::RefuseGeneration(_)
+        | Request::FetchGroupKeys(_)
+        | Request::UploadLinks(_)
+        | Request::FetchLinks(_)
+        | Request::FetchArchives(_)
+        | Request::SetSecret(_)
+        | Request::DeleteSecret(_)
+        | Request::ListSecrets(_)
+        | Request::FetchSecret(_)
+        | Request::ConfirmSecret(_)
+        | Request::FetchSecretLog(_) => About::Chat,
+        Request::FetchUserKeys(_) => About::Public,
+        Request::SetShares(_)
+        | Request::FetchShare(_)
+        | Request::ListRecoveryRequests(_)
+        | Request::ReleaseShare(_)
+        | Request::CancelRecoveryRequest(_) => About::Account,
         Request::Resume(_) => About::Standing,
         Request::ListSessions(_)
         | Request::ApproveSession(_)
         | Request::RevokeSession(_)
         | Request::FetchHandover(_)
+        | Request::UploadBackups(_)
+        | Request::FetchBackups(_)
         | Request::CreateChat(_)
         | Request::ListChats(_)
         | Request::SetLabel(_)
         | Request::DeleteAccount(_)
         | Request::FetchSettings(_)
         | Request::SetAddPolicy(_)
+        | Request::SetProfile(_)
+        | Request::FetchProfile(_)
+        | Request::UploadProfileKeys(_)
+        | Request::RequestProfileKey(_)
         | Request::SetBlock(_) => About::Account,
         Request::LookupUser(_) | Request::Ping(_) | Request::UserEvents(_) => About::Public,
     }
@@ -152,9 +180,22 @@ impl Scene<'_> {
             Request::UploadInfoKeys(UploadInfoKeys {
                 chat_id,
                 info_keys: vec![device.info_key_wrap(chat_id, InfoKeyId::generate(), device.session_id)],
+                seal: None,
+            }),
+            Request::UploadInfoKeys(UploadInfoKeys {
+                chat_id,
+                info_keys: Vec::new(),
+                seal: Some(device.info_key_seal(chat_id, InfoKeyId::generate(), GenerationNo::saturating(1))),
             }),
             Request::RequestInfoKey(RequestInfoKey { chat_id }),
+            Request::MakeGeneration(device.generation(view, chat_id, GenerationNo::saturating(1))),
+            Request::RefuseGeneration(device.generation_refusal(chat_id, GenerationNo::saturating(1))),
+            Request::FetchGroupKeys(FetchGroupKeys { chat_id, after: GenerationNo::default() }),
+            Request::UploadLinks(UploadLinks { chat_id, links: vec![device.generation_link(chat_id, 2)] }),
+            Request::FetchLinks(FetchLinks { chat_id, after: GenerationNo::default() }),
+            Request::FetchArchives(FetchArchives { chat_id, key_ids: vec![self.key_id] }),
         ];
+        requests.extend(device.every_secret_request(chat_id));
         for seq in [start, view.seen.seq, view.seen.seq.next(), end] {
             for direction in [Direction::After, Direction::Before] {
                 requests.push(Request::History(History { chat_id, direction, seq, limit: 200 }));
@@ -181,8 +222,13 @@ impl Scene<'_> {
             Request::Resume(Resume { cursors: vec![Cursor { chat_id: self.chat_id, seq: Seq::saturating(1) }] }),
             Request::ListSessions(Nothing {}),
             Request::ApproveSession(pending.approval()),
-            Request::RevokeSession(RevokeSession { revocation: device.revocation(chain, device.session_id) }),
+            Request::RevokeSession(RevokeSession {
+                revocation: device.revocation(chain, device.session_id),
+                withdrawal: None,
+            }),
             Request::FetchHandover(Nothing {}),
+            Request::UploadBackups(UploadBackups { session_id: device.session_id, backups: Vec::new() }),
+            Request::FetchBackups(Nothing {}),
             Request::CreateChat(device.creation(ChatId::generate())),
             Request::ListChats(Nothing {}),
             Request::SetLabel(SetLabel { session_id: device.session_id, label: Some(Blob::from(vec![7; 40])) }),
@@ -190,6 +236,18 @@ impl Scene<'_> {
             Request::FetchSettings(Nothing {}),
             Request::SetAddPolicy(SetAddPolicy { policy: AddPolicy::Nobody }),
             Request::SetBlock(SetBlock { user_id: other.user_id, blocked: true }),
+            Request::SetProfile(Box::new(device.profile(1, InfoKeyId::generate(), b"what I say"))),
+            Request::FetchProfile(FetchProfile { user_id: other.user_id }),
+            Request::UploadProfileKeys(UploadProfileKeys {
+                keys: vec![device.profile_key_wrap(InfoKeyId::generate(), device.session_id)],
+            }),
+            Request::RequestProfileKey(RequestProfileKey { user_id: other.user_id }),
+            Request::FetchUserKeys(FetchUserKeys { user_ids: vec![other.user_id] }),
+            Request::SetShares(Box::new(device.shares_with(&[other.user_id, UserId::generate()]))),
+            Request::FetchShare(FetchShare { user_id: other.user_id }),
+            Request::ListRecoveryRequests(Nothing {}),
+            Request::ReleaseShare(Box::new(device.released(RecoveryRequestId::generate(), ShareSetId::generate()))),
+            Request::CancelRecoveryRequest(device.cancellation(RecoveryRequestId::generate())),
             Request::LookupUser(LookupUser { username: Username::parse(&other.username).unwrap() }),
             Request::Ping(Nothing {}),
             Request::UserEvents(UserEvents {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealcast::client::{Client, ClientConfig, Connector, Event, EventStream, MemoryStorage, NewAccount, PendingLink};
+use sealcast::client::{Client, ClientConfig, Connector, Event, EventStream, MemoryStorage, PendingLink};
 use sealcast::protocol::ids::{ChatId, Seq};
 
+use super::clients::new_account;
 use super::{eventually, within};
 
 pub fn config() -> ClientConfig {
@@ -16,14 +17,10 @@ pub fn config() -> ClientConfig {
     config
 }
 
-fn account(url: &str, name: &str) -> NewAccount {
-    NewAccount { server: url.to_owned(), username: name.to_owned(), ttl: None }
-}
-
 /// A client that has registered and is live.
 pub async fn register(url: &str, name: &str) -> Client {
     let storage = Arc::new(MemoryStorage::default());
-    let client = within("a registration", Client::register(config(), account(url, name), storage)).await.unwrap();
+    let client = within("a registration", Client::register(config(), new_account(url, name), storage)).await.unwrap();
     within("the client to be live", client.live()).await.unwrap();
     client
 }
@@ -40,7 +37,7 @@ pub async fn ann_and_bob(url: &str) -> (Client, Client, ChatId) {
 /// A further session of a client's user, approved by it.
 pub async fn link(client: &Client, url: &str) -> Client {
     let storage = Arc::new(MemoryStorage::default());
-    let pending = PendingLink::begin(config(), account(url, client.username().as_str()), storage).await.unwrap();
+    let pending = PendingLink::begin(config(), new_account(url, client.username().as_str()), storage).await.unwrap();
     let code = pending.code().parse().unwrap();
     within("an approval", client.approve_session(&code, None)).await.unwrap();
     let linked = within("a linked session", pending.wait()).await.unwrap();

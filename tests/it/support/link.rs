@@ -3,7 +3,8 @@
 use sealcast::protocol::account::{LINKS_PATH, Link};
 use sealcast::protocol::binary::{Blob, Mac};
 use sealcast::protocol::certificate::{Revocation, Revoker, SignedRevocation};
-use sealcast::protocol::frame::{self, ApproveSession, Nothing, Reply, Request, RevokeSession, Sessions};
+use sealcast::protocol::codec::Encoding;
+use sealcast::protocol::frame::{self, ApproveSession, Nothing, Reply, Request, RevokeSession, SessionState, Sessions};
 use sealcast::protocol::ids::{Place, SessionId};
 
 use super::broker::Broker;
@@ -72,7 +73,12 @@ impl Device {
 
     /// The approval of a session whose certificate is signed.
     pub fn approval(&self) -> ApproveSession {
-        ApproveSession { certificate: self.certificate.clone(), handover: Blob::from(b"sealed".to_vec()) }
+        ApproveSession {
+            certificate: self.certificate.clone(),
+            handover: Blob::from(b"sealed".to_vec()),
+            renewal: None,
+            backups: Vec::new(),
+        }
     }
 
     /// Approves a pending session, next in the chain as it stands.
@@ -80,6 +86,41 @@ impl Device {
         let chain = sessions(socket).await;
         pending.certify_at(chain.place.next(), chain.hash);
         socket.request(Request::ApproveSession(pending.approval())).await
+    }
+
+    /// Signs this session's next certificate over the same keys, for so long from now on.
+    pub fn certify_again(&mut self, place: Place, previous: sealcast::protocol::binary::Hash, lifetime_micros: u64) {
+        self.certificate.certificate.created_at = now();
+        self.certificate.certificate.expired_at = now().plus_micros(lifetime_micros);
+        self.certify_at(place, previous);
+    }
+
+    /// What a session asks for that renews itself.
+    pub fn renewal(&self) -> Request {
+        Request::ApproveSession(ApproveSession { handover: Blob::default(), ..self.approval() })
+    }
+
+    /// Renews this session, which is live, for thirty days from now on.
+    pub async fn recertify(&mut self, socket: &mut Socket) -> Result<Reply, frame::Error> {
+        let chain = sessions(socket).await;
+        self.certify_again(chain.place.next(), chain.hash, 30 * DAY_MICROS);
+        socket.request(self.renewal()).await
+    }
+
+    /// Logs in with a session that has expired.
+    pub async fn connect_expired(&self, broker: &Broker) -> Socket {
+        let mut socket = Socket::open(broker, Encoding::Json).await;
+        let Reply::Authenticated(who) = socket.request(self.login(&socket.hello)).await.unwrap() else { panic!() };
+        assert_eq!((who.user_id, who.state), (self.user_id, SessionState::Expired));
+        socket
+    }
+
+    /// Renews this session, which has expired and whose certificate is the newest entry of its chain.
+    pub async fn come_back(&mut self, broker: &Broker) -> Result<Reply, frame::Error> {
+        let mut socket = self.connect_expired(broker).await;
+        let (place, hash) = (self.certificate.certificate.place, self.certificate.chain_hash());
+        self.certify_again(place.next(), hash, 30 * DAY_MICROS);
+        socket.request(self.renewal()).await
     }
 
     /// Links one more session and approves it.
@@ -110,6 +151,6 @@ impl Device {
     /// Revokes a session of the same user.
     pub async fn revoke(&self, socket: &mut Socket, session_id: SessionId) -> Result<Reply, frame::Error> {
         let revocation = self.revocation(&sessions(socket).await, session_id);
-        socket.request(Request::RevokeSession(RevokeSession { revocation })).await
+        socket.request(Request::RevokeSession(RevokeSession { revocation, withdrawal: None })).await
     }
 }

@@ -36,7 +36,7 @@ impl Device {
             purged: None,
             signature: Signature([0; 64]),
         };
-        let mut send = Send { chat_id, envelope, new_key: None, add_copies: Vec::new() };
+        let mut send = Send { chat_id, envelope, new_key: None, add_copies: Vec::new(), archive: None };
         self.sign_envelope(&mut send);
         send
     }

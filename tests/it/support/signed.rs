@@ -2,10 +2,12 @@
 
 use sealcast::protocol::binary::{Blob, Hash, Signature, WrappedKey};
 use sealcast::protocol::certificate::{Deletion, SignedDeletion};
-use sealcast::protocol::frame::{DeleteAccount, RefuseCopy, Sessions, SetChatInfo, Signal};
-use sealcast::protocol::ids::{ChatId, InfoKeyId, KeyId, Revision, Seq, SessionId, SignalId};
+use sealcast::protocol::frame::{DeleteAccount, RefuseCopy, Sessions, SetChatInfo, SetProfile, Signal};
+use sealcast::protocol::ids::{ChatId, GenerationNo, InfoKeyId, KeyId, Revision, Seq, SessionId, SignalId};
 use sealcast::protocol::info::{SealedInfo, SignedInfo};
+use sealcast::protocol::info_seal::InfoKeySeal;
 use sealcast::protocol::keys::{CopyRefusal, InfoKeyWrap, RefusalReason, SignedRefusal};
+use sealcast::protocol::profile::{ProfileKeyWrap, SealedProfile, SignedProfile};
 use sealcast::protocol::signal::SignalEnvelope;
 
 use super::device::{Device, now, sign};
@@ -31,7 +33,7 @@ impl Device {
             description: None,
         };
         let info_keys = vec![self.info_key_wrap(chat_id, key_id, self.session_id)];
-        SetChatInfo { chat_id, info: self.sign_info(chat_id, info), info_keys }
+        SetChatInfo { chat_id, info: self.sign_info(chat_id, info), info_keys, seal: None }
     }
 
     /// Signs what a chat is called.
@@ -50,6 +52,55 @@ impl Device {
             signature: Signature([0; 64]),
         };
         wrap.signature = sign(&self.signing, &wrap.signed_bytes(chat_id));
+        wrap
+    }
+
+    /// An info key that only looks sealed to a recovery key, signed for real.
+    pub fn info_key_seal(&self, chat_id: ChatId, key_id: InfoKeyId, generation: GenerationNo) -> InfoKeySeal {
+        let mut seal = InfoKeySeal {
+            key_id,
+            generation,
+            key: WrappedKey([6; 80]),
+            sealed_by_session_id: self.session_id,
+            signature: Signature([0; 64]),
+        };
+        seal.signature = sign(&self.signing, &seal.signed_bytes(chat_id));
+        seal
+    }
+
+    /// What this user says of themselves from revision `revision` on, with bytes that only look encrypted, and a wrap
+    /// that only looks like one for this very session.
+    pub fn profile(&self, revision: u64, key_id: InfoKeyId, name: &[u8]) -> SetProfile {
+        let profile = SealedProfile {
+            user_id: self.user_id,
+            revision: Revision::saturating(revision),
+            key_id,
+            session_id: self.session_id,
+            name: Some(Blob::from(name.to_vec())),
+            email: None,
+            description: None,
+        };
+        let keys = vec![self.profile_key_wrap(key_id, self.session_id)];
+        SetProfile { profile: self.sign_profile(profile), keys, own_key: None }
+    }
+
+    /// Signs a profile.
+    pub fn sign_profile(&self, profile: SealedProfile) -> SignedProfile {
+        let signature = sign(&self.signing, &profile.signed_bytes());
+        SignedProfile { profile, signature }
+    }
+
+    /// A wrap of this user's info key that only looks like one, signed for real.
+    pub fn profile_key_wrap(&self, key_id: InfoKeyId, session_id: SessionId) -> ProfileKeyWrap {
+        let mut wrap = ProfileKeyWrap {
+            user_id: self.user_id,
+            session_id,
+            key_id,
+            key: WrappedKey([5; 80]),
+            wrapped_by_session_id: self.session_id,
+            signature: Signature([0; 64]),
+        };
+        wrap.signature = sign(&self.signing, &wrap.signed_bytes());
         wrap
     }
 

@@ -6,21 +6,25 @@ use sealcast::crypto::keypair::SessionSecrets;
 use sealcast::crypto::link_code::LinkCode;
 use sealcast::crypto::safety_number::safety_number;
 use sealcast::crypto::secret::Secret;
-use sealcast::crypto::{handover, info, message, name, wrap};
+use sealcast::crypto::{backup, handover, info, message, name, user_profile, wrap};
 use sealcast::protocol::account::Link;
+use sealcast::protocol::backup::SessionKeyBackup;
 use sealcast::protocol::binary::{ExchangeKey, Nonce, Signature, SigningKey};
 use sealcast::protocol::certificate;
 use sealcast::protocol::codec::Encoding;
 use sealcast::protocol::envelope::{Envelope, message_aad, message_key_info};
 use sealcast::protocol::fold::{ChatFold, roster_hash};
 use sealcast::protocol::frame::{ClientFrame, Reply, Request, ServerFrame, label_aad, link_bytes, login_bytes};
+use sealcast::protocol::generation_link::generation_link_aad;
 use sealcast::protocol::ids::{ChatId, SessionId};
 use sealcast::protocol::info::{SealedInfo, chat_description_aad};
+use sealcast::protocol::info_seal::info_key_seal_aad;
 use sealcast::protocol::keys::{
     InfoKeyWrap, KeyCopy, SealedName, chat_name_aad, commitment, info_key_aad, sender_key_aad, staged_hash,
 };
 use sealcast::protocol::log::{LogEntry, log_hash, log_start};
 use sealcast::protocol::membership;
+use sealcast::protocol::profile::{ProfileKeyWrap, SealedProfile};
 use sealcast::protocol::signal::{signal_aad, signal_key_info};
 use sealcast::protocol::verify::Verifier;
 use serde_json::{Value, json};
@@ -70,7 +74,7 @@ fn signed_objects_have_their_known_bytes() {
             formats_seen.insert(format.to_owned());
         }
     }
-    assert_eq!(formats_seen.len(), 10, "{formats_seen:?}");
+    assert_eq!(formats_seen.len(), 18, "{formats_seen:?}");
     let kinds: BTreeSet<String> =
         list("membership.json").iter().map(|it| it["value"]["change"]["change"]["type"].to_string()).collect();
     assert_eq!(kinds.len(), 9, "every kind of change: {kinds:?}");
@@ -110,7 +114,7 @@ fn hashes_have_their_known_bytes() {
                 // The crate hashes in the order of its map.
                 let mut sorted: Vec<(SessionId, ExchangeKey)> = pairs(input);
                 sorted.sort_by_key(|(session_id, _)| *session_id);
-                (roster_hash(sorted.into_iter()), own)
+                (roster_hash(sorted.into_iter(), None), own)
             }
             "staged-copies" => {
                 let copies: Vec<KeyCopy> = parse(&input["copies"]);
@@ -151,6 +155,17 @@ fn bound_data_have_their_known_bytes() {
                 parse(&input["key_id"]),
                 parse(&input["wrapped_by_session_id"]),
                 parse(&input["session_id"]),
+            ),
+            "aad/info-key-seal" => info_key_seal_aad(
+                parse(&input["chat_id"]),
+                parse(&input["key_id"]),
+                parse(&input["generation"]),
+                parse(&input["sealed_by_session_id"]),
+            ),
+            "aad/generation-link" => generation_link_aad(
+                parse(&input["chat_id"]),
+                parse(&input["generation"]),
+                parse(&input["linked_by_session_id"]),
             ),
             "aad/chat-name" => chat_name_aad(parse(&input["chat_id"]), parse(&input["key_id"])),
             "aad/chat-description" => chat_description_aad(parse(&input["chat_id"]), parse(&input["key_id"])),
@@ -225,6 +240,24 @@ fn sealed_data_open() {
                 assert_eq!(hex(secret.unwrap().expose()), vector["secret"], "{about}");
                 assert_eq!(hex(&unwrapped(&vector, &bytes(&vector["wrap"]["key"]))), vector["secret"], "{about}");
             }
+            "info-key-seal" => {
+                let info = formats::bound("kdf/recovery-key", &Value::Null);
+                let recovery = crypto::derive(&hexed_array::<32>(&vector["group_key"]), &info);
+                assert_eq!(hex(&recovery), vector["recipient_secret"], "{about}");
+                assert_eq!(hex(&unwrapped(&vector, &bytes(&vector["seal"]["key"]))), vector["secret"], "{about}");
+            }
+            "generation-link" => {
+                let own = unwrapped(&vector, &bytes(&vector["link"]["key"]));
+                assert_eq!(hex(&own), vector["secret"], "{about}");
+            }
+            "session-key" => {
+                let it: SessionKeyBackup = parse(&vector["backup"]);
+                let secret = backup::open(&it, &secrets(&vector["recipient_secret"]).exchange_secret()).unwrap();
+                let own = unwrapped(&vector, &bytes(&vector["backup"]["key"]));
+                assert_eq!(hex(&own), vector["secret"], "{about}");
+                assert_eq!(hex(&it.aad()), vector["aad"], "{about}");
+                assert_eq!(secret.public_key().as_ref(), crypto::exchange_public(&hexed_array(&vector["secret"])));
+            }
             "chat-name" => {
                 let sealed: SealedName = parse(&vector["sealed"]);
                 let secret = Secret::new(hexed_array(&vector["info_key"]));
@@ -244,6 +277,22 @@ fn sealed_data_open() {
                 let key = crypto::derive(secret.expose(), &formats::bound("kdf/info", &Value::Null));
                 let own = crypto::decrypt(&key, &aad, &bytes(&vector["info"]["description"]));
                 assert_eq!(own.unwrap(), plain.description.unwrap().as_bytes(), "{about}");
+            }
+            "profile" => {
+                let it: SealedProfile = parse(&vector["profile"]);
+                let secret = Secret::new(hexed_array(&vector["info_key"]));
+                let plain = user_profile::open(&secret, &it).unwrap();
+                let plain = json!({"name": plain.name, "email": plain.email, "description": plain.description});
+                assert_eq!(plain, vector["plaintext"], "{about}");
+                let key = crypto::derive(secret.expose(), &formats::bound("kdf/info", &Value::Null));
+                let own = crypto::decrypt(&key, &aad, &bytes(&vector["profile"]["email"]));
+                assert_eq!(own.unwrap(), plain["email"].as_str().unwrap().as_bytes(), "{about}");
+            }
+            "profile-key" => {
+                let wrap: ProfileKeyWrap = parse(&vector["wrap"]);
+                let secret = user_profile::open_key(&wrap, &secrets(&vector["recipient_secret"]));
+                assert_eq!(hex(secret.unwrap().expose()), vector["secret"], "{about}");
+                assert_eq!(hex(&unwrapped(&vector, &bytes(&vector["wrap"]["key"]))), vector["secret"], "{about}");
             }
             "signal" => {
                 let info = signal_key_info(parse(&vector["signal"]["signal_id"]));
@@ -269,7 +318,7 @@ fn sealed_data_open() {
         }
         opened += 1;
     }
-    assert_eq!(opened, 9);
+    assert_eq!(opened, 14);
 }
 
 fn unwrapped(vector: &Value, wrapped: &[u8]) -> Vec<u8> {
@@ -396,8 +445,8 @@ fn every_frame_reads_and_writes_in_both_encodings() {
         assert_eq!((&json, hex(&packed)), (frame, hex(&known)), "{}", vector["name"]);
     }
     assert_eq!(requests.len(), Request::NAMES.len(), "every request: {requests:?}");
-    assert_eq!(answers, (0..14).collect(), "every answer");
-    assert_eq!(pushes, (0..17).collect(), "every push");
+    assert_eq!(answers, (0..26).collect(), "every answer");
+    assert_eq!(pushes, (0..23).collect(), "every push");
 }
 
 /// A number for each answer: one that is new does not compile until a vector of it is there.
@@ -417,6 +466,18 @@ fn answer_number(reply: &Reply) -> u8 {
         Reply::Chains(_) => 11,
         Reply::Settings(_) => 12,
         Reply::Deliveries(_) => 13,
+        Reply::GroupKeys(_) => 14,
+        Reply::Archives(_) => 15,
+        Reply::BackupsStored(_) => 16,
+        Reply::Backups(_) => 17,
+        Reply::Profile(_) => 18,
+        Reply::UserKeys(_) => 19,
+        Reply::Share(_) => 20,
+        Reply::RecoveryRequests(_) => 21,
+        Reply::Secrets(_) => 22,
+        Reply::Secret(_) => 23,
+        Reply::SecretLog(_) => 24,
+        Reply::Links(_) => 25,
     }
 }
 
@@ -441,6 +502,12 @@ fn push_number(frame: &ServerFrame) -> u8 {
         ServerFrame::ChatGone(_) => 14,
         ServerFrame::ChatInfo(_) => 15,
         ServerFrame::InfoKeyRequested(_) => 16,
+        ServerFrame::BackupsReady(_) => 17,
+        ServerFrame::ProfileChanged(_) => 18,
+        ServerFrame::ProfileKeyRequested(_) => 19,
+        ServerFrame::RecoveryRequested(_) => 20,
+        ServerFrame::RecoveryCancelled(_) => 21,
+        ServerFrame::SecretChanged(_) => 22,
     }
 }
 

@@ -1,14 +1,21 @@
 //! What the crate makes of an object in wire form.
 
+use sealcast::protocol::backup::SessionKeyBackup;
 use sealcast::protocol::binary::{IdentityKey, Signature};
 use sealcast::protocol::certificate::{SignedCertificate, SignedDeletion, SignedRevocation};
 use sealcast::protocol::codec::Encoding;
 use sealcast::protocol::envelope::Envelope;
+use sealcast::protocol::friends::SignedShareSet;
+use sealcast::protocol::generation_link::GenerationLink;
+use sealcast::protocol::group_secret::{SignedSecret, SignedSecretDeletion};
 use sealcast::protocol::ids::ChatId;
 use sealcast::protocol::info::SignedInfo;
+use sealcast::protocol::info_seal::InfoKeySeal;
 use sealcast::protocol::keys::{InfoKeyWrap, SignedAnnouncement, SignedRefusal};
 use sealcast::protocol::membership::SignedChange;
+use sealcast::protocol::profile::{OwnKeyWrap, ProfileKeyWrap, SignedProfile};
 use sealcast::protocol::signal::SignalEnvelope;
+use sealcast::protocol::strongbox::{PublicUserKey, user_key_bytes};
 use sealcast::protocol::verify::Verifier;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,9 +91,33 @@ pub fn signed(format: &str, chat_id: &Value, value: &Value) -> Object {
             let it: InfoKeyWrap = parse(value);
             object(&it, it.signed_bytes(chat()), it.signature)
         }
+        "info-key-seal" => {
+            let it: InfoKeySeal = parse(value);
+            object(&it, it.signed_bytes(chat()), it.signature)
+        }
+        "generation-link" => {
+            let it: GenerationLink = parse(value);
+            object(&it, it.signed_bytes(chat()), it.signature)
+        }
+        "session-key-backup" => {
+            let it: SessionKeyBackup = parse(value);
+            object(&it, it.signed_bytes(), it.signature)
+        }
         "chat-info" => {
             let it: SignedInfo = parse(value);
             object(&it, it.info.signed_bytes(chat()), it.signature)
+        }
+        "profile-saved" => {
+            let it: SignedProfile = parse(value);
+            object(&it, it.profile.signed_bytes(), it.signature)
+        }
+        "profile-key-wrap" => {
+            let it: ProfileKeyWrap = parse(value);
+            object(&it, it.signed_bytes(), it.signature)
+        }
+        "own-key-wrap" => {
+            let it: OwnKeyWrap = parse(value);
+            object(&it, it.signed_bytes(), it.signature)
         }
         "copy-refusal" => {
             let it: SignedRefusal = parse(value);
@@ -95,6 +126,24 @@ pub fn signed(format: &str, chat_id: &Value, value: &Value) -> Object {
         "signal" => {
             let it: SignalEnvelope = parse(value);
             object(&it, it.signed_bytes(chat()), it.signature)
+        }
+        "share-set" => {
+            let it: SignedShareSet = parse(value);
+            object(&it, it.set.signed_bytes(), it.signature)
+        }
+        "user-key" => {
+            let it: PublicUserKey = parse(value);
+            object(&it, user_key_bytes(it.user_id, it.key_id, &it.public_key), it.signature)
+        }
+        "group-secret" => {
+            let it: SignedSecret = parse(value);
+            let chain_hash = Some(it.hash(chat()).as_ref().to_vec());
+            Object { chain_hash, ..object(&it, it.secret.signed_bytes(chat()), it.signature) }
+        }
+        "group-secret-deletion" => {
+            let it: SignedSecretDeletion = parse(value);
+            let chain_hash = Some(it.hash(chat()).as_ref().to_vec());
+            Object { chain_hash, ..object(&it, it.deletion.signed_bytes(chat()), it.signature) }
         }
         other => panic!("{other}"),
     }

@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use serde_json::{Value, json};
 
 use super::crate_side;
-use super::make_frames::frames;
+use super::make_frames::{frames, friends};
 use super::make_log::{self, Log, SENDER_KEY, key_id, log};
 use super::people::{self, NOW, Person, chat};
 use super::{folder, make_strict};
@@ -19,8 +19,17 @@ pub struct Objects {
     pub new_key: Value,
     pub copies: Vec<Value>,
     pub info_keys: Vec<Value>,
+    /// The info key for a recovery key.
+    pub seal: Value,
+    /// The first group key for the second one's recovery key.
+    pub generation_link: Value,
+    /// Ada's older session key for her second session.
+    pub backup: Value,
     pub name: Value,
     pub info: Value,
+    pub profile: Value,
+    pub profile_keys: Vec<Value>,
+    pub own_key: Value,
     pub refusal: Value,
     pub signal: Value,
     pub handover: Value,
@@ -32,12 +41,31 @@ pub struct Objects {
 /// The secret of the info key.
 const INFO_KEY: [u8; 32] = [0x43; 32];
 
+/// The key that Ada's session had before.
+const OLDER_KEY: [u8; 32] = [0x44; 32];
+/// The secret of Ada's own info key.
+const PROFILE_KEY: [u8; 32] = [0x44; 32];
+
+/// The private half of Ada's user key.
+const USER_KEY: [u8; 32] = [0x45; 32];
+
+/// The group key of the chat's second generation.
+const GROUP_KEY: [u8; 32] = [0x46; 32];
+
+/// The group key of the chat's first generation.
+const FIRST_GROUP_KEY: [u8; 32] = [0x47; 32];
+
 /// The link code.
 const CODE: [u8; 15] = [0, 1, 2, 3, 4, 0x55, 0xaa, 0xff, 8, 9, 10, 11, 12, 13, 14];
 
 /// The id of the info key.
 fn info_key_id() -> Value {
     people::id(5, 0xf0)
+}
+
+/// The id of Ada's own info key.
+pub fn profile_key_id() -> Value {
+    people::id(5, 0xf1)
 }
 
 fn random() -> rand::rngs::StdRng {
@@ -153,6 +181,7 @@ fn objects() -> Objects {
     let mut link = link;
     let proof_key = crypto::derive(&CODE, b"sealcast/link-code/proof");
     link["proof"] = text(&crypto::hmac(&proof_key, &formats::link(&link)));
+    let (profile, profile_keys, own_key) = profile(&mut random);
     let nonce = text(&[7; 32]);
     let signature = crypto::sign(&ada.signing, &formats::login(&nonce, "sealcast", &ada.session_id));
     Objects {
@@ -160,8 +189,14 @@ fn objects() -> Objects {
         announcement,
         copies,
         info_keys,
+        seal: seal(),
+        generation_link: generation_link(),
+        backup: backup(),
         name,
         info,
+        profile,
+        profile_keys,
+        own_key,
         refusal,
         signal,
         handover: text(&[&id(&ada.session_id)[..], &sealed].concat()),
@@ -170,6 +205,108 @@ fn objects() -> Objects {
         log: log(),
     }
 }
+
+/// The private half of the second generation's recovery key.
+fn recovery_key() -> [u8; 32] {
+    crypto::derive(&GROUP_KEY, &formats::bound("kdf/recovery-key", &Value::Null))
+}
+
+fn seal_place() -> Value {
+    json!({
+        "chat_id": chat(),
+        "key_id": info_key_id(),
+        "generation": 2,
+        "sealed_by_session_id": people::ada().session_id,
+    })
+}
+
+fn seal() -> Value {
+    let ada = people::ada();
+    // Of its own, so that the other ciphertexts stay as they are.
+    let mut random = rand::rngs::StdRng::seed_from_u64(0x5ea1_ca59);
+    let mut seal = seal_place();
+    let aad = formats::bound("aad/info-key-seal", &seal);
+    seal.as_object_mut().unwrap().remove("chat_id");
+    let public = crypto::exchange_public(&recovery_key());
+    let sealed = crypto::wrap_with(&mut random, &public, crypto::INFO_KEY_SEAL_INFO, &aad, &INFO_KEY);
+    seal["key"] = text(&sealed);
+    seal["signature"] = crypto::sign(&ada.signing, &formats::info_key_seal(&chat(), &seal));
+    seal
+}
+
+fn generation_link_place() -> Value {
+    json!({"chat_id": chat(), "generation": 2, "linked_by_session_id": people::ada().session_id})
+}
+
+fn generation_link() -> Value {
+    let ada = people::ada();
+    // Of its own, so that the other ciphertexts stay as they are.
+    let mut random = rand::rngs::StdRng::seed_from_u64(0x5ea1_ca5a);
+    let mut link = generation_link_place();
+    let aad = formats::bound("aad/generation-link", &link);
+    link.as_object_mut().unwrap().remove("chat_id");
+    let public = crypto::exchange_public(&recovery_key());
+    let sealed = crypto::wrap_with(&mut random, &public, crypto::GENERATION_LINK_INFO, &aad, &FIRST_GROUP_KEY);
+    link["key"] = text(&sealed);
+    link["signature"] = crypto::sign(&ada.signing, &formats::generation_link(&chat(), &link));
+    link
+}
+
+fn backup() -> Value {
+    let (ada, second) = (people::ada(), people::ada_second());
+    let mut backup = json!({
+        "session_id": second.session_id,
+        "backed_up_session_id": ada.session_id,
+        "backed_up_user_id": ada.user_id,
+        "backed_up_public_key": text(&crypto::exchange_public(&OLDER_KEY)),
+        "wrapped_by_session_id": ada.session_id,
+    });
+    let public = crypto::exchange_public(&second.exchange);
+    // Of its own, so that the other ciphertexts stay as they are.
+    let mut random = rand::rngs::StdRng::seed_from_u64(0x5ea1_ca58);
+    let aad = formats::session_key(&backup);
+    let wrapped = crypto::wrap_with(&mut random, &public, crypto::SESSION_KEY_INFO, &aad, &OLDER_KEY);
+    backup["key"] = text(&wrapped);
+    backup["signature"] = crypto::sign(&ada.signing, &formats::session_key_backup(&backup));
+    backup
+}
+
+/// Ada's profile, its key for Ada's sessions and Bob's, and sealed to Ada's user key.
+fn profile(random: &mut rand::rngs::StdRng) -> (Value, Vec<Value>, Value) {
+    let (ada, second, bob) = (people::ada(), people::ada_second(), people::bob());
+    let key = crypto::derive(&PROFILE_KEY, &formats::bound("kdf/info", &Value::Null));
+    let mut profile = json!({
+        "user_id": ada.user_id, "revision": 1, "key_id": profile_key_id(), "session_id": ada.session_id,
+    });
+    for (nonce, (field, said)) in PROFILE.into_iter().enumerate() {
+        let aad = formats::profile_part(field, &profile);
+        let nonce = [0x35 + u8::try_from(nonce).unwrap(); 12];
+        profile[field] = base64url(&crypto::encrypt(&key, nonce, &aad, said.as_bytes())).into();
+    }
+    let signature = crypto::sign(&ada.signing, &formats::profile(&profile));
+    let mut wrap = |label: &str, recipient: (&str, &Value), secret: &[u8; 32]| {
+        let mut wrap = json!({
+            "user_id": ada.user_id, "key_id": profile_key_id(), "wrapped_by_session_id": ada.session_id,
+        });
+        wrap[recipient.0] = recipient.1.clone();
+        let aad = formats::bound(if recipient.0 == "session_id" { "aad/profile-key" } else { "aad/own-key" }, &wrap);
+        let public = crypto::exchange_public(secret);
+        let wrapped = crypto::wrap_with(random, &public, crypto::PROFILE_KEY_INFO, &aad, &PROFILE_KEY);
+        wrap["key"] = base64url(&wrapped).into();
+        wrap["signature"] = crypto::sign(&ada.signing, &formats::profile_key_wrap(label, &wrap));
+        wrap
+    };
+    let mut keys = Vec::new();
+    for reader in [&ada, &second, &bob] {
+        keys.push(wrap("profile-key-wrap", ("session_id", &reader.session_id), &reader.exchange));
+    }
+    let own_key = wrap("own-key-wrap", ("user_key_id", &people::id(6, 0xa5)), &USER_KEY);
+    (json!({"profile": profile, "signature": signature}), keys, own_key)
+}
+
+/// What Ada says of herself.
+const PROFILE: [(&str, &str); 3] =
+    [("name", "Ada Lovelace"), ("email", "ada@example.org"), ("description", "Weaves algebraical patterns.")];
 
 /// What a signal says.
 const SIGNAL: &str = "{\"type\":\"typing\"}";
@@ -185,7 +322,10 @@ fn handover_place() -> Value {
 
 /// A vector of a signed object.
 fn signed(name: &str, format: &str, value: &Value, signer: &Value) -> Value {
-    let in_chat = !matches!(format, "certificate" | "revocation" | "account-deletion");
+    let in_chat = !matches!(
+        format,
+        "certificate" | "revocation" | "account-deletion" | "session-key-backup" | "user-key" | "share-set"
+    );
     let chat_id = if in_chat { chat() } else { Value::Null };
     let bytes = formats::signed(format, &chat_id, value);
     let mut vector = json!({
@@ -279,6 +419,8 @@ fn bound(objects: &Objects) -> Vec<Value> {
         pick("kdf/message", &place, &["message_id", "revision", "counter"]),
         pick("aad/sender-key", &sender_key_place(&bob), &in_copy),
         pick("aad/info-key", &info_key_place(&bob), &in_wrap),
+        pick("aad/info-key-seal", &seal_place(), &["chat_id", "key_id", "generation", "sealed_by_session_id"]),
+        pick("aad/generation-link", &generation_link_place(), &["chat_id", "generation", "linked_by_session_id"]),
         pick("aad/chat-name", &name, &["chat_id", "key_id"]),
         pick("aad/chat-description", &name, &["chat_id", "key_id"]),
         pick("kdf/info", &name, &[]),
@@ -335,6 +477,37 @@ fn encryption(objects: &Objects) -> Vec<Value> {
             "secret": hex(&INFO_KEY),
         }),
         json!({
+            "name": "to the second generation",
+            "format": "info-key-seal",
+            "chat_id": chat(),
+            "group_key": hex(&GROUP_KEY),
+            "recipient_secret": hex(&recovery_key()),
+            "info": hex(crypto::INFO_KEY_SEAL_INFO),
+            "aad": hex(&formats::bound("aad/info-key-seal", &seal_place())),
+            "seal": objects.seal,
+            "secret": hex(&INFO_KEY),
+        }),
+        json!({
+            "name": "from the second generation to the first",
+            "format": "generation-link",
+            "chat_id": chat(),
+            "group_key": hex(&GROUP_KEY),
+            "recipient_secret": hex(&recovery_key()),
+            "info": hex(crypto::GENERATION_LINK_INFO),
+            "aad": hex(&formats::bound("aad/generation-link", &generation_link_place())),
+            "link": objects.generation_link,
+            "secret": hex(&FIRST_GROUP_KEY),
+        }),
+        json!({
+            "name": "to Ada's second session",
+            "format": "session-key",
+            "recipient_secret": hex(&second.exchange),
+            "info": hex(crypto::SESSION_KEY_INFO),
+            "aad": hex(&formats::session_key(&objects.backup)),
+            "backup": objects.backup,
+            "secret": hex(&OLDER_KEY),
+        }),
+        json!({
             "name": "",
             "format": "chat-name",
             "chat_id": chat(),
@@ -352,6 +525,23 @@ fn encryption(objects: &Objects) -> Vec<Value> {
             "aad": hex(&formats::bound("aad/chat-description", &name_place)),
             "info": objects.info["info"],
             "plaintext": {"name": "Tea at six", "description": "Bring your own cup."},
+        }),
+        json!({
+            "name": "",
+            "format": "profile",
+            "info_key": hex(&PROFILE_KEY),
+            "aad": hex(&formats::profile_part("email", &objects.profile["profile"])),
+            "profile": objects.profile["profile"],
+            "plaintext": PROFILE.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        }),
+        json!({
+            "name": "to Bob",
+            "format": "profile-key",
+            "recipient_secret": hex(&bob.exchange),
+            "info": hex(crypto::PROFILE_KEY_INFO),
+            "aad": hex(&formats::bound("aad/profile-key", &objects.profile_keys[2])),
+            "wrap": objects.profile_keys[2],
+            "secret": hex(&PROFILE_KEY),
         }),
         json!({
             "name": "typing",
@@ -415,12 +605,21 @@ pub fn files() -> Vec<(&'static str, Value)> {
     let ada_signs = text(&crypto::public(&people::ada().signing));
     let bob_signs = text(&crypto::public(&people::bob().signing));
     let previous = json!({"key_id": people::id(6, 0xe1), "last_counter": 500});
+    let friends = friends();
     let keys = vec![
         signed("a first key", "announcement", &objects.announcement, &ada_signs),
         signed("after another key", "announcement", &announcement(&previous), &ada_signs),
         signed("to Bob", "info-key-wrap", &objects.info_keys[2], &ada_signs),
+        signed("to the second generation", "info-key-seal", &objects.seal, &ada_signs),
+        signed("from the second generation to the first", "generation-link", &objects.generation_link, &ada_signs),
+        signed("an older key of Ada's to her second session", "session-key-backup", &objects.backup, &ada_signs),
         signed("a chat's name and description", "chat-info", &objects.info, &ada_signs),
+        signed("what Ada says of herself", "profile-saved", &objects.profile, &ada_signs),
+        signed("Ada's own info key to Bob", "profile-key-wrap", &objects.profile_keys[2], &ada_signs),
+        signed("Ada's own info key to her user key", "own-key-wrap", &objects.own_key, &ada_signs),
         signed("Bob cannot open it", "copy-refusal", &objects.refusal, &bob_signs),
+        signed("Bob's user key", "user-key", &friends.user_key, &people::bob().identity_key()),
+        signed("a code that Bob and Cyd share", "share-set", &friends.set, &people::ada().identity_key()),
     ];
     let in_chat = |format: &'static str, all: &[(&'static str, Value, Value)]| -> Vec<Value> {
         all.iter().map(|(name, it, signer)| signed(name, format, it, signer)).collect()

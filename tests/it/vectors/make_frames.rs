@@ -5,10 +5,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::crate_side::{pack, parse};
-use super::make::Objects;
+use super::make::{Objects, profile_key_id};
 use super::make_log::{self, key_id};
-use super::people::{self, NOW, chat};
-use crate::stranger::bytes::{hex, text};
+use super::people::{self, NOW, chat, id};
+use crate::stranger::bytes::{bytes, hex, sha256, text};
+use crate::stranger::{crypto, formats};
 
 /// Takes the frame as the crate writes it, with fields that were left out here.
 fn vector(name: &str, from: &str, frame: &Value) -> Value {
@@ -43,10 +44,65 @@ fn greatest() -> Value {
     vector("error, the greatest number", "server", &json!({"type": "error", "data": error}))
 }
 
+/// Ada's recovery code with Bob and Cyd, and a request for it. What is wrapped and sealed only looks so.
+pub struct Friends {
+    pub set: Value,
+    shares: Vec<Value>,
+    pub user_key: Value,
+    request: Value,
+    release: Value,
+    cancellation: Value,
+}
+
+pub fn friends() -> Friends {
+    let (ada, bob, cyd) = (people::ada(), people::bob(), people::cyd());
+    let (request_id, set_id) = (id(13, 0x71), id(12, 0x51));
+    let wrapped = [text(&[0x41; 80]), text(&[0x42; 80])];
+    let holder = |friend: &Value, key: u16, number: u8| {
+        json!({
+            "user_id": friend, "key_id": id(11, key), "commitment": text(&[number; 32]),
+            "wrap_hash": text(&sha256(&bytes(&wrapped[usize::from(number - 1)]))),
+        })
+    };
+    let set = json!({
+        "set_id": set_id, "user_id": ada.user_id,
+        "recovery_key": text(&crypto::exchange_public(&[0x43; 32])), "login_key": text(&crypto::public(&[0x44; 32])),
+        "needed": 2, "holders": [holder(&bob.user_id, 0xb6, 1), holder(&cyd.user_id, 0xc6, 2)], "created_at": NOW,
+    });
+    let share = |number: usize| {
+        let bytes = formats::share_wrap(&set, number, &ada.session_id, &wrapped[number - 1]);
+        json!({"key": wrapped[number - 1], "signature": crypto::sign(&ada.signing, &bytes)})
+    };
+    let shares = vec![share(1), share(2)];
+    let mut user_key = json!({
+        "user_id": bob.user_id, "key_id": id(11, 0xb6), "public_key": text(&crypto::exchange_public(&[0x45; 32])),
+    });
+    user_key["signature"] = crypto::sign(&bob.identity, &formats::user_key(&user_key));
+    let mut release = json!({"request_id": request_id, "set_id": set_id, "sealed": text(&[0x46; 120])});
+    let bytes = formats::share_release(&release, &bob.user_id, &bob.session_id);
+    release["signature"] = crypto::sign(&bob.signing, &bytes);
+    Friends {
+        request: json!({
+            "request_id": request_id, "user_id": ada.user_id, "username": "ada",
+            "public_key": text(&crypto::exchange_public(&[0x47; 32])), "created_at": NOW,
+            "expires_at": NOW + 7 * 86_400_000_000, "released_by": [bob.user_id],
+        }),
+        cancellation: json!({
+            "request_id": request_id,
+            "signature": crypto::sign(&ada.identity, &formats::recovery_cancel(&ada.user_id, &request_id)),
+        }),
+        set: json!({"set": set, "signature": crypto::sign(&ada.identity, &formats::share_set(&set))}),
+        shares,
+        user_key,
+        release,
+    }
+}
+
 fn requests(it: &Objects) -> Vec<(&'static str, Value)> {
     let (ada, second, bob) = (people::ada(), people::ada_second(), people::bob());
     let change = |index: usize| it.log.changes[index].1.clone();
     let message = &it.log.messages[0].1;
+    let friends = friends();
     vec![
         ("authenticate", it.login.clone()),
         ("resume", json!({"cursors": [{"chat_id": chat(), "seq": 3}]})),
@@ -90,10 +146,62 @@ fn requests(it: &Objects) -> Vec<(&'static str, Value)> {
             }),
         ),
         ("refuse_copy", json!({"chat_id": chat(), "refusal": it.refusal})),
-        ("set_chat_info", json!({"chat_id": chat(), "info": it.info, "info_keys": it.info_keys})),
-        ("upload_info_keys", json!({"chat_id": chat(), "info_keys": it.info_keys[2..]})),
+        ("set_chat_info", json!({"chat_id": chat(), "info": it.info, "info_keys": it.info_keys, "seal": it.seal})),
+        ("upload_info_keys", json!({"chat_id": chat(), "info_keys": it.info_keys[2..], "seal": it.seal})),
         ("request_info_key", json!({"chat_id": chat()})),
+        ("make_generation", generation()),
+        (
+            "refuse_generation",
+            json!({
+                "chat_id": chat(),
+                "refusal": {"refusal": {"number": 2, "session_id": bob.session_id}, "signature": text(&[8; 64])},
+            }),
+        ),
+        ("fetch_group_keys", json!({"chat_id": chat(), "after": 1})),
+        ("upload_links", json!({"chat_id": chat(), "links": [it.generation_link]})),
+        ("fetch_links", json!({"chat_id": chat(), "after": 1})),
+        ("fetch_archives", json!({"chat_id": chat(), "key_ids": [key_id()]})),
+        ("upload_backups", json!({"session_id": second.session_id, "backups": [it.backup]})),
+        ("fetch_backups", json!({})),
+        ("set_profile", json!({"profile": it.profile, "keys": it.profile_keys, "own_key": it.own_key})),
+        ("fetch_profile", json!({"user_id": ada.user_id})),
+        ("upload_profile_keys", json!({"keys": it.profile_keys[2..]})),
+        ("request_profile_key", json!({"user_id": ada.user_id})),
+        ("fetch_user_keys", json!({"user_ids": [bob.user_id]})),
+        ("set_shares", json!({"set": friends.set, "shares": friends.shares})),
+        ("fetch_share", json!({"user_id": ada.user_id})),
+        ("list_recovery_requests", json!({})),
+        ("release_share", friends.release),
+        ("cancel_recovery_request", friends.cancellation),
+        ("set_secret", json!({"chat_id": chat(), "secret": secret(), "value": text(&[8; 60])})),
+        ("delete_secret", json!({"chat_id": chat(), "deletion": secret_deletion()})),
+        ("list_secrets", json!({"chat_id": chat(), "after": secret_id()})),
+        ("fetch_secret", json!({"chat_id": chat(), "secret_id": secret_id()})),
+        ("confirm_secret", json!({"chat_id": chat(), "secret_id": secret_id(), "revision": 1})),
+        ("fetch_secret_log", json!({"chat_id": chat(), "before": 7})),
     ]
+}
+
+/// A user key; signatures in what is about it are none.
+const USER_KEY: &str = "019aa6f0-0008-7000-8000-0000000000f0";
+
+fn generation() -> Value {
+    let (ada, bob) = (people::ada(), people::bob());
+    json!({
+        "chat_id": chat(),
+        "generation": {
+            "generation": {
+                "number": 2,
+                "session_id": bob.session_id,
+                "change_no": 2,
+                "member_keys_hash": text(&[1; 32]),
+                "public_key": text(&[2; 32]),
+                "wraps_hash": text(&[3; 32]),
+            },
+            "signature": text(&[8; 64]),
+        },
+        "wraps": [{"user_id": ada.user_id, "key_id": USER_KEY, "key": text(&[7; 80])}],
+    })
 }
 
 fn answers(it: &Objects) -> Vec<(&'static str, Value)> {
@@ -103,6 +211,7 @@ fn answers(it: &Objects) -> Vec<(&'static str, Value)> {
     pending["created_at"] = NOW.into();
     let key = json!({"announcement": it.announcement, "key": it.copies[0]["key"]});
     let entry = message_entry(it);
+    let friends = friends();
     vec![
         ("done", json!({})),
         ("authenticated", json!({"user_id": ada.user_id, "state": "live"})),
@@ -161,7 +270,61 @@ fn answers(it: &Objects) -> Vec<(&'static str, Value)> {
             }]}),
         ),
         ("settings", json!({"add_policy": "everyone", "blocked": [{"user_id": bob.user_id, "username": "bob"}]})),
+        (
+            "profile",
+            json!({
+                "user_id": ada.user_id, "profile": it.profile, "key": it.profile_keys[2], "user_key": null,
+            }),
+        ),
         ("deliveries", json!({"deliveries": [{"session_id": bob.session_id, "user_id": bob.user_id, "seq": 6}]})),
+        (
+            "group_keys",
+            json!({
+                "keys": [{"generation": 2, "key_id": USER_KEY, "key": text(&[7; 80]), "info_key": it.seal}],
+                "more": false,
+            }),
+        ),
+        ("links", json!({"links": [it.generation_link], "more": false})),
+        (
+            "archives",
+            json!({"keys": [{
+                "announcement": it.announcement,
+                "archives": [{"generation": 2, "key": text(&[9; 80])}],
+                "has_holder": true,
+            }]}),
+        ),
+        ("backups_stored", json!({"held_before": false})),
+        ("backups", json!({"backups": [it.backup]})),
+        ("user_keys", json!({"keys": [friends.user_key]})),
+        (
+            "share",
+            json!({
+                "set": friends.set, "key": friends.shares[0]["key"],
+                "present": [bob.user_id, people::cyd().user_id],
+            }),
+        ),
+        ("recovery_requests", json!({"requests": [friends.request]})),
+        (
+            "secrets",
+            json!({
+                "secrets": [
+                    {"secret": secret(), "writer_id": ada.user_id, "changed_at": NOW, "kept_generation": null},
+                ],
+                "deleted": [secret_deletion()], "last_seq": 6, "removal_seq": 0,
+                "openers": [{"generation": 1, "users": [ada.user_id]}], "more": false,
+            }),
+        ),
+        ("secret", json!({"last_seq": 6, "current": {"secret": secret(), "value": text(&[8; 60])}, "kept": null})),
+        (
+            "secret_log",
+            json!({
+                "entries": [{
+                    "number": 7, "secret_id": secret_id(), "user_id": ada.user_id, "session_id": ada.session_id,
+                    "action": "create", "revision": 1, "created_at": NOW,
+                }],
+                "more": false,
+            }),
+        ),
     ]
 }
 
@@ -218,6 +381,7 @@ fn pushes(it: &Objects) -> Vec<(&'static str, Value)> {
                 "uploaded_by_session_id": ada.session_id, "refusal": it.refusal,
             }),
         ),
+        ("backups_ready", json!({})),
         (
             "chat_info",
             json!({
@@ -228,9 +392,49 @@ fn pushes(it: &Objects) -> Vec<(&'static str, Value)> {
             "info_key_requested",
             json!({
                 "chat_id": chat(), "last_seq": 6, "key_id": it.info_keys[2]["key_id"], "session_ids": [bob.session_id],
+                "generation": 2,
             }),
         ),
+        ("profile_changed", json!({"user_id": ada.user_id, "revision": 1})),
+        (
+            "profile_key_requested",
+            json!({
+                "key_id": profile_key_id(), "session_ids": [bob.session_id],
+                "chats": [{"chat_id": chat(), "seq": 6}],
+            }),
+        ),
+        ("recovery_requested", friends().request),
+        ("recovery_cancelled", json!({"request_id": friends().request["request_id"], "user_id": ada.user_id})),
+        ("secret_changed", json!({"chat_id": chat(), "secret_id": secret_id(), "revision": 1})),
     ]
+}
+
+fn secret_id() -> &'static str {
+    "019aa6f0-000a-7000-8000-0000000000e1"
+}
+
+/// The first revision of a group secret.
+fn secret() -> Value {
+    let ada = people::ada();
+    let secret = json!({
+        "secret_id": secret_id(), "revision": 1, "write": "set", "generation": 1, "changed_seq": 5,
+        "session_id": ada.session_id, "previous": null, "source": null, "name": text(&[7; 40]),
+        "value_hash": text(&sha256(&[8; 60])),
+    });
+    let signature = crypto::sign(&ada.signing, &formats::group_secret(&chat(), &secret));
+    json!({"secret": secret, "signature": signature})
+}
+
+/// The end of the secret.
+fn secret_deletion() -> Value {
+    let (ada, before) = (people::ada(), secret());
+    let bytes = formats::group_secret(&chat(), &before["secret"]);
+    let previous = text(&formats::group_secret_revision(&bytes, &before["signature"]).hash());
+    let deletion = json!({
+        "secret_id": secret_id(), "revision": 2, "session_id": ada.session_id, "previous": previous,
+    });
+    let signature = crypto::sign(&ada.signing, &formats::group_secret_deletion(&chat(), &deletion));
+    json!({"deletion": deletion, "signature": signature})
 }
 
 fn last_change(it: &Objects, name: &str) -> Value {

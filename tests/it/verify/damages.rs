@@ -97,6 +97,17 @@ pub const P4: &[Damage] = &[
         &[K::SessionColumns],
         "UPDATE user_sessions SET public_key = sha256('') WHERE id = '{bob_s}'",
     ),
+    damage(K::Generation, &[], "UPDATE chats SET group_key_generation = 1"),
+    damage(K::Generation, &[], "UPDATE chats SET generation_outdated = true"),
+    damage(K::MemberKey, &[], "UPDATE user_in_chat SET user_key_id = NULL WHERE user_id = '{ada}'"),
+    damage(K::GroupKey, &[], "DELETE FROM group_keys WHERE generation = 2"),
+    damage(
+        K::GroupKey,
+        &[],
+        "UPDATE group_keys SET encrypted_key = '\\x00' || substr(encrypted_key, 2) WHERE generation = 2",
+    ),
+    damage(K::ArchiveMissing, &[], "DELETE FROM sender_key_archives WHERE sender_key_id = '{key_h}'"),
+    damage(K::ArchiveMissing, &[], "UPDATE sender_key_archives SET generation = 1"),
     damage(K::KeyMissing, &[], "DELETE FROM sender_keys WHERE key_id = '{key_b}'"),
     damage(
         K::CopyMissing,
@@ -209,7 +220,7 @@ pub const P7: &[Damage] = &[
     damage(K::Announcement, &[], "UPDATE sender_keys SET commitment = sha256('') WHERE key_id = '{key_h}'"),
     damage(
         K::KeyOfAnother,
-        &[K::Announcement, K::CopyColumns],
+        &[K::Announcement, K::CopyColumns, K::ArchiveMissing],
         "UPDATE sender_keys SET sender_session_id = '{bob_s}' WHERE key_id = '{key_h}'",
     ),
     damage(

@@ -7,6 +7,6 @@ mod damages;
 mod good;
 mod long;
 mod private;
-mod program;
-mod rehash;
+pub mod program;
+pub mod rehash;
 mod scene;

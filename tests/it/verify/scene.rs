@@ -8,7 +8,7 @@ use sealcast::protocol::canonical::sha256;
 use sealcast::protocol::frame::{
     AdvanceCursor, CreateChat, FurtherCopy, Keys, Reply, Request, RequestKeys, UploadCopies,
 };
-use sealcast::protocol::ids::{ChatId, InfoKeyId, KeyId, Seq, SessionId};
+use sealcast::protocol::ids::{ChatId, GenerationNo, InfoKeyId, KeyId, Seq, SessionId};
 use sealcast::protocol::keys::{InfoKeyWrap, SealedName};
 use sealcast::protocol::log::EntryBody;
 use sealcast::protocol::membership::HistoryPolicy;
@@ -18,6 +18,8 @@ use super::super::support::chat::{SenderKey, copy_for, events, submit, view};
 use super::super::support::database::Database;
 use super::super::support::device::{Device, Socket, sign};
 use super::super::support::eventually;
+use super::super::support::generations::change;
+use super::super::support::halves::Halves;
 
 /// What came of it. Names stand for ids, seqs and keys of it.
 pub struct Scene {
@@ -180,9 +182,24 @@ impl Scene {
         ada.rekey(&mut self.ada_socket, chat_id).await.unwrap();
     }
 
+    /// A password that comes, and a group key that is made, refused, and made anew.
+    async fn generations(&self, bob: &Device, bob_socket: &mut Socket) {
+        let chat_id = self.chat_id;
+        let mut halves = Halves::none();
+        halves.renew(&self.broker, &self.ada).await;
+        halves.renew(&self.broker, &self.ada).await;
+        let now = view(bob_socket, chat_id).await;
+        bob.make_generation(bob_socket, &now, chat_id).await.unwrap();
+        let refusal = bob.generation_refusal(chat_id, GenerationNo::saturating(1));
+        change(bob_socket, Request::RefuseGeneration(refusal)).await.unwrap();
+        let now = view(bob_socket, chat_id).await;
+        bob.make_generation(bob_socket, &now, chat_id).await.unwrap();
+    }
+
     /// What is said under the last epoch, well and badly.
     async fn last_words(&mut self, bob: &Device, bob_socket: &mut Socket) {
         let (ada, chat_id) = (self.ada.clone_device(), self.chat_id);
+        self.generations(bob, bob_socket).await;
         let changed = ada.set_rights(&mut self.ada_socket, chat_id, bob, (true, true)).await.unwrap();
         self.name("last_change", changed.seq);
         let now = view(&mut self.ada_socket, chat_id).await;

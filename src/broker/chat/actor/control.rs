@@ -10,7 +10,7 @@ use super::{ChatActor, Phase};
 use crate::broker::Broker;
 use crate::broker::responder::Responder;
 use crate::protocol::frame::{Changed, Reply};
-use crate::protocol::ids::{Seq, SessionId};
+use crate::protocol::ids::{ChatId, Seq, SessionId};
 use crate::protocol::membership::{Change, SignedChange};
 use crate::store::Failure;
 use crate::store::members::Requester;
@@ -68,7 +68,7 @@ impl ChatActor {
                 self.end(&delete.change, &recipients, ctx);
                 responder.ok(Reply::Changed(changed));
             }
-            (Ok((changed, newcomers)), ControlRequest::Membership(_)) => {
+            (Ok((changed, newcomers)), _) => {
                 // The entry is shown before the answer, and subscriptions of who was removed go with it.
                 let (broker, chat_id, since) = (self.broker.clone(), self.chat_id, self.delivered);
                 self.phase = Phase::Away;
@@ -91,6 +91,21 @@ impl ChatActor {
     }
 }
 
+/// Does something to a chat, once more if an expiry had to be written down first.
+async fn after_expiries(
+    broker: &Broker,
+    chat_id: ChatId,
+    change: impl AsyncFn() -> Result<Changed, Failure>,
+) -> Result<Changed, Failure> {
+    match change().await {
+        Err(Failure::ExpiryDue) => {
+            broker.expire_in_chat(chat_id).await?;
+            change().await
+        }
+        result => result,
+    }
+}
+
 /// Runs a change of members; gives the sessions that are to be told: a newcomer's, or those of a chat that ended.
 async fn run_control(
     broker: &Broker,
@@ -101,6 +116,17 @@ async fn run_control(
         ControlRequest::Delete(delete) => {
             let recipients = broker.store.delete_chat(who, delete).await?;
             return Ok((Changed { seq: Seq::default(), duplicate: false }, recipients));
+        }
+        ControlRequest::Generation(make) => {
+            let make_it = async || broker.store.make_generation(who, make).await;
+            let changed = after_expiries(broker, make.chat_id, make_it).await?;
+            // Whoever holds the info key seals it to the new recovery key.
+            broker.ask_for_info_keys(vec![make.chat_id]);
+            return Ok((changed, Vec::new()));
+        }
+        ControlRequest::RefuseGeneration(refuse) => {
+            let refuse_it = async || broker.store.refuse_generation(who, refuse).await;
+            return Ok((after_expiries(broker, refuse.chat_id, refuse_it).await?, Vec::new()));
         }
         ControlRequest::Membership(change) => change,
     };

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 use super::*;
 use crate::broker::connection::Connection;
 use crate::broker::outbox::{Outbox, OutboxLimits};
-use crate::protocol::binary::{Blob, ExchangeKey, Hash, IdentityKey, Signature, WrappedKey};
-use crate::protocol::certificate::{Deletion, SignedDeletion};
+use crate::protocol::binary::{Blob, ExchangeKey, Hash, IdentityKey, Signature, SigningKey, WrappedKey};
+use crate::protocol::certificate::{Certificate, Deletion, SignedCertificate, SignedDeletion};
 use crate::protocol::envelope::{Envelope, MessageKind, Seen};
 use crate::protocol::ids::{ChangeNo, Counter, Epoch, KeyId, MessageId, Place, Revision, SignalId, Timestamp};
 use crate::protocol::keys::Announcement;
@@ -197,6 +197,31 @@ fn p5_who_is_taken_out_gets_the_entry_that_says_so_and_nothing_after_it() {
 }
 
 #[test]
+fn p3_a_session_that_goes_out_and_comes_in_again_reads_on_from_where_it_was() {
+    let (renewed, other) = (live(person()), live(person()));
+    let who = renewed.who().unwrap();
+    let mut fan_out = fan_out(&[&renewed, &other]);
+    let out = SessionOut::Expired { user_id: who.user_id, session_id: who.session_id };
+    fan_out.entry(entry(POSITION + 1, EntryBody::SessionOut(out)));
+    assert!(lags_after(&renewed).is_none(), "what is out is not shown");
+    let certificate = Certificate {
+        user_id: who.user_id,
+        place: Place::saturating(2),
+        previous: Hash([0; 32]),
+        session_id: who.session_id,
+        public_key: ExchangeKey([9; 32]),
+        signing_public_key: SigningKey([9; 32]),
+        created_at: Timestamp::default(),
+        expired_at: Timestamp::default(),
+    };
+    let back = EntryBody::SessionIn(SignedCertificate { certificate, signature: Signature([0; 64]) });
+    fan_out.entry(entry(POSITION + 2, back));
+    assert_eq!(lags_after(&renewed), Some(POSITION));
+    assert!(said(&renewed).is_empty(), "the store tells the rest");
+    assert_eq!(said(&other).len(), 2);
+}
+
+#[test]
 fn p5_a_session_that_is_out_is_handed_nothing_any_more() {
     let who = person();
     let laptop = Requester { session_id: SessionId::generate(), ..who };
@@ -234,7 +259,7 @@ fn p4_a_copy_goes_to_its_recipient_alone_and_who_cannot_take_it_reads_from_the_s
     let elsewhere = KeyCopy { session_id: SessionId::generate(), key: WrappedKey([3; WrappedKey::LENGTH]) };
     fan_out.keys(&announcement, &[copy(&bob, 1), copy(&carol, 2), elsewhere]);
     assert!(said(&ada).is_empty());
-    let key = OwnKey { announcement, key: Some(WrappedKey([1; WrappedKey::LENGTH])) };
+    let key = OwnKey { announcement, key: Some(WrappedKey([1; WrappedKey::LENGTH])), backed_up: Vec::new() };
     assert_eq!(said(&bob), [ServerFrame::Key(Key { chat_id: fan_out.chat_id, key })]);
     assert_eq!((lags_after(&bob), lags_after(&carol)), (None, Some(POSITION + FRAMES_MAX as u64)));
 }
@@ -375,6 +400,8 @@ fn p3_who_came_in_unseen_reads_from_its_users_joining_on() {
         expiry_due: false,
         members: std::collections::BTreeMap::new(),
         recipients: std::collections::BTreeMap::new(),
+        recovery: None,
+        generation_due: None,
         keys: std::collections::BTreeMap::new(),
         since: None,
     };
@@ -384,7 +411,14 @@ fn p3_who_came_in_unseen_reads_from_its_users_joining_on() {
         chat.recipients.insert(who.session_id, recipient);
         let (joined_seq, joined_at) = (Seq::saturating(7), Timestamp::default());
         let readable_from = Seq::saturating(1);
-        let member = LoadedMember { can_write: true, joined_seq, joined_at, can_manage: false, readable_from };
+        let member = LoadedMember {
+            can_write: true,
+            joined_seq,
+            joined_at,
+            can_manage: false,
+            readable_from,
+            has_user_key: false,
+        };
         chat.members.insert(who.user_id, member);
     }
     welcome_unseen(&directory, chat_id, &chat);

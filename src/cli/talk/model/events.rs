@@ -90,6 +90,24 @@ impl Model {
                 text: "a new device of yours asks to be let in: if you know of it, `session approve` its code"
                     .to_owned(),
             }),
+            Event::PasswordNeeded { .. } => self.transcript.push(Item::Notice {
+                at: now,
+                text: "this session runs out soon: end this, and `login` with the account's password renews it"
+                    .to_owned(),
+            }),
+            Event::RecoveryRequested { username, is_own, .. } => {
+                let text = match is_own {
+                    true => {
+                        "somebody asks your friends to recover your account: if it is not you, `friends cancel` it \
+                             now (see `friends requests`)"
+                            .to_owned()
+                    }
+                    false => format!(
+                        "somebody asks you to help {username} recover their account: call them, and see `friends requests`"
+                    ),
+                };
+                self.transcript.push(Item::Notice { at: now, text });
+            }
             Event::Live => self.live(),
             Event::Disconnected if matches!(self.link, Link::Live) => self.link = Link::Lost(now),
             Event::Alarm(alarm) if alarm.chat_id.is_none_or(|chat_id| chat_id == self.chat) => self.alarm(alarm),

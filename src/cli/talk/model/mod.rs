@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crossterm::event::KeyEvent;
 
 use crate::cli::clock::Clock;
+use crate::cli::print::why;
 use crate::cli::talk::editor::Editor;
 use crate::cli::talk::layout::{Anchor, Layout, People, Row};
 use crate::cli::talk::presence::Presence;
@@ -364,6 +365,9 @@ impl Model {
         }
         for deletion in &page.deletions {
             self.transcript.delete(deletion);
+        }
+        for locked in &page.locked_messages {
+            self.transcript.locked(locked.seq, locked.created_at, why(locked.why));
         }
         for alarm in &page.alarms {
             self.alarm(alarm);

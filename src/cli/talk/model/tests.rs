@@ -102,6 +102,7 @@ impl Stage {
             deletions: Vec::new(),
             alarms: Vec::new(),
             locked: 0,
+            locked_messages: Vec::new(),
             after: Seq::saturating(from - 1),
             up_to: Seq::saturating(to),
             more,

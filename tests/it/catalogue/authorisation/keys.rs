@@ -271,7 +271,7 @@ async fn z8_nothing_is_taken_in_the_name_of_another_session_not_even_of_ones_own
     let mut revocation = pair.bob.revocation(&chain, tablet.session_id).revocation;
     revocation.revoker = sealcast::protocol::certificate::Revoker::Session(tablet.session_id);
     let revocation = pair.bob.sign_revocation(revocation);
-    let request = Request::RevokeSession(RevokeSession { revocation });
+    let request = Request::RevokeSession(RevokeSession { revocation, withdrawal: None });
     let error = refused(&pair.database, &mut pair.bob_socket, request).await;
     assert_eq!(error.code, ErrorCode::BadSignature);
     // Nor does a key that is one's own serve in another chat or epoch than it was signed for.

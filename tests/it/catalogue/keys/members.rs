@@ -1,13 +1,16 @@
-//! Members who return, and members whom nobody can reach: K9 and K10.
+//! Members who return, members whom nobody can reach, and those who led a chat and leave it: K9, K10 and K11.
 
 use sealcast::protocol::error::ErrorCode;
-use sealcast::protocol::frame::Direction;
+use sealcast::protocol::frame::{Direction, Request};
 use sealcast::protocol::ids::Seq;
 use sealcast::protocol::membership::HistoryPolicy;
+use sealcast::protocol::strongbox::PublicUserKey;
 
 use super::super::super::messages::Pair;
 use super::super::super::support::chat::{history, submit, view};
 use super::super::super::support::device::Device;
+use super::super::super::support::generations::change;
+use super::super::super::support::halves::Halves;
 use super::super::super::support::{eventually, trials};
 
 #[tokio::test]
@@ -83,5 +86,61 @@ async fn k10_a_member_without_a_live_session_stops_nobody() {
         pair.ada.remove(&mut pair.ada_socket, chat_id, &pair.bob).await.unwrap();
         let sent = pair.ada.say(&mut pair.ada_socket, chat_id, "good").await.unwrap();
         assert_eq!(sent.unreachable, [brief.user_id]);
+    }
+}
+
+#[tokio::test]
+async fn k11_when_the_owner_or_the_last_manager_has_left_the_next_sender_makes_the_group_key_anew() {
+    for _ in 0..trials(1, 20) {
+        for who in ["owner", "last manager"] {
+            let mut pair = Pair::start().await;
+            let chat_id = pair.chat_id;
+            let (eve, mut halves) = (Device::register(&pair.broker, "eve").await, [Halves::none(), Halves::none()]);
+            pair.ada.add(&mut pair.ada_socket, chat_id, &eve).await.unwrap();
+            for (halves, device) in halves.iter_mut().zip([&pair.bob, &eve]) {
+                halves.renew(&pair.broker, device).await;
+            }
+            // Eve is the one who leaves in the end, and bob the one who sends.
+            let mut eves = eve.connect_live(&pair.broker).await;
+            if who == "owner" {
+                pair.ada.transfer(&mut pair.ada_socket, chat_id, &eve).await.unwrap();
+                pair.ada.leave(&mut pair.ada_socket, chat_id).await.unwrap();
+            } else {
+                pair.ada.set_rights(&mut pair.ada_socket, chat_id, &eve, (true, true)).await.unwrap();
+            }
+            let now = view(&mut eves, chat_id).await;
+            let first = now.fold.generation_due().unwrap();
+            eve.make_generation(&mut eves, &now, chat_id).await.unwrap();
+            pair.bob.say(&mut pair.bob_socket, chat_id, "good").await.unwrap();
+            if who == "owner" {
+                let refused = eve.leave(&mut eves, chat_id).await.unwrap_err();
+                assert_eq!(refused.code, ErrorCode::OwnerMustTransfer);
+                eve.transfer(&mut eves, chat_id, &pair.bob).await.unwrap();
+            }
+            let former: Vec<PublicUserKey> = now.fold.member_keys().values().copied().collect();
+            eve.leave(&mut eves, chat_id).await.unwrap();
+
+            let now = view(&mut pair.bob_socket, chat_id).await;
+            let due = first.next();
+            assert_eq!((now.fold.generation_due(), now.fold.recovery_key()), (Some(due), None), "{who}");
+            let mut key = pair.bob.sender_key(&now, chat_id);
+            for _ in 0..2 {
+                let fresh = key.clone();
+                let message = pair.bob.seal(&now, &mut key, b"too early");
+                let refused = submit(&mut pair.bob_socket, message).await.unwrap_err();
+                assert_eq!(refused.code, ErrorCode::GroupKeyDue, "{who}");
+                assert_eq!(refused.details.unwrap().generation, Some(due), "{who}");
+                key = fresh;
+            }
+            // None is taken that is for somebody who left.
+            let with_eve = pair.bob.generation_for(&former, &now, chat_id, due);
+            let refused = change(&mut pair.bob_socket, Request::MakeGeneration(with_eve)).await.unwrap_err();
+            assert_eq!(refused.code, ErrorCode::RosterChanged, "{who}");
+            pair.bob.make_generation(&mut pair.bob_socket, &now, chat_id).await.unwrap();
+            pair.bob.say(&mut pair.bob_socket, chat_id, "without those who left").await.unwrap();
+            let mut key = eve.sender_key(&now, chat_id);
+            let late = eve.seal(&now, &mut key, b"one more word");
+            assert_eq!(submit(&mut eves, late).await.unwrap_err().code, ErrorCode::UnknownChat);
+        }
     }
 }

@@ -5,15 +5,21 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use sealcast::client::{Client, MemoryStorage, PendingLink, ReceiptsTo, Signal};
+use sealcast::client::{Client, MemoryStorage, NewAccount, PendingLink, Progress, ReceiptsTo, Signal};
+use sealcast::crypto::friends::open_share;
+use sealcast::crypto::opaque::Password;
+use sealcast::protocol::binary::WrappedKey;
 use sealcast::protocol::codec::Encoding;
 use sealcast::protocol::frame::{Authenticate, LookupUser, Request, login_bytes};
+use sealcast::protocol::friends::SignedShareSet;
 use sealcast::protocol::username::Username;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
+use super::super::super::friends;
+use super::super::super::passwords::open;
 use super::super::super::support::broker::{Broker, Settings};
 use super::super::super::support::chat::{submit, view};
 use super::super::super::support::clients::{config, register};
@@ -22,21 +28,27 @@ use super::super::super::support::library::caught_up;
 use super::super::super::support::{eventually, within};
 
 /// What no part of the server may ever hold: content, and what strangers put where it does not belong.
-const SECRETS: [&str; 10] = [
+const SECRETS: [&str; 15] = [
     "CANARYTITLE",
     "CANARYTEXT",
     "CANARYEDIT",
     "CANARYREPLY",
     "CANARYEMOJI",
     "CANARYLABEL",
+    "CANARYNAME",
+    "CANARYMAIL",
+    "CANARYABOUT",
     "CANARYFRAME",
     "CANARYHEADER",
     "CANARYBODY",
     "CANARYGOODBYE",
+    "CANARYSECRETNAME",
+    "CANARYSECRETVALUE",
 ];
 
 /// What the database holds, and nothing else may.
-const NAMES: [&str; 4] = ["canaryada", "canarybob", "canarycarol", "canarydan"];
+const NAMES: [&str; 8] =
+    ["canaryada", "canarybob", "canarycarol", "canarydan", "canaryerin", "canaryfay", "canarygus", "canaryhal"];
 
 /// Stands for ciphertext: in the database, and in no log.
 const SEALED: &str = "CANARYSEALED";
@@ -79,13 +91,24 @@ impl Watched {
         self.metrics += &broker.operator_get("/metrics").await.1;
     }
 
-    /// Every row of every table, as text.
-    async fn dump(&self) -> String {
+    async fn client(&self) -> tokio_postgres::Client {
         let pid = std::fs::read_to_string(self.data.join("postgres/postmaster.pid")).unwrap();
         let lines: Vec<&str> = pid.lines().collect();
         let url = format!("host={} port={} user=sealcast dbname=sealcast", lines[4], lines[3]);
         let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
+        client
+    }
+
+    /// What the first column of a query has.
+    async fn bytes(&self, query: &str) -> Vec<Vec<u8>> {
+        let rows = self.client().await.query(query, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Every row of every table, as text.
+    async fn dump(&self) -> String {
+        let client = self.client().await;
         let tables = "SELECT table_schema || '.' || table_name FROM information_schema.tables \
              WHERE table_type = 'BASE TABLE' AND table_schema <> 'information_schema'";
         let mut dump = String::new();
@@ -100,10 +123,12 @@ impl Watched {
     }
 }
 
-/// How a word may stand in a text: as it is, in hex, or in base64 at any of the three places in a group.
+/// How a word may stand in a text: as it is, in hex, as a list of numbers, or in base64 at any of the three places in a
+/// group.
 fn forms(word: &[u8]) -> Vec<String> {
     let hex: String = word.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut forms = vec![hex.to_uppercase(), hex];
+    let numbers: Vec<String> = word.iter().map(u8::to_string).collect();
+    let mut forms = vec![hex.to_uppercase(), hex, numbers.join(", "), numbers.join(",")];
     forms.extend(String::from_utf8(word.to_vec()));
     for before in 0..3 {
         for engine in [&STANDARD, &URL_SAFE_NO_PAD] {
@@ -142,8 +167,7 @@ fn everything_below(folder: &Path) -> Vec<PathBuf> {
 /// Two people with all that they can say to each other.
 async fn people(broker: &Broker) -> (Client, Client, String) {
     let (ada, bob) = (register(broker, "canaryada").await, register(broker, "canarybob").await);
-    let account =
-        sealcast::client::NewAccount { server: broker.public.clone(), username: "canaryada".to_owned(), ttl: None };
+    let account = NewAccount { server: broker.public.clone(), username: "canaryada".to_owned(), ttl: None };
     let storage = Arc::new(MemoryStorage::default());
     let pending = PendingLink::begin(config(), account, storage).await.unwrap();
     let code = pending.code();
@@ -165,10 +189,82 @@ async fn people(broker: &Broker) -> (Client, Client, String) {
     let doomed = ada.send(chat_id, "CANARYTEXT").await.unwrap();
     ada.delete_message(chat_id, doomed.message_id).await.unwrap();
     caught_up(&phone, chat_id, reaction.seq).await;
+    ada.set_profile(Some("CANARYNAME"), Some("CANARYMAIL"), Some("CANARYABOUT")).await.unwrap();
+    let name = async |client: &Client| client.profile(ada.user_id()).await.ok().flatten().and_then(|said| said.name);
+    for reader in [&bob, &phone] {
+        eventually("the profile", async || name(reader).await.as_deref() == Some("CANARYNAME")).await;
+    }
     ada.block("canarybob").await.unwrap();
     assert!(ada.lookup("canarynobody").await.is_err());
     ada.revoke_session(phone.session_id()).await.unwrap();
     (ada, bob, code)
+}
+
+/// A user with a password, and a group secret that is made, sealed again and read.
+async fn secrets(broker: &Broker, ada: &Client) -> Client {
+    let account = NewAccount { server: broker.public.clone(), username: "canaryerin".to_owned(), ttl: None };
+    let password = Password::new("the canary's own password".to_owned()).unwrap();
+    let storage = Arc::new(MemoryStorage::default());
+    let registering = Client::register_with_password(config(), account, &password, storage);
+    let erin = within("a registration", registering).await.unwrap();
+    within("a live client", erin.live()).await.unwrap();
+    let chat_id = erin.create_chat("CANARYTITLE").await.unwrap();
+    let mut open = within("open secrets", erin.open_secrets(chat_id, &password)).await.unwrap();
+    let secret_id = open.write("CANARYSECRETNAME", b"CANARYSECRETVALUE").await.unwrap();
+    let seq = erin.add_member(chat_id, "canaryada", true, false).await.unwrap();
+    caught_up(ada, chat_id, seq).await;
+    let open = within("open secrets", erin.open_secrets(chat_id, &password)).await.unwrap();
+    assert_eq!(open.read(secret_id).await.unwrap().1.as_slice(), b"CANARYSECRETVALUE");
+    erin
+}
+
+/// What recovery by friends brings to the server, and what it must not.
+struct Shared {
+    /// The recovery code and its shares in the clear, and the code of the request, which people tell one another.
+    secrets: Vec<(&'static str, Vec<u8>)>,
+    /// Shares as they are wrapped to friends, and as friends gave them.
+    sealed: Vec<(&'static str, Vec<u8>)>,
+    people: [Client; 3],
+}
+
+/// A recovery code that is shared with two friends, both of whom give their shares to a request.
+async fn shared(broker: &Broker, watched: &Watched) -> Shared {
+    let fay = friends::register(broker, "canaryfay").await;
+    let (gus, hal) = (friends::register(broker, "canarygus").await, friends::register(broker, "canaryhal").await);
+    friends::chat_with(&fay, &[&gus, &hal]).await;
+    let code = friends::share(&fay, 2, &["canarygus", "canaryhal"]).await.to_text().to_string();
+    let recovery = friends::ask(broker, "canaryfay").await;
+    for friend in [&gus, &hal] {
+        friends::approve(friend, &recovery).await.unwrap();
+    }
+    let Progress::Complete(_) = recovery.look().await.unwrap() else { panic!("two of two") };
+    let told = recovery.code().to_string();
+    let mut secrets = vec![
+        ("recovery code", code.as_bytes().to_vec()),
+        ("recovery code's bytes", friends::bytes_of_code(&code)[..32].to_vec()),
+        ("code of a request", told.as_bytes().to_vec()),
+        ("code of a request without hyphens", told.replace('-', "").into_bytes()),
+        ("code of a request's bytes", friends::bytes_of_code(&told)),
+    ];
+    let mut sealed = Vec::new();
+    for given in watched.bytes("SELECT sealed FROM recovery_releases").await {
+        sealed.push(("share that was given", given));
+    }
+    let set: SignedShareSet = rmp_serde::from_slice(&watched.bytes("SELECT body FROM share_sets").await[0]).unwrap();
+    for friend in [&gus, &hal] {
+        let user_id = friend.user_id();
+        let wrap =
+            format!("SELECT key FROM vault_backup_session_keys WHERE kind = 'share' AND holder_user_id = '{user_id}'");
+        let wrap = watched.bytes(&wrap).await.remove(0);
+        let (_, opened) =
+            open(broker, friend.username().as_str(), &friends::password_of(friend.username().as_str())).await;
+        let key = WrappedKey::try_from(wrap.as_slice()).unwrap();
+        let share = open_share(&set.set, user_id, &key, &opened.user_keys[&opened.active]).unwrap();
+        secrets.push(("share", share.expose().to_vec()));
+        sealed.push(("wrapped share", wrap));
+    }
+    assert_eq!((secrets.len(), sealed.len()), (7, 4));
+    Shared { secrets, sealed, people: [fay, gus, hal] }
 }
 
 /// Frames that are wrong in every way there is, with words in them that nobody is to repeat.
@@ -245,6 +341,8 @@ async fn l14_canaries_are_in_no_log_no_metric_and_no_dump() {
     let mut watched = Watched::new();
     let mut broker = watched.run().await;
     let (ada, bob, code) = people(&broker).await;
+    let erin = secrets(&broker, &ada).await;
+    let shared = shared(&broker, &watched).await;
 
     // The same by the bare protocol, where what is sealed and signed is known.
     let (carol, dan) = (Device::register(&broker, "canarycarol").await, Device::unregistered("canarydan", 86_400));
@@ -273,7 +371,8 @@ async fn l14_canaries_are_in_no_log_no_metric_and_no_dump() {
     // An end in order, one without any, and one of the database alone.
     broker.signal("TERM");
     assert_eq!(broker.exit_code().await, Some(0));
-    drop((ada, bob));
+    let Shared { secrets: shared_secrets, sealed: shared_sealed, people: friends } = shared;
+    drop((ada, bob, erin, friends));
     let mut broker = watched.run().await;
     carol.connect_live(&broker).await;
     watched.note_metrics(&broker).await;
@@ -298,13 +397,14 @@ async fn l14_canaries_are_in_no_log_no_metric_and_no_dump() {
     assert!(logs[0].1.contains("TRACE") && logs[0].1.contains("draining"), "everything was logged");
     logs.push(("postgres' log".to_owned(), read(&watched.data.join("postgres.log"))));
     logs.push(("metrics".to_owned(), std::mem::take(&mut watched.metrics)));
-    let tokens = [
+    let mut tokens = vec![
         ("nonce", nonce.as_ref()),
         ("signature", signature.as_ref()),
         ("copy of a key", copy.as_ref()),
         ("link code", code.as_bytes()),
         ("ciphertext", SEALED.as_bytes()),
     ];
+    tokens.extend(shared_secrets.iter().chain(&shared_sealed).map(|(what, token)| (*what, token.as_slice())));
     for (place, log) in &logs {
         for word in SECRETS.iter().chain(&NAMES) {
             assert!(!holds(log, word.as_bytes()), "{word} in {place}: {}", around(log, word.as_bytes()));
@@ -315,6 +415,9 @@ async fn l14_canaries_are_in_no_log_no_metric_and_no_dump() {
     }
     for word in SECRETS.iter().chain([&code.as_str()]) {
         assert!(!holds(&dump, word.as_bytes()), "{word} in the dump");
+    }
+    for (what, secret) in &shared_secrets {
+        assert!(!holds(&dump, secret), "a {what} in the dump");
     }
     for file in everything_below(&watched.data) {
         let text = read(&file);
@@ -328,6 +431,9 @@ async fn l14_canaries_are_in_no_log_no_metric_and_no_dump() {
     // The search finds what is there.
     for word in ["canaryada", "canarybob", "canarycarol", SEALED] {
         assert!(holds(&dump, word.as_bytes()), "{word} is not in the dump");
+    }
+    for (what, sealed) in &shared_sealed {
+        assert!(holds(&dump, sealed), "a {what} is not in the dump");
     }
 }
 
@@ -358,7 +464,8 @@ fn the_search_finds_a_word_in_every_form() {
         let hidden = [vec![b'x'; before], b"CANARYTEXT".to_vec(), b"yz".to_vec()].concat();
         let hex: String = hidden.iter().map(|byte| format!("{byte:02x}")).collect();
         let (standard, url_safe) = (STANDARD.encode(&hidden), URL_SAFE_NO_PAD.encode(&hidden));
-        for form in [String::from_utf8(hidden).unwrap(), hex, standard, url_safe] {
+        let numbers = format!("{hidden:?}");
+        for form in [String::from_utf8(hidden).unwrap(), hex, numbers, standard, url_safe] {
             assert!(holds(&form, b"CANARYTEXT"), "{form}");
             assert!(!holds(&form, b"CANARYTITLE"));
         }

@@ -1,6 +1,7 @@
 //! Many people in chats of a few, each with one connection.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -8,6 +9,7 @@ use sealcast::protocol::error::ErrorCode;
 use sealcast::protocol::frame::{Reply, Request, Send, ServerFrame};
 use sealcast::protocol::ids::{ChatId, MessageId, RequestId, Seq};
 use sealcast::protocol::log::{EntryBody, LogEntry};
+use tokio::sync::Semaphore;
 
 use super::super::super::support::broker::{Broker, Settings};
 use super::super::super::support::chat::{SenderKey, View, submit, view};
@@ -34,12 +36,14 @@ pub struct Person {
     pub socket: Socket,
 }
 
-/// For one broker on one database, with rates that no crowd comes near.
+/// For one broker on one database, with rates that no crowd comes near. Who waits for the rest of the crowd is not read
+/// meanwhile and answers no ping, so none is sent.
 pub fn settings(database: &Database) -> Settings {
     Settings::on(database)
         .with("limits.requests_per_s", 10_000)
         .with("limits.requests_burst", 10_000)
         .with("limits.membership_changes_per_minute", 10_000)
+        .with("server.ping_interval_s", 3_600)
 }
 
 /// So many people in chats of `members` each; the first of each group owns its chat. Their names begin with `name`.
@@ -105,10 +109,10 @@ impl Writer {
 
 impl Person {
     /// Sends the next message, and waits until it is acknowledged.
-    pub async fn say(&mut self) -> (MessageId, Seq) {
+    pub async fn say(&mut self) -> (Send, Seq) {
         let message = self.writer.message();
-        let message_id = message.envelope.message_id;
-        (message_id, submit(&mut self.socket, message).await.unwrap().seq)
+        let seq = submit(&mut self.socket, message.clone()).await.unwrap().seq;
+        (message, seq)
     }
 
     async fn send_next(&mut self, open: &mut HashMap<RequestId, Send>) {
@@ -162,9 +166,12 @@ impl Person {
         (poured, self.socket)
     }
 
-    /// Sends as [`Person::pour`] does, until the connection ends.
-    pub async fn pour_out(self) -> Poured {
+    /// Sends as [`Person::pour`] does, until the connection ends. The first acknowledgement adds a permit.
+    pub async fn pour_out(mut self, begun: Arc<Semaphore>) -> Poured {
+        let first = self.say().await;
+        begun.add_permits(1);
         let (mut poured, mut socket) = self.pour().await;
+        poured.acknowledged.push(first);
         while let Some(frame) = socket.push().await {
             poured.retry_after_ms = match frame {
                 ServerFrame::Bye(bye) => Some(bye.retry_after_ms),

@@ -20,14 +20,22 @@ const DOCUMENT: &str = include_str!("../../../../docs/protocol.md");
 const FILES: &[(&str, &str)] = &[
     ("accounts", include_str!("../../accounts.rs")),
     ("attacks", include_str!("../../attacks.rs")),
+    ("backups::requests", include_str!("../../backups/requests.rs")),
     ("chains", include_str!("../../chains.rs")),
     ("copies", include_str!("../../copies.rs")),
     ("deliveries", include_str!("../../deliveries.rs")),
+    ("friends::attacks", include_str!("../../friends/attacks.rs")),
+    ("friends::inputs", include_str!("../../friends/inputs.rs")),
+    ("generations::archives", include_str!("../../generations/archives.rs")),
+    ("generations::links", include_str!("../../generations/links.rs")),
+    ("generations::refused", include_str!("../../generations/refused.rs")),
     ("here", include_str!("limits.rs")),
+    ("history::pages", include_str!("../../history/pages.rs")),
     ("info", include_str!("../../info.rs")),
     ("labels", include_str!("../../labels.rs")),
     ("limits", include_str!("../../limits.rs")),
     ("messages", include_str!("../../messages.rs")),
+    ("profiles", include_str!("../../profiles.rs")),
     ("passwords::change", include_str!("../../passwords/change.rs")),
     ("passwords::inputs", include_str!("../../passwords/inputs.rs")),
     ("passwords::limits", include_str!("../../passwords/limits.rs")),
@@ -35,8 +43,11 @@ const FILES: &[(&str, &str)] = &[
     ("reading", include_str!("../../reading.rs")),
     ("resources", include_str!("../resources.rs")),
     ("rights", include_str!("../../rights.rs")),
+    ("secrets::read", include_str!("../../secrets/read.rs")),
+    ("secrets::requests", include_str!("../../secrets/requests.rs")),
     ("sessions", include_str!("../../sessions.rs")),
     ("signals", include_str!("../../signals.rs")),
+    ("src::generations", include_str!("../../../../src/client/chat/generation_tests.rs")),
     ("src::signals", include_str!("../../../../src/client/chat/signals_tests.rs")),
     ("src::staging", include_str!("../../../../src/broker/chat/staging.rs")),
 ];
@@ -62,6 +73,14 @@ const TESTED: &[(&str, &str)] = &[
     (
         "info-key wraps in one request: for one user; for a chat, and sessions in one `info_key_requested`",
         "limits::names_info_keys_and_hand_overs info::what_must_not_be_saved_is_refused_and_changes_nothing",
+    ),
+    (
+        "sealed name and email of a profile; its sealed description",
+        "profiles::what_must_not_be_saved_is_refused_and_changes_nothing",
+    ),
+    (
+        "wraps of a user's info key in one request, and sessions in one `profile_key_requested`",
+        "profiles::what_must_not_be_saved_is_refused_and_changes_nothing",
     ),
     ("hand-over", "limits::names_info_keys_and_hand_overs"),
     (
@@ -90,8 +109,29 @@ const TESTED: &[(&str, &str)] = &[
         "copies::a_session_may_lack_so_many_keys_at_once_and_no_more",
     ),
     (
+        "backups in one request, and of one session",
+        "backups::requests::p10_backups_that_are_not_in_order_are_refused_and_nothing_is_stored",
+    ),
+    (
         "refusals of copies by one session in an hour that change something",
         "copies::p4_a_liar_voids_ten_copies_an_hour_and_stops_nobody",
+    ),
+    (
+        "key ids in one `fetch_archives`; group keys in one answer",
+        "generations::archives::p8_members_read_archives_of_what_they_may_read_and_they_go_with_the_data \
+         history::pages::group_keys_come_in_pages",
+    ),
+    (
+        "links between generations in one request or answer",
+        "generations::links::p10_links_are_taken_within_one_shared_stretch_alone_once_and_from_members",
+    ),
+    (
+        "user keys of a chat's members up to which it has a group key",
+        "src::generations::a_chat_with_more_user_keys_than_fit_in_a_frame_has_no_group_key",
+    ),
+    (
+        "refusals of generations by one user in an hour",
+        "generations::refused::a_member_refuses_a_bad_generation_and_nobody_is_stopped_by_one_who_refuses_them_all",
     ),
     ("username", "limits::usernames_and_bodies_over_http"),
     ("HTTP body", "limits::usernames_and_bodies_over_http"),
@@ -108,8 +148,38 @@ const TESTED: &[(&str, &str)] = &[
     ),
     ("users blocked by one user", "accounts::blocks_are_listed_bounded_and_about_others"),
     (
+        "friends who hold shares of one code, and users in one `fetch_user_keys`; shares that recover, at least",
+        "friends::inputs::shares_that_are_none_are_refused_and_change_nothing \
+         friends::inputs::a_stranger_gives_and_gets_nothing",
+    ),
+    ("what is given to a request", "friends::inputs::a_stranger_gives_and_gets_nothing"),
+    (
+        "requests for recovery of one user that are open (a newer one ends the oldest of those to which nothing was given); \
+         days that each is kept",
+        "friends::attacks::requests_of_one_name_are_bounded_and_those_that_friends_helped_stay \
+         friends::attacks::a_request_that_is_replayed_is_the_same_and_takes_no_other_key",
+    ),
+    ("cancellations by a session alone", "friends::inputs::a_session_alone_cancels_once"),
+    (
         "`rekey` of a chat in an hour; changes of its history policy in a day",
         "rights::p5_after_a_rekey_no_older_key_is_accepted rights::a_shared_history_is_read_from_where_it_began",
+    ),
+    (
+        "secrets of a chat; in one answer to `list_secrets`",
+        "secrets::requests::p10_secrets_of_a_chat_their_writes_in_a_minute_and_the_log_of_them_are_bounded_and_paged",
+    ),
+    (
+        "sealed name of a secret; sealed value",
+        "secrets::requests::p10_what_is_no_revision_of_a_secret_is_refused_and_changes_nothing \
+         secrets::read::p10_names_and_values_of_the_limits_are_kept_and_one_byte_more_is_not",
+    ),
+    (
+        "entries of the log of secrets; in one answer to `fetch_secret_log`",
+        "secrets::requests::p10_secrets_of_a_chat_their_writes_in_a_minute_and_the_log_of_them_are_bounded_and_paged",
+    ),
+    (
+        "secrets of one chat that one user makes, changes or deletes in a minute",
+        "secrets::requests::p10_secrets_of_a_chat_their_writes_in_a_minute_and_the_log_of_them_are_bounded_and_paged",
     ),
     (
         "`server.login_timeout_s`, `server.ping_interval_s`, `server.stalled_timeout_s`",
@@ -147,7 +217,7 @@ const TESTED: &[(&str, &str)] = &[
     ("`keys.age_max_s`", "limits::the_life_of_a_sender_key"),
     ("`limits.requests_per_s`, `limits.requests_burst`: of one connection", "limits::requests_of_one_connection"),
     (
-        "`limits.membership_changes_per_minute`: chats made or named anew and membership changes by one connection, but `remove` and `leave`",
+        "`limits.membership_changes_per_minute`: chats made or named anew, profiles saved and membership changes by one connection, but `remove` and `leave`",
         "limits::membership_changes_in_a_minute",
     ),
     ("`limits.signals_per_s`, `limits.signals_burst`: of one connection", "signals::signals_have_a_rate_of_their_own"),

@@ -8,6 +8,7 @@ use sealcast::protocol::ids::{ChatId, Seq};
 use sealcast::protocol::limits::DATA_BYTES_MAX;
 use sealcast::protocol::log::{EntryBody, LogEntry};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::{oneshot, watch};
 
 use super::super::super::messages::{Pair, entries_until};
 use super::super::super::support::chat::{SenderKey, View, check_chain, submit, view};
@@ -63,6 +64,7 @@ impl Sender<'_> {
             sent += 1;
             if sent % 100 == 0 {
                 self.rss_mib_max = self.rss_mib_max.max(self.pair.broker.rss_mib());
+                self.pair.ada_socket.pushes.retain(|push| matches!(push, ServerFrame::Ok(_) | ServerFrame::Error(_)));
             }
             while let Ok(lateness) = self.late.try_recv() {
                 late.push(lateness);
@@ -117,27 +119,52 @@ async fn lagged(pair: &Pair) -> f64 {
     pair.broker.metric("sealcast_connections_lagged_total", "").await
 }
 
+/// Where somebody stands who reads: the newest entry that came, and whether it came live.
+type Stands = (Seq, bool);
+
+/// Reads until it is told to stop.
+async fn read_until(
+    mut line: Line,
+    chat_id: ChatId,
+    stands: watch::Sender<Stands>,
+    mut stop: oneshot::Receiver<()>,
+) -> Line {
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stop => return line,
+            read = line.next() => {
+                let stand = match read.unwrap() {
+                    ServerFrame::Entry(push) if push.chat_id == chat_id => Some((push.entry.seq, true)),
+                    ServerFrame::Page(page) if page.chat_id == chat_id => page.entries.last().map(|entry| (entry.seq, false)),
+                    _ => None,
+                };
+                if let Some(stand) = stand {
+                    let _ = stands.send(stand);
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn w9_a_client_that_never_reads_is_cut_while_others_wait_no_longer_and_misses_nothing() {
     let is_whole = trials(0, 1) == 1;
     let load = match is_whole {
-        true => Load { per_s: 1_000, bytes: 1_000, phase: Duration::from_secs(300) },
+        true => Load { per_s: 1_000, bytes: 1_000, phase: Duration::from_secs(30) },
         false => Load { per_s: 200, bytes: 16_000, phase: Duration::from_secs(3) },
     };
     let database = Database::create().await;
     let settings = unhurried(&database)
         .with("keys.messages_max", 10_000)
-        .with("server.stalled_timeout_s", if is_whole { 30 } else { 6 });
+        .with("server.stalled_timeout_s", if is_whole { 30 } else { 6 })
+        // Bob answers no ping, and must not be cut for that.
+        .with("server.ping_interval_s", 3_600);
     let mut pair = Pair::start_on(database, settings).await;
     let chat_id = pair.chat_id;
     let carol = Device::register(&pair.broker, "carol").await;
     let carol_socket = carol.connect_live(&pair.broker).await;
     pair.ada.add(&mut pair.ada_socket, chat_id, &carol).await.unwrap();
-    // Bob's end has small buffers, so that not reading is felt. It takes the place of his other connection.
-    let mut bob_line = Line::logged_in(&pair.broker, Encoding::Json, &pair.bob).await;
-    let resume = bob_line.message(2, Request::Resume(Resume { cursors: Vec::new() }));
-    bob_line.client.send(&resume).await;
-    bob_line.answer(2).await;
     let began = Instant::now();
     let (tell, late) = unbounded_channel();
     let reading = tokio::spawn(read_on(carol_socket, chat_id, began, tell));
@@ -147,49 +174,67 @@ async fn w9_a_client_that_never_reads_is_cut_while_others_wait_no_longer_and_mis
     let rss_mib_max = pair.broker.rss_mib();
     let mut sender = Sender { pair: &mut pair, now, key, began, late, last, rss_mib_max };
 
-    // First he reads.
-    let (stop, mut stopped) = tokio::sync::oneshot::channel();
-    let bob_reading = tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                biased;
-                _ = &mut stopped => return bob_line,
-                read = bob_line.next() => drop(read.unwrap()),
-            }
-        }
-    });
-    let with_him = sender.phase(load, load.phase / if is_whole { 5 } else { 1 }).await;
-    let (before_mib, lagged_before) = (sender.rss_mib_max, lagged(sender.pair).await);
-    stop.send(()).unwrap();
-    let bob_line = within("Bob to stop reading", bob_reading).await.unwrap();
-    let missed_from = sender.last;
-    // Until all that is between them is full. From then on he holds up whom he ever will, until he is cut.
-    while lagged(sender.pair).await == lagged_before {
-        assert_eq!(authenticated(sender.pair).await, 3.0, "all that he did not read waited in memory");
-        sender.phase(load, Duration::from_millis(300)).await;
-    }
-    let without_him = sender.phase(load, load.phase).await;
-    let (grown_mib, last) = (sender.rss_mib_max.saturating_sub(before_mib), sender.last);
-    eventually("his connection to be cut", async || {
-        pair.ada_socket.pushes_so_far().await;
-        authenticated(&pair).await == 2.0
-    })
-    .await;
-    assert!(grown_mib < 64, "{grown_mib} MiB for one who does not read");
     // In a short run on a busy machine only the middle is steady.
     let (of_1000, factor, slack) = if is_whole { (990, 1.1, 2) } else { (500, 4.0, 30) };
-    let (with_him, without_him) = (quantile(&with_him, of_1000), quantile(&without_him, of_1000));
-    let bound = with_him.mul_f64(factor) + Duration::from_millis(slack);
-    assert!(without_him <= bound, "{without_him:?} instead of {with_him:?}");
+    let (mut with_him, mut without_him) = (Vec::new(), Vec::new());
+    let (mut missed_from, mut before_mib) = (None, None);
+    // Side by side, so that what the machine does besides is the same for both.
+    for _ in 0..trials(1, 5) {
+        // Bob's end has small buffers, so that not reading is felt. It takes the place of his other connection.
+        let mut bob_line = Line::logged_in(&sender.pair.broker, Encoding::Json, &sender.pair.bob).await;
+        let cursors = vec![Cursor { chat_id, seq: sender.last }];
+        let resume = bob_line.message(2, Request::Resume(Resume { cursors }));
+        bob_line.client.send(&resume).await;
+        bob_line.answer(2).await;
+        // First he reads.
+        let (stop, stopped) = oneshot::channel();
+        let (stands, mut bob_stands) = watch::channel(Stands::default());
+        let bob_reading = tokio::spawn(read_until(bob_line, chat_id, stands, stopped));
+        with_him.push(quantile(&sender.phase(load, load.phase).await, of_1000));
+        // Until he is live, whatever the machine made of his reading.
+        within("Bob to be live", async {
+            let mut is_live = false;
+            while !is_live {
+                sender.phase(load, Duration::from_millis(1)).await;
+                is_live = bob_stands.wait_for(|(seq, _)| *seq >= sender.last).await.unwrap().1;
+            }
+        })
+        .await;
+        before_mib.get_or_insert(sender.rss_mib_max);
+        let lagged_before = lagged(sender.pair).await;
+        stop.send(()).unwrap();
+        let bob_line = within("Bob to stop reading", bob_reading).await.unwrap();
+        missed_from.get_or_insert(sender.last);
+        // Until all that is between them is full. From then on he holds up whom he ever will, until he is cut.
+        while lagged(sender.pair).await == lagged_before {
+            assert_eq!(authenticated(sender.pair).await, 3.0, "all that he did not read waited in memory");
+            sender.phase(load, Duration::from_millis(300)).await;
+        }
+        without_him.push(quantile(&sender.phase(load, load.phase).await, of_1000));
+        eventually("his connection to be cut", async || {
+            sender.pair.ada_socket.pushes_so_far().await;
+            authenticated(sender.pair).await == 2.0
+        })
+        .await;
+        drop(bob_line);
+    }
+    reading.abort();
+    let (grown_mib, last) = (sender.rss_mib_max - before_mib.unwrap(), sender.last);
+    assert!(grown_mib < 64, "{grown_mib} MiB for one who does not read");
+    with_him.sort_unstable();
+    without_him.sort_unstable();
+    // What differs from time to time while he reads comes from elsewhere.
+    let elsewhere = with_him[with_him.len() - 1] - with_him[0];
+    let bound = quantile(&with_him, 500).mul_f64(factor) + Duration::from_millis(slack) + elsewhere;
+    assert!(quantile(&without_him, 500) <= bound, "{without_him:?} instead of {with_him:?}");
 
-    drop(bob_line);
     let mut bob_socket = pair.bob.connect(&pair.broker).await;
+    let missed_from = missed_from.unwrap();
     let cursors = vec![Cursor { chat_id, seq: missed_from }];
     bob_socket.request(Request::Resume(Resume { cursors })).await.unwrap();
     let entries = entries_until(&mut bob_socket, chat_id, last).await;
     assert_eq!((entries[0].seq, entries.last().unwrap().seq), (missed_from.next(), last));
     check_chain(chat_id, &entries);
-    reading.abort();
     unharmed(&pair.broker).await;
 }
 
@@ -230,7 +275,12 @@ async fn follow(
 #[tokio::test]
 async fn w10_a_client_that_reads_a_kilobyte_a_second_lags_catches_up_and_misses_nothing() {
     let database = Database::create().await;
-    let settings = unhurried(&database).with("keys.messages_max", 10_000).with("limits.outbox_frames_max", 16);
+    let settings = unhurried(&database)
+        .with("keys.messages_max", 10_000)
+        .with("limits.outbox_frames_max", 16)
+        // Of so little, pings come through too late, and what the kernels hold leaves room only now and then.
+        .with("server.ping_interval_s", 3_600)
+        .with("server.stalled_timeout_s", 3_600);
     let mut pair = Pair::start_on(database, settings).await;
     let chat_id = pair.chat_id;
     let path = Proxy::start(&pair.broker).await;
@@ -269,6 +319,7 @@ async fn w10_a_client_that_reads_a_kilobyte_a_second_lags_catches_up_and_misses_
     }
     let grown_mib = pair.broker.rss_mib().saturating_sub(before_mib);
     assert!(grown_mib < 24, "{grown_mib} MiB for one who reads slowly");
+    assert_eq!(authenticated(&pair).await, 2.0, "he is left behind, and not cut");
     path.set(Path::Open);
     let entries = follow(bob_socket, &pair.bob, address, chat_id, now.seen.seq, last).await;
     check_chain(chat_id, &entries);

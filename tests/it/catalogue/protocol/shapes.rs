@@ -25,6 +25,11 @@ const MAY_LACK: &[&str] = &[
     ".change_membership.info_keys",
     ".info.name",
     ".info.description",
+    ".profile.name",
+    ".profile.email",
+    ".profile.description",
+    ".request.data.own_key",
+    ".request.data.seal",
     ".request.data.new_key",
     ".new_key.staged",
     ".request.data.add_copies",
@@ -32,6 +37,11 @@ const MAY_LACK: &[&str] = &[
     ".envelope.key_id",
     ".envelope.data",
     ".envelope.purged",
+    ".list_secrets.after",
+    ".fetch_secret_log.before",
+    ".secret.secret.previous",
+    ".secret.secret.source",
+    ".cancel_recovery_request.signature",
 ];
 
 /// Fields among them that may not be nothing.

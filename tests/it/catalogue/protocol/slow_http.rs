@@ -1,15 +1,18 @@
 //! W15: connections that never come to the end of a request, or never take the answer. Each ends in time, and its place is
 //! free again.
 
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use sealcast::protocol::frame::{Nothing, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::super::super::support::broker::{Broker, Settings};
 use super::super::super::support::database::Database;
 use super::super::super::support::device::Device;
-use super::super::super::support::{eventually, trials, within};
+use super::super::super::support::{eventually, patiently, trials, within};
 use super::line::handshake;
 use super::unharmed;
 
@@ -39,8 +42,7 @@ fn slow(body: &str) -> Vec<(&'static str, String, &'static str)> {
 }
 
 /// Keeps a connection as long as it goes; gives what was answered.
-async fn hold(address: String, start: String, trickle: &'static str) -> String {
-    let mut stream = TcpStream::connect(&address).await.unwrap();
+async fn hold(mut stream: TcpStream, start: String, trickle: &'static str) -> String {
     let _ = stream.write_all(start.as_bytes()).await;
     let mut answer = Vec::new();
     loop {
@@ -54,8 +56,19 @@ async fn hold(address: String, start: String, trickle: &'static str) -> String {
     }
 }
 
+/// Descriptors that the broker has open, but for Unix sockets: it may come to need more connections to the database.
 fn descriptors(broker: &Broker) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", broker.pid())).unwrap().count()
+    let unix = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let inodes: HashSet<&str> = unix.lines().filter_map(|line| line.split_whitespace().nth(6)).collect();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", broker.pid())).unwrap();
+    let targets = open.filter_map(|descriptor| std::fs::read_link(descriptor.ok()?.path()).ok());
+    targets
+        .filter(|target| {
+            let target = target.to_string_lossy();
+            let inode = target.strip_prefix("socket:[").and_then(|inode| inode.strip_suffix("]"));
+            inode.is_none_or(|inode| !inodes.contains(inode))
+        })
+        .count()
 }
 
 #[tokio::test]
@@ -73,23 +86,34 @@ async fn w15_whoever_never_finishes_a_request_is_ended_and_gives_the_place_back(
     let mut socket = device.connect(&broker).await;
     let before = descriptors(&broker);
     let body = serde_json::to_string(&device.registration()).unwrap();
-    let mut held = Vec::new();
-    for _ in 0..trials(1, 20) {
-        for (name, start, trickle) in slow(&body) {
-            held.push((name, tokio::spawn(hold(broker.address().to_owned(), start, trickle))));
+    let is_over = AtomicBool::new(false);
+    let rounds = trials(1, 20);
+    let slow_ones = patiently(rounds, async {
+        let mut held = Vec::new();
+        for _ in 0..rounds {
+            for (name, start, trickle) in slow(&body) {
+                let stream = within("a connection", TcpStream::connect(broker.address())).await.unwrap();
+                held.push((name, tokio::spawn(hold(stream, start, trickle))));
+            }
         }
-    }
-    // Somebody with an honest request waits behind them, and is served.
-    assert_eq!(broker.request("GET", "/v1/info", "").await.0, 200);
-    for (name, held) in held {
-        let answer = within(name, held).await.unwrap();
-        assert!(answer.matches("HTTP/1.1 ").count() <= 2, "{name}: {answer}");
-        assert!(!answer.contains(" 101 "), "{name}: {answer}");
-    }
+        // Somebody with an honest request waits behind them, and is served.
+        assert_eq!(broker.request("GET", "/v1/info", "").await.0, 200);
+        for (name, held) in held {
+            let answer = within(name, held).await.unwrap();
+            assert!(answer.matches("HTTP/1.1 ").count() <= 2, "{name}: {answer}");
+            assert!(!answer.contains(" 101 "), "{name}: {answer}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    // Who has a socket is no exchange: served all the while, and not cut for its age.
+    let beside = async {
+        while !is_over.load(Ordering::Relaxed) {
+            socket.request(Request::Ping(Nothing {})).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::join!(slow_ones, beside);
     eventually("all descriptors to be given back", async || descriptors(&broker) <= before).await;
-    // Who has a socket is no exchange, and is not cut for its age.
-    assert!(
-        socket.request(sealcast::protocol::frame::Request::Ping(sealcast::protocol::frame::Nothing {})).await.is_ok()
-    );
+    assert!(socket.request(Request::Ping(Nothing {})).await.is_ok());
     unharmed(&broker).await;
 }

@@ -70,6 +70,7 @@ impl Scene {
             joined_at: Timestamp::saturating(1),
             can_manage: false,
             readable_from: Seq::saturating(1),
+            has_user_key: false,
         };
         let recipient = |who: Requester| {
             (who.session_id, LoadedRecipient { user_id: who.user_id, public_key: ExchangeKey([1; 32]) })
@@ -84,6 +85,8 @@ impl Scene {
             expiry_due: false,
             members: [ada, bob, carol].map(|who| (who.user_id, member)).into(),
             recipients: [ada, laptop, bob, carol].map(recipient).into(),
+            recovery: None,
+            generation_due: None,
             keys: BTreeMap::new(),
             since: None,
         };
@@ -94,6 +97,7 @@ impl Scene {
             last_counter: Counter::saturating(LAST_COUNTER),
             created_at: Timestamp::saturating(NOW - LIMITS.age_max_micros),
             missing: [].into(),
+            archived: None,
             refused: BTreeMap::new(),
         };
         scene.loaded.keys.insert(key_id, key);
@@ -153,7 +157,7 @@ impl Scene {
             purged: None,
             signature: Signature([0; 64]),
         };
-        Send { chat_id: self.chat_id, envelope, new_key: None, add_copies: Vec::new() }
+        Send { chat_id: self.chat_id, envelope, new_key: None, add_copies: Vec::new(), archive: None }
     }
 
     /// An edit or deletion by somebody, rightly signed.

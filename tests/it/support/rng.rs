@@ -1,6 +1,26 @@
-//! The one source of chance in a simulated world: a seed gives the same numbers for ever.
+//! A source of chance for worlds and scripts that are drawn: a seed gives the same numbers for ever.
+
+use std::io::Write;
+use std::sync::OnceLock;
 
 use uuid::Uuid;
+
+/// The seed of this run: that of `SEALCAST_SEED`, or a new one, which is printed; the same each time it is asked for.
+pub fn seed() -> u64 {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| {
+        let seed = match std::env::var("SEALCAST_SEED") {
+            Ok(named) => named.parse().expect("SEALCAST_SEED is a number"),
+            Err(_) => {
+                let mut bytes = [0; 8];
+                getrandom::fill(&mut bytes).unwrap();
+                u64::from_le_bytes(bytes)
+            }
+        };
+        let _ = writeln!(std::io::stdout(), "SEALCAST_SEED={seed}");
+        seed
+    })
+}
 
 /// `SplitMix64`: small, even, and the same on every machine.
 #[derive(Debug, Clone)]
