@@ -51,12 +51,24 @@ impl Directory {
         self.newcomers.remove(&connection.id);
     }
 
-    /// Enters a connection that has logged in; gives the older one of the same session, which it replaces.
+    /// Enters a connection that has logged in, unless another of its session is here that was opened after it; gives the one
+    /// that has no place any more, which may be the one that has just logged in.
+    ///
+    /// A client that gives a connection up whose login is still looked at must not lose the one that it opened instead.
     pub fn enter(&self, session_id: SessionId, connection: &Arc<Connection>) -> Option<Arc<Connection>> {
-        let older = self.connections.insert(session_id, Arc::clone(connection));
+        let replaced = match self.connections.entry(session_id) {
+            Entry::Occupied(mut current) if current.get().id < connection.id => {
+                Some(current.insert(Arc::clone(connection)))
+            }
+            Entry::Occupied(_) => Some(Arc::clone(connection)),
+            Entry::Vacant(free) => {
+                free.insert(Arc::clone(connection));
+                None
+            }
+        };
         // In this order, so that it is never in neither.
         self.part(connection);
-        older
+        replaced
     }
 
     /// Takes a connection out, unless a newer one has replaced it.

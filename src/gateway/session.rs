@@ -290,13 +290,16 @@ impl SessionActor {
         if session.state == SessionState::Expired {
             return self.wait_for_renewal(who, responder, ctx);
         }
-        if let Some(older) = self.door.broker.directory.enter(session_id, &self.connection) {
-            older.close(CloseCode::Replaced);
-        }
         let metrics = &self.door.broker.metrics;
         metrics.connections.with_label_values(&["new"]).dec();
         metrics.connections.with_label_values(&["authenticated"]).inc();
         metrics.logins.with_label_values(&["accepted"]).inc();
+        if let Some(older) = self.door.broker.directory.enter(session_id, &self.connection) {
+            older.close(CloseCode::Replaced);
+            if older.id == self.connection.id {
+                return;
+            }
+        }
         self.expire_at(session.expired_at, ctx);
         if session.state == SessionState::Live {
             self.stage = Stage::Live(Caller {

@@ -201,6 +201,21 @@ async fn a1_a2_one_nonce_serves_one_login_on_its_own_connection() {
     assert!(pair.bob.say(&mut fifth, pair.chat_id, "good").await.is_ok());
 }
 
+#[tokio::test]
+async fn of_two_connections_of_a_session_the_one_opened_last_stays_whichever_logs_in_last() {
+    let mut pair = Pair::start().await;
+    let mut first = Socket::open(&pair.broker, Encoding::Json).await;
+    let mut second = pair.bob.connect_live(&pair.broker).await;
+    assert_eq!(pair.bob_socket.close_code().await, Some(CloseCode::Replaced.number()));
+    // What a client that has given its first connection up has already written on it.
+    let late = pair.bob.login(&first.hello);
+    first.send(late).await;
+    assert_eq!(first.close_code().await, Some(CloseCode::Replaced.number()));
+    assert!(pair.bob.say(&mut second, pair.chat_id, "still here").await.is_ok());
+    let gauge = || pair.broker.metric("sealcast_connections{", "authenticated");
+    eventually("the count of connections", async || gauge().await == 2.0).await;
+}
+
 /// A login refused: error and close code.
 async fn login_refused(broker: &Broker, login: impl Fn(&frame::Hello) -> Request) -> (frame::Error, Option<u16>) {
     let mut socket = Socket::open(broker, Encoding::Json).await;
