@@ -78,6 +78,14 @@ impl Device {
         Ok(Self::new(user, client, keyring, Stay::Linked))
     }
 
+    /// The same device after its program has ended and begun again.
+    pub async fn begin_again(&self) -> Self {
+        self.close().await;
+        let storage = Arc::clone(&self.keyring) as _;
+        let client = within("a client that opens", Client::open(behaviour(), storage)).await.unwrap();
+        Self::new(self.user, client, Arc::clone(&self.keyring), self.stay)
+    }
+
     /// Waits until its session is over.
     pub async fn is_over(&self) {
         eventually("the end of a session", async || self.client.live().await.is_err()).await;

@@ -159,8 +159,12 @@ impl World {
                 std::panic::resume_unwind(error.into_panic());
             }
         }
-        let devices = self.lately().devices.clone();
+        let mut devices = self.lately().devices.clone();
         let logs = self.logs(&devices).await;
+        // The logs were asked for in the name of sessions of which each has one connection.
+        for device in devices.iter_mut().filter(|device| device.stay == Stay::First) {
+            *device = Arc::new(device.begin_again().await);
+        }
         let mut witnesses = Vec::new();
         for device in &devices {
             let read = self.read(device, &logs).await;
@@ -207,10 +211,12 @@ impl World {
         logs
     }
 
-    /// What a device that is still there reads of its chats by the library; nothing of one whose session is over.
+    /// What a device that is still there reads of its chats by the library; nothing of one whose session is over. The first
+    /// of each user is there to the end.
     async fn read(&self, device: &Device, logs: &BTreeMap<ChatId, Vec<LogEntry>>) -> BTreeMap<ChatId, Vec<String>> {
         let mut read = BTreeMap::new();
-        if within("a device to be live or over", device.client.live()).await.is_err() {
+        if let Err(reason) = within("a device to be live or over", device.client.live()).await {
+            assert_ne!(device.stay, Stay::First, "{reason}");
             return read;
         }
         let (user_id, session_id) = (self.users[device.user].user_id, device.client.session_id());
