@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::compare;
+use crate::bench::plan::Plan;
 use crate::check::plant::Damage;
+use crate::floor;
 use crate::scenario::{Faults, Scenario};
 
 /// Loads a broker of Sealcast with real clients and checks every promise on what they saw.
@@ -23,11 +26,20 @@ pub(crate) enum Command {
     /// The same load while everything else breaks: processes, paths, clocks, sessions.
     #[command(after_help = COUNTS)]
     Torture(TortureArgs),
+    /// How fast is it, as a ratio to floors that are measured in turn with it?
+    #[command(after_help = COMPARED)]
+    Compare(CompareArgs),
     /// Check histories that were written before; several are one.
     Check(CheckArgs),
     /// Serve, with settings from the environment.
     #[command(hide = true)]
     Broker,
+    /// Serve as the raw floor.
+    #[command(hide = true)]
+    FloorRaw(floor::RawArgs),
+    /// Serve as the Postgres floor.
+    #[command(hide = true)]
+    FloorPostgres(floor::PostgresArgs),
 }
 
 /// What the help says of the result.
@@ -41,6 +53,43 @@ The six counts, each of which must be 0 for exit code 0:
   undecryptable       entries that a recipient could not open or verify, and every other alarm of a client
   read_after_removal  entries that a session was given after its removal, or that a key it ever kept opens, and copies
                       of later keys that the server gave it";
+
+/// What the help says of ratios.
+const COMPARED: &str = "\
+Floors are the smallest programs that do a part of the work, with frames as long as the broker's:
+  raw floor       takes frames and hands them to everybody; nothing is kept, checked or decided
+  Postgres floor  the same, each message committed and flushed before it is acknowledged and delivered
+Exit code 0: all wrong counts are 0, whatever the ratios.";
+
+/// Options of `compare`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CompareArgs {
+    /// `fanout`, `many-chats`, `latency`, or a file like those in `loadtest/scenarios/`.
+    scenario: String,
+    /// Seconds that are measured, instead of the scenario's.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: Option<u32>,
+    /// How often each server is measured.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    repeat: u8,
+    /// Measures the broker alone.
+    #[arg(long)]
+    no_floors: bool,
+    /// Where the result goes as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl CompareArgs {
+    /// What is to be run.
+    pub(crate) fn request(self) -> anyhow::Result<compare::Request> {
+        let mut plan = Plan::load(&self.scenario)?;
+        if let Some(seconds) = self.seconds {
+            plan.seconds = f64::from(seconds);
+        }
+        Ok(compare::Request { plan, repeat: usize::from(self.repeat), has_floors: !self.no_floors, json: self.json })
+    }
+}
 
 /// Options of `mixed`.
 #[derive(Debug, Clone, Args)]

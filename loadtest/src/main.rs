@@ -2,11 +2,13 @@
 //!
 //! Lives here: the command line and the exit code. `scenario` says what a run is made of, `run` is its steps, `load`
 //! the clients and what they do, `nemesis` what is broken meanwhile, `ground` the broker and the Postgres that it all
-//! stands on, `history` what happened, `check` the judgement of it, `report` the result. Imports the client library and
+//! stands on, `bench` how fast it is and `floor` what that is compared with, `history` what happened, `check` the judgement of it, `report` the result. Imports the client library and
 //! the protocol of `sealcast`, and its server only to be the broker in a process of its own.
 
 mod args;
+mod bench;
 mod check;
+mod floor;
 mod ground;
 mod history;
 mod load;
@@ -30,8 +32,11 @@ use scenario::Scenario;
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Broker => ground::broker::serve().map(|()| true),
+        Command::FloorRaw(args) => floor::serve_raw(&args).map(|()| true),
+        Command::FloorPostgres(args) => floor::serve_postgres(args).map(|()| true),
         Command::Mixed(args) => run_load(args.scenario()),
         Command::Torture(args) => run_load(args.scenario()),
+        Command::Compare(args) => args.request().and_then(|request| bench::compare::run(&request)),
         Command::Check(args) => run_check(&args),
     };
     match done {

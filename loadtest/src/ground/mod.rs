@@ -7,3 +7,4 @@ pub(crate) mod broker;
 pub(crate) mod clock;
 pub(crate) mod database;
 pub(crate) mod process;
+pub(crate) mod usage;

@@ -1,0 +1,19 @@
+//! Measures how fast a broker is, as a ratio to floors that are measured beside it.
+//!
+//! The clients here are no library clients: these would use more of the machine than the broker. Messages are sealed and
+//! signed before the clock runs (`pool`), so that a client only writes ready frames and compares what it reads with what was
+//! sealed; one in many is opened. Lives here: `plan` says what is measured, `member` and `room` set it up by the bare
+//! protocol, `wire` tells frames apart by their fixed parts, `drive` runs it on one thread, `server` is what it is run
+//! against, `compare` runs servers in turn and makes ratios, `report` prints them.
+
+pub(crate) mod compare;
+pub(crate) mod connection;
+mod drive;
+mod figures;
+mod member;
+pub(crate) mod plan;
+mod pool;
+mod report;
+mod room;
+mod server;
+mod wire;

@@ -1,0 +1,247 @@
+//! What a plan is run against: a broker, or a floor; each a child process of this executable.
+
+use std::process::Stdio;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+
+use super::connection::{Connection, Frame, push_frame};
+use super::drive::{Seat, Talk, Voice};
+use super::figures::WireBytes;
+use super::member::Member;
+use super::plan::Plan;
+use super::pool::{KEY_MESSAGES, Pool};
+use super::room::Room;
+use super::wire::{Templates, Wire};
+use crate::ground::broker::{self, Broker};
+use crate::ground::usage::with_descendants;
+
+/// Chats and connections that are set up at the same time.
+const SET_UP_AT_ONCE: usize = 16;
+
+/// How long a floor may take to listen, and to end.
+const FLOOR_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A kind of server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Broker,
+    RawFloor,
+    PostgresFloor,
+}
+
+impl Kind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::RawFloor => "raw floor",
+            Self::PostgresFloor => "Postgres floor",
+        }
+    }
+}
+
+/// A server that runs.
+pub(crate) enum Server {
+    Broker(Box<Broker>),
+    Floor(Floor),
+}
+
+/// A floor that runs: it ends when its standard input does.
+pub(crate) struct Floor {
+    child: Child,
+    _stdin: ChildStdin,
+    address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts one; a floor must be told how long the broker's frames are.
+    pub(crate) async fn start(kind: Kind, plan: &Plan, wire: WireBytes) -> anyhow::Result<Self> {
+        match kind {
+            Kind::Broker => {
+                let limits = limits(plan);
+                let plan = broker::Plan { limits, log: None, is_breakable: false };
+                Ok(Self::Broker(Box::new(Broker::start(plan).await?)))
+            }
+            Kind::RawFloor => Ok(Self::Floor(Floor::start(false, wire).await?)),
+            Kind::PostgresFloor => Ok(Self::Floor(Floor::start(true, wire).await?)),
+        }
+    }
+
+    /// `host:port`.
+    fn address(&self) -> &str {
+        match self {
+            Self::Broker(broker) => broker.address(),
+            Self::Floor(floor) => &floor.address,
+        }
+    }
+
+    /// Its processes, Postgres' included.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let roots: Vec<u32> = match self {
+            Self::Broker(broker) => broker.pid().into_iter().chain(broker.postmaster()).collect(),
+            Self::Floor(floor) => floor.child.id().into_iter().collect(),
+        };
+        with_descendants(&roots)
+    }
+
+    /// How long the frames of a broker are in these chats.
+    pub(crate) fn wire_bytes(talks: &[Rc<Talk>]) -> Option<WireBytes> {
+        let talk = talks.first()?;
+        let Wire::Broker(templates) = &talk.wire else { return None };
+        let pool = &talk.voices.first()?.pool;
+        // The first message carries its key.
+        let send = pool.payload(1).or_else(|| pool.payload(0))?.len();
+        let (deliver, ack) = templates.bytes();
+        Some(WireBytes { send, deliver, ack })
+    }
+
+    /// Sets the chats of a plan up, seals what is to be said, and connects everybody.
+    pub(crate) async fn prepare(&self, plan: &Plan, wire: WireBytes) -> anyhow::Result<(Vec<Rc<Talk>>, Vec<Seat>)> {
+        let prepared = futures_util::stream::iter(0..plan.chats).map(|number| async move {
+            match self {
+                Self::Broker(_) => prepare_chat(self.address(), plan, number).await,
+                Self::Floor(_) => prepare_room(self.address(), plan, number, wire).await,
+            }
+        });
+        let prepared: Vec<_> = prepared.buffered(SET_UP_AT_ONCE).try_collect().await?;
+        let mut talks = Vec::new();
+        let mut seats = Vec::new();
+        for (talk, connections) in prepared {
+            let talk = Rc::new(talk);
+            for (number, connection) in connections.into_iter().enumerate() {
+                let voice = (number < plan.senders_per_chat).then_some(number);
+                let is_timed = (number + 1).is_multiple_of(plan.timed_one_in);
+                seats.push(Seat { connection, talk: Rc::clone(&talk), voice, is_timed });
+            }
+            talks.push(talk);
+        }
+        Ok((talks, seats))
+    }
+
+    /// Stops it and takes away what it left.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        match self {
+            Self::Broker(broker) => broker.stop().await,
+            Self::Floor(floor) => floor.stop().await,
+        }
+    }
+}
+
+impl Floor {
+    async fn start(has_postgres: bool, wire: WireBytes) -> anyhow::Result<Self> {
+        // Postgres runs under an account of its own when this process is root's, and must get through.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        let folder = tempfile::Builder::new().prefix("sealcast-loadtest-").permissions(open).tempdir()?;
+        let mut command = Command::new(std::env::current_exe().context("finding this executable")?);
+        command
+            .arg(if has_postgres { "floor-postgres" } else { "floor-raw" })
+            .arg("--deliver-bytes")
+            .arg(wire.deliver.to_string());
+        command.arg("--ack-bytes").arg(wire.ack.to_string());
+        if has_postgres {
+            command.arg("--data-dir").arg(folder.path().join("data"));
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).process_group(0);
+        let mut child = command.spawn().context("starting a floor")?;
+        let stdin = child.stdin.take().context("a floor without standard input")?;
+        let mut lines = BufReader::new(child.stdout.take().context("a floor without standard output")?).lines();
+        let first = tokio::time::timeout(FLOOR_TIMEOUT, lines.next_line()).await;
+        let first = first.map_err(|_| anyhow!("a floor does not listen"))??.unwrap_or_default();
+        let address = first.strip_prefix("listening on http://").map(str::to_owned);
+        let address = address.ok_or_else(|| anyhow!("a floor did not start: {first}"))?;
+        Ok(Self { child, _stdin: stdin, address, _folder: folder })
+    }
+
+    async fn stop(mut self) -> anyhow::Result<()> {
+        drop(self._stdin);
+        let ended = tokio::time::timeout(FLOOR_TIMEOUT, self.child.wait()).await;
+        let status = ended.map_err(|_| anyhow!("a floor does not stop"))??;
+        if !status.success() {
+            bail!("a floor ended with {status}");
+        }
+        self._folder.close().context("removing a floor's folder")
+    }
+}
+
+/// What a plan needs above the defaults.
+fn limits(plan: &Plan) -> Vec<(&'static str, u64)> {
+    vec![
+        ("keys.messages_max", KEY_MESSAGES),
+        ("limits.membership_changes_per_minute", plan.sessions_per_chat as u64 + 60),
+        ("limits.requests_per_s", 1_000_000),
+        ("limits.requests_burst", 1_000_000),
+    ]
+}
+
+/// Makes a chat and its members on a broker.
+async fn prepare_chat(address: &str, plan: &Plan, number: usize) -> anyhow::Result<(Talk, Vec<Connection>)> {
+    let mut members = Vec::new();
+    for member in 0..plan.sessions_per_chat {
+        members.push(Member::register(address, format!("lt-{number}-{member}")).await?);
+    }
+    let room = Room::create(address, &members).await?;
+    let mut connections = Vec::new();
+    for member in &members {
+        connections.push(member.connect_live(address).await?);
+    }
+    let (room, members) = (Arc::new(room), Arc::new(members));
+    let mut sealing = Vec::new();
+    for sender in 0..plan.senders_per_chat {
+        let (room, members, count, bytes) =
+            (Arc::clone(&room), Arc::clone(&members), plan.sealed_per_sender(), plan.body_bytes);
+        sealing.push(tokio::task::spawn_blocking(move || {
+            let sender = members.get(sender).context("a sender who is no member")?;
+            let pool = Pool::sealed(&room, sender, count, bytes)?;
+            anyhow::Ok(Voice::new(pool, Some(sender.secrets.signing_public_key())))
+        }));
+    }
+    let mut voices = Vec::new();
+    for sealed in sealing {
+        voices.push(sealed.await.context("sealing")??);
+    }
+    let sample = voices.first().context("a chat without senders")?.pool.sample()?;
+    let wire = Wire::Broker(Box::new(Templates::learn(room.chat_id, &sample)?));
+    Ok((Talk::new(room.chat_id, wire, voices, members.len(), room.seen.seq.get()), connections))
+}
+
+/// Joins a room of a floor.
+async fn prepare_room(
+    address: &str,
+    plan: &Plan,
+    number: usize,
+    wire: WireBytes,
+) -> anyhow::Result<(Talk, Vec<Connection>)> {
+    let mut connections = Vec::new();
+    for _ in 0..plan.sessions_per_chat {
+        let mut connection = Connection::open(address).await?;
+        let (mut out, mut join) = (Vec::new(), vec![b'J']);
+        join.extend_from_slice(&u32::try_from(number)?.to_be_bytes());
+        push_frame(&mut out, &join);
+        connection.stream.write_all(&out).await?;
+        let (mut has_joined, mut scratch) = (false, Vec::new());
+        while !has_joined {
+            connection.stream.readable().await?;
+            let is_open = connection.take(&mut scratch, |frame| {
+                has_joined |= frame == Frame::Binary(b"j");
+                Ok(())
+            })?;
+            if !is_open {
+                bail!("a floor ended a connection");
+            }
+        }
+        connections.push(connection);
+    }
+    let mut voices = Vec::new();
+    for sender in 0..plan.senders_per_chat {
+        let sender = u32::try_from(sender)?;
+        voices.push(Voice::new(Pool::plain(sender, plan.sealed_per_sender(), wire.send, wire.deliver)?, None));
+    }
+    let members = connections.len();
+    Ok((Talk::new(sealcast::protocol::ids::ChatId::generate(), Wire::Floor, voices, members, 0), connections))
+}

@@ -1,0 +1,122 @@
+//! Commits messages in groups: all that waits, in one statement, flushed; then they are answered and handed on.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, anyhow};
+use sealcast::protocol::ids::MessageId;
+use sealcast::store::embedded::{EmbeddedConfig, EmbeddedPostgres};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+use super::server::{Lengths, Peer, Room, Submission};
+
+/// Connections to Postgres, each with the rooms of its own.
+const LANES: usize = 2;
+
+/// Messages in one commit at most.
+const BATCH_MAX: usize = 1_000;
+
+/// The database that the embedded Postgres makes.
+const DATABASE: &str = "sealcast";
+
+const TABLE: &str = "CREATE TABLE floor_messages (chat_id uuid, seq bigint, id uuid NOT NULL UNIQUE, body bytea NOT NULL, \
+    PRIMARY KEY (chat_id, seq))";
+
+const INSERT: &str = "INSERT INTO floor_messages (chat_id, seq, id, body) \
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bytea[])";
+
+/// The ways to Postgres.
+#[derive(Debug, Clone)]
+pub(super) struct Lanes(Arc<Vec<Lane>>);
+
+#[derive(Debug)]
+struct Lane {
+    waiting: UnboundedSender<Submission>,
+    /// Until it has begun.
+    idle: Mutex<Option<(Client, UnboundedReceiver<Submission>)>>,
+}
+
+/// Starts a Postgres with the settings of a broker's own.
+pub(super) async fn start(data_dir: PathBuf) -> anyhow::Result<(Lanes, EmbeddedPostgres)> {
+    let config = EmbeddedConfig { data_dir, ..EmbeddedConfig::default() };
+    let postgres = EmbeddedPostgres::start(config).await.context("starting Postgres")?;
+    let url = postgres.connection_string(DATABASE);
+    let mut lanes = Vec::new();
+    for number in 0..LANES {
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.context("connecting to Postgres")?;
+        tokio::spawn(connection);
+        if number == 0 {
+            client.batch_execute(TABLE).await.context("making the table")?;
+        }
+        let (waiting, submissions) = unbounded_channel();
+        lanes.push(Lane { waiting, idle: Mutex::new(Some((client, submissions))) });
+    }
+    Ok((Lanes(Arc::new(lanes)), postgres))
+}
+
+impl Lanes {
+    /// Begins to commit.
+    pub(super) fn begin(&self, lengths: Lengths) {
+        for lane in &*self.0 {
+            let idle = lane.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((client, submissions)) = idle {
+                tokio::spawn(async move {
+                    // A floor that cannot commit is of no use to anybody: its clients will wait in vain, and say so.
+                    let _ = commit_all(&client, submissions, lengths).await;
+                });
+            }
+        }
+    }
+
+    /// Hands a sender's messages to the room's lane.
+    pub(super) fn submit(&self, room: &Arc<Room>, sender: &Arc<Peer>, said: Vec<(u32, Vec<u8>)>) -> anyhow::Result<()> {
+        let lane = self.0.get(room.number as usize % LANES).ok_or_else(|| anyhow!("no lane"))?;
+        for (request, body) in said {
+            let submission = Submission { room: Arc::clone(room), sender: Arc::clone(sender), request, body };
+            lane.waiting.send(submission).map_err(|_| anyhow!("the lane has ended"))?;
+        }
+        Ok(())
+    }
+}
+
+async fn commit_all(
+    client: &Client,
+    mut submissions: UnboundedReceiver<Submission>,
+    lengths: Lengths,
+) -> anyhow::Result<()> {
+    let insert = client.prepare(INSERT).await?;
+    let mut batch = Vec::new();
+    while submissions.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        // Those of a room together, in the order in which they came.
+        batch.sort_by_key(|submission: &Submission| submission.room.number);
+        let (mut chats, mut seqs, mut ids, mut bodies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for of_room in batch.chunk_by(|a, b| a.room.number == b.room.number) {
+            let Some(first) = of_room.first() else { continue };
+            let seq = first.room.number(of_room.len() as u64);
+            for (seq, submission) in (seq..).zip(of_room) {
+                chats.push(Uuid::from_u128(u128::from(submission.room.number)));
+                seqs.push(i64::try_from(seq)?);
+                ids.push(MessageId::generate().0);
+                bodies.push(&submission.body);
+            }
+        }
+        let columns: [&(dyn ToSql + Sync); 4] = [&chats, &seqs, &ids, &bodies];
+        client.execute(&insert, &columns).await.context("committing")?;
+        let mut seqs = seqs.as_slice();
+        for of_room in batch.chunk_by(|a, b| a.room.number == b.room.number) {
+            let (own, rest) = seqs.split_at_checked(of_room.len()).unwrap_or_default();
+            seqs = rest;
+            if let Some(first) = of_room.first() {
+                let messages = own.iter().zip(of_room).map(|(seq, submission)| {
+                    (seq.unsigned_abs(), &submission.sender, submission.request, &*submission.body)
+                });
+                first.room.hand_on(lengths, messages);
+            }
+        }
+        batch.clear();
+    }
+    Ok(())
+}
