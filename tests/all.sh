@@ -68,6 +68,11 @@ RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 step "load test, short"
 cargo run --quiet --release -p loadtest -- mixed --users 12 --sessions-per-user 2 --chats 6 --seconds 8
 
+step "speed, short: what is delivered is checked, how fast it is not"
+cargo run --quiet --release -p loadtest -- compare fanout --seconds 1 --repeat 1
+cargo run --quiet --release -p loadtest -- compare many-chats --seconds 1 --repeat 1
+cargo run --quiet --release -p loadtest -- idle --connections 200
+
 step "torture, two minutes; its history is judged again, and found damaged when it is"
 history=$(mktemp)
 trap 'rm -rf "$history" ${home:+"$home"}' EXIT

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     /// How fast is it, as a ratio to floors that are measured in turn with it?
     #[command(after_help = COMPARED)]
     Compare(CompareArgs),
+    /// How much memory does a connection take that is logged in, in a chat of five, and at rest?
+    Idle(IdleArgs),
     /// Check histories that were written before; several are one.
     Check(CheckArgs),
     /// Serve, with settings from the environment.
@@ -78,6 +80,17 @@ pub(crate) struct CompareArgs {
     /// Where the result goes as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+/// Options of `idle`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct IdleArgs {
+    /// Connections, each with a user of its own.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(5..=18_000))]
+    pub(crate) connections: u32,
+    /// Where the result goes as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 impl CompareArgs {

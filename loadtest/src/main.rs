@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Mixed(args) => run_load(args.scenario()),
         Command::Torture(args) => run_load(args.scenario()),
         Command::Compare(args) => args.request().and_then(|request| bench::compare::run(&request)),
+        Command::Idle(args) => bench::idle::run(args.connections, args.json.as_deref()).map(|()| true),
         Command::Check(args) => run_check(&args),
     };
     match done {

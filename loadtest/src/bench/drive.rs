@@ -17,7 +17,7 @@ use sealcast::protocol::ids::ChatId;
 use sealcast::protocol::log::EntryBody;
 use sealcast::protocol::verify::Verifier;
 use tokio::sync::Notify;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, channel};
 
 use super::connection::{Connection, ENCODING, Frame, push_pong};
 use super::figures::{Latencies, Wrong};
@@ -30,6 +30,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether the run is over.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Messages that are due and have not been looked at, at most; the time of each is that of the plan, however late it is.
+const DUES_MAX: usize = 64 * 1024;
 
 /// Bytes that wait to be written, from which on a sender makes no more.
 const OUT_BYTES: usize = 256 * 1024;
@@ -249,7 +252,7 @@ fn pace(
     talks: &[Rc<Talk>],
     tasks: &mut tokio::task::JoinSet<()>,
 ) -> std::sync::Arc<()> {
-    let (due, mut dues): (_, UnboundedReceiver<u64>) = unbounded_channel();
+    let (due, mut dues): (_, Receiver<u64>) = channel(DUES_MAX);
     let (interval, began) = (Duration::from_secs(1) / plan.rate, shared.began);
     let alive = std::sync::Arc::new(());
     let watched = std::sync::Arc::downgrade(&alive);
@@ -258,7 +261,7 @@ fn pace(
         while watched.strong_count() > 0 {
             at += interval;
             std::thread::sleep(at.saturating_sub(began.elapsed()));
-            if due.send(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)).is_err() {
+            if due.blocking_send(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)).is_err() {
                 return;
             }
         }

@@ -86,7 +86,8 @@ impl Plan {
 
     /// Messages to be sealed for each sender.
     pub(crate) fn sealed_per_sender(&self) -> usize {
-        (self.sealed_per_sender_and_s as f64 * (self.warm_up_s + self.seconds)).ceil() as usize
+        self.sealed_per_sender_and_s
+            * usize::try_from((self.warm_up() + self.measured()).as_secs() + 1).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn warm_up(&self) -> Duration {

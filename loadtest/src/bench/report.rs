@@ -9,6 +9,9 @@ use super::plan::Plan;
 use super::pool::KEY_MESSAGES;
 use super::server::Kind;
 
+/// A figure's name, and where it is.
+type Figure = (&'static str, fn(&Figures) -> f64);
+
 /// One turn: a raw floor, the broker, a Postgres floor.
 pub(crate) struct Round {
     pub(crate) raw: Option<Figures>,
@@ -171,7 +174,7 @@ pub(crate) fn json(compared: &Compared) -> Value {
         "last_raw_floor": compared.last_raw.as_ref().map(Figures::json),
         "ok": compared.wrong() == 0,
     });
-    let figures: [(&str, fn(&Figures) -> f64); 6] = [
+    let figures: [Figure; 6] = [
         ("acked_per_s", Figures::acked_per_s),
         ("delivered_per_s", Figures::delivered_per_s),
         ("server_cpu_s_per_million_deliveries", Figures::cpu_s_per_million),

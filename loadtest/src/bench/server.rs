@@ -48,7 +48,7 @@ impl Kind {
 /// A server that runs.
 pub(crate) enum Server {
     Broker(Box<Broker>),
-    Floor(Floor),
+    Floor(Box<Floor>),
 }
 
 /// A floor that runs: it ends when its standard input does.
@@ -68,26 +68,34 @@ impl Server {
                 let plan = broker::Plan { limits, log: None, is_breakable: false };
                 Ok(Self::Broker(Box::new(Broker::start(plan).await?)))
             }
-            Kind::RawFloor => Ok(Self::Floor(Floor::start(false, wire).await?)),
-            Kind::PostgresFloor => Ok(Self::Floor(Floor::start(true, wire).await?)),
+            Kind::RawFloor => Ok(Self::Floor(Box::new(Floor::start(false, wire).await?))),
+            Kind::PostgresFloor => Ok(Self::Floor(Box::new(Floor::start(true, wire).await?))),
         }
     }
 
     /// `host:port`.
-    fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         match self {
             Self::Broker(broker) => broker.address(),
             Self::Floor(floor) => &floor.address,
         }
     }
 
+    /// The process that serves.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Broker(broker) => broker.pid(),
+            Self::Floor(floor) => floor.child.id(),
+        }
+    }
+
     /// Its processes, Postgres' included.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        let roots: Vec<u32> = match self {
-            Self::Broker(broker) => broker.pid().into_iter().chain(broker.postmaster()).collect(),
-            Self::Floor(floor) => floor.child.id().into_iter().collect(),
+        let postmaster = match self {
+            Self::Broker(broker) => broker.postmaster(),
+            Self::Floor(_) => None,
         };
-        with_descendants(&roots)
+        with_descendants(&self.pid().into_iter().chain(postmaster).collect::<Vec<_>>())
     }
 
     /// How long the frames of a broker are in these chats.
@@ -180,12 +188,17 @@ fn limits(plan: &Plan) -> Vec<(&'static str, u64)> {
 }
 
 /// Makes a chat and its members on a broker.
-async fn prepare_chat(address: &str, plan: &Plan, number: usize) -> anyhow::Result<(Talk, Vec<Connection>)> {
+pub(crate) async fn found_chat(address: &str, sessions: usize, number: usize) -> anyhow::Result<(Room, Vec<Member>)> {
     let mut members = Vec::new();
-    for member in 0..plan.sessions_per_chat {
+    for member in 0..sessions {
         members.push(Member::register(address, format!("lt-{number}-{member}")).await?);
     }
-    let room = Room::create(address, &members).await?;
+    Ok((Room::create(address, &members).await?, members))
+}
+
+/// The same, with what its senders will say, and everybody connected.
+async fn prepare_chat(address: &str, plan: &Plan, number: usize) -> anyhow::Result<(Talk, Vec<Connection>)> {
+    let (room, members) = found_chat(address, plan.sessions_per_chat, number).await?;
     let mut connections = Vec::new();
     for member in &members {
         connections.push(member.connect_live(address).await?);
@@ -193,11 +206,10 @@ async fn prepare_chat(address: &str, plan: &Plan, number: usize) -> anyhow::Resu
     let (room, members) = (Arc::new(room), Arc::new(members));
     let mut sealing = Vec::new();
     for sender in 0..plan.senders_per_chat {
-        let (room, members, count, bytes) =
-            (Arc::clone(&room), Arc::clone(&members), plan.sealed_per_sender(), plan.body_bytes);
+        let (room, members, plan) = (Arc::clone(&room), Arc::clone(&members), plan.clone());
         sealing.push(tokio::task::spawn_blocking(move || {
             let sender = members.get(sender).context("a sender who is no member")?;
-            let pool = Pool::sealed(&room, sender, count, bytes)?;
+            let pool = Pool::sealed(&room, sender, plan.sealed_per_sender(), plan.body_bytes)?;
             anyhow::Ok(Voice::new(pool, Some(sender.secrets.signing_public_key())))
         }));
     }

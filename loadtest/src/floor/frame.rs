@@ -27,29 +27,25 @@ pub(super) enum Said<'a> {
     Pong,
 }
 
-/// The first frame of some bytes, unmasked in place, and how many bytes it takes; nothing while it is incomplete.
-pub(super) fn take(bytes: &mut [u8]) -> anyhow::Result<Option<(Said<'_>, usize)>> {
-    let [first, second, rest @ ..] = &*bytes else { return Ok(None) };
-    let (first, second) = (*first, *second);
-    let (length, header) = match second & !MASKED {
-        short @ 0..=125 => (usize::from(short), 2),
-        126 => match rest.first_chunk::<2>() {
-            Some(length) => (usize::from(u16::from_be_bytes(*length)), 4),
-            None => return Ok(None),
-        },
-        _ => match rest.first_chunk::<8>() {
-            Some(length) => (usize::try_from(u64::from_be_bytes(*length))?, 10),
-            None => return Ok(None),
-        },
-    };
-    if second & MASKED == 0 || length > PAYLOAD_BYTES_MAX {
-        bail!("a frame without a mask, or of {length} bytes");
-    }
+/// What is at the beginning of some bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken<'a> {
+    /// A frame, and what follows it.
+    Frame(Said<'a>, &'a mut [u8]),
+    /// The beginning of one.
+    Incomplete(&'a mut [u8]),
+}
+
+/// Takes the first frame of some bytes, which is unmasked in place.
+pub(super) fn take(bytes: &mut [u8]) -> anyhow::Result<Taken<'_>> {
+    let Some((first, header, length)) = header(bytes)? else { return Ok(Taken::Incomplete(bytes)) };
     let end = header + 4 + length;
-    let Some(frame) = bytes.get_mut(..end) else { return Ok(None) };
-    let Some((mask, payload)) = frame.get_mut(header..).and_then(|rest| rest.split_first_chunk_mut::<4>()) else {
-        return Ok(None);
-    };
+    if bytes.len() < end {
+        return Ok(Taken::Incomplete(bytes));
+    }
+    let (frame, rest) = bytes.split_at_mut_checked(end).unwrap_or_default();
+    let frame = frame.get_mut(header..).unwrap_or_default();
+    let Some((mask, payload)) = frame.split_first_chunk_mut::<4>() else { bail!("a frame without a mask") };
     unmask(payload, *mask);
     let said = match (first, &*payload) {
         (op, [b'J', room @ ..]) if op == FIN | BINARY => match room.try_into() {
@@ -65,7 +61,27 @@ pub(super) fn take(bytes: &mut [u8]) -> anyhow::Result<Option<(Said<'_>, usize)>
         (op, _) if op == FIN | CLOSE => Said::Close,
         (op, _) => bail!("a frame that begins with {op:#04x}"),
     };
-    Ok(Some((said, end)))
+    Ok(Taken::Frame(said, rest))
+}
+
+/// The first byte, the bytes before the mask, and those after it; nothing while the header is incomplete.
+fn header(bytes: &[u8]) -> anyhow::Result<Option<(u8, usize, usize)>> {
+    let [first, second, rest @ ..] = bytes else { return Ok(None) };
+    let (length, header) = match second & !MASKED {
+        short @ 0..=125 => (usize::from(short), 2),
+        126 => match rest.first_chunk::<2>() {
+            Some(length) => (usize::from(u16::from_be_bytes(*length)), 4),
+            None => return Ok(None),
+        },
+        _ => match rest.first_chunk::<8>() {
+            Some(length) => (usize::try_from(u64::from_be_bytes(*length))?, 10),
+            None => return Ok(None),
+        },
+    };
+    if second & MASKED == 0 || length > PAYLOAD_BYTES_MAX {
+        bail!("a frame without a mask, or of {length} bytes");
+    }
+    Ok(Some((*first, header, length)))
 }
 
 fn unmask(payload: &mut [u8], mask: [u8; 4]) {
@@ -117,11 +133,12 @@ mod tests {
     fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [9, 8, 7, 6];
         let mut bytes = vec![FIN | opcode];
-        if payload.len() < 126 {
-            bytes.push(MASKED | payload.len() as u8);
-        } else {
-            bytes.push(MASKED | 126);
-            bytes.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+        match u8::try_from(payload.len()) {
+            Ok(short) if short < 126 => bytes.push(MASKED | short),
+            _ => {
+                bytes.push(MASKED | 126);
+                bytes.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_be_bytes());
+            }
         }
         bytes.extend_from_slice(&mask);
         bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
@@ -131,14 +148,15 @@ mod tests {
     #[test]
     fn frames_are_taken_whole_and_unmasked() {
         let mut body = b"S\0\0\0\x07".to_vec();
-        body.extend((0..300).map(|byte| byte as u8));
-        let whole = masked(BINARY, &body);
+        body.extend((0..=255).chain(0..=43));
+        let mut whole = masked(BINARY, &body);
         for cut in 0..whole.len() {
-            assert_eq!(take(&mut whole[..cut].to_vec()).unwrap(), None, "cut at {cut}");
+            assert!(matches!(take(&mut whole[..cut].to_vec()).unwrap(), Taken::Incomplete(_)), "cut at {cut}");
         }
-        assert_eq!(take(&mut whole.clone()).unwrap(), Some((Said::Send(7, &body[5..]), whole.len())));
-        assert_eq!(take(&mut masked(BINARY, b"J\0\0\x01\0")).unwrap(), Some((Said::Join(256), 11)));
-        assert_eq!(take(&mut masked(PING, b"x")).unwrap(), Some((Said::Ping(b"x"), 7)));
+        whole.push(9);
+        assert_eq!(take(&mut whole).unwrap(), Taken::Frame(Said::Send(7, &body[5..]), &mut [9]));
+        assert_eq!(take(&mut masked(BINARY, b"J\0\0\x01\0")).unwrap(), Taken::Frame(Said::Join(256), &mut []));
+        assert_eq!(take(&mut masked(PING, b"x")).unwrap(), Taken::Frame(Said::Ping(b"x"), &mut []));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, anyhow};
 use sealcast::protocol::ids::MessageId;
 use sealcast::store::embedded::{EmbeddedConfig, EmbeddedPostgres};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
@@ -18,6 +18,9 @@ const LANES: usize = 2;
 
 /// Messages in one commit at most.
 const BATCH_MAX: usize = 1_000;
+
+/// Messages that wait in a lane at most: far more than windows of clients let come.
+const WAITING_MAX: usize = 1024 * 1024;
 
 /// The database that the embedded Postgres makes.
 const DATABASE: &str = "sealcast";
@@ -34,9 +37,9 @@ pub(super) struct Lanes(Arc<Vec<Lane>>);
 
 #[derive(Debug)]
 struct Lane {
-    waiting: UnboundedSender<Submission>,
+    waiting: Sender<Submission>,
     /// Until it has begun.
-    idle: Mutex<Option<(Client, UnboundedReceiver<Submission>)>>,
+    idle: Mutex<Option<(Client, Receiver<Submission>)>>,
 }
 
 /// Starts a Postgres with the settings of a broker's own.
@@ -51,7 +54,7 @@ pub(super) async fn start(data_dir: PathBuf) -> anyhow::Result<(Lanes, EmbeddedP
         if number == 0 {
             client.batch_execute(TABLE).await.context("making the table")?;
         }
-        let (waiting, submissions) = unbounded_channel();
+        let (waiting, submissions) = channel(WAITING_MAX);
         lanes.push(Lane { waiting, idle: Mutex::new(Some((client, submissions))) });
     }
     Ok((Lanes(Arc::new(lanes)), postgres))
@@ -72,21 +75,23 @@ impl Lanes {
     }
 
     /// Hands a sender's messages to the room's lane.
-    pub(super) fn submit(&self, room: &Arc<Room>, sender: &Arc<Peer>, said: Vec<(u32, Vec<u8>)>) -> anyhow::Result<()> {
+    pub(super) fn submit<'a>(
+        &self,
+        room: &Arc<Room>,
+        sender: &Arc<Peer>,
+        said: impl Iterator<Item = (u32, &'a [u8])>,
+    ) -> anyhow::Result<()> {
         let lane = self.0.get(room.number as usize % LANES).ok_or_else(|| anyhow!("no lane"))?;
         for (request, body) in said {
-            let submission = Submission { room: Arc::clone(room), sender: Arc::clone(sender), request, body };
-            lane.waiting.send(submission).map_err(|_| anyhow!("the lane has ended"))?;
+            let (room, sender) = (Arc::clone(room), Arc::clone(sender));
+            let submission = Submission { room, sender, request, body: body.to_vec() };
+            lane.waiting.try_send(submission).map_err(|_| anyhow!("the lane is full, or has ended"))?;
         }
         Ok(())
     }
 }
 
-async fn commit_all(
-    client: &Client,
-    mut submissions: UnboundedReceiver<Submission>,
-    lengths: Lengths,
-) -> anyhow::Result<()> {
+async fn commit_all(client: &Client, mut submissions: Receiver<Submission>, lengths: Lengths) -> anyhow::Result<()> {
     let insert = client.prepare(INSERT).await?;
     let mut batch = Vec::new();
     while submissions.recv_many(&mut batch, BATCH_MAX).await > 0 {

@@ -3,15 +3,19 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 
-use anyhow::{Context, bail};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use anyhow::{Context as _, bail};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::frame::{Said, push_close, push_header, push_pong, take};
+use super::frame::{Said, Taken, push_close, push_header, push_pong, take};
 use super::postgres::Lanes;
 
 /// The buffer into which a thread reads for all of its connections.
@@ -41,13 +45,17 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Adds to what waits, and wakes who writes it if nothing did.
-    pub(super) fn push(&self, bytes: &[u8]) {
+    /// Adds to what waits; whether nothing did.
+    fn add(&self, bytes: &[u8]) -> bool {
         let mut outbox = lock(&self.outbox);
         let was_empty = outbox.is_empty();
         outbox.extend_from_slice(bytes);
-        drop(outbox);
-        if was_empty {
+        was_empty
+    }
+
+    /// Adds to what waits, and wakes who writes it if nothing did.
+    fn push(&self, bytes: &[u8]) {
+        if self.add(bytes) {
             self.wake.notify_one();
         }
     }
@@ -120,31 +128,43 @@ impl Room {
         for (seq, _, _, body) in messages.clone() {
             lengths.push_delivery(&mut frames, seq, body);
         }
-        for member in &lock(&self.state).members {
-            member.push(&frames);
-        }
+        let state = lock(&self.state);
+        let mut to_wake: Vec<&Arc<Peer>> = state.members.iter().filter(|member| member.add(&frames)).collect();
+        // Before anybody is woken, so that answers go out with what they answer.
+        let mut ack = Vec::new();
         for (seq, sender, request, _) in messages {
-            let mut ack = Vec::new();
+            ack.clear();
             lengths.push_ack(&mut ack, request, seq);
-            sender.push(&ack);
+            if sender.add(&ack) {
+                to_wake.push(sender);
+            }
+        }
+        for peer in to_wake {
+            peer.wake.notify_one();
         }
     }
 
     /// The same for messages of one sender that need no commit.
-    fn hand_on_at_once(&self, lengths: Lengths, sender: &Peer, messages: &[(u32, Vec<u8>)]) {
+    fn hand_on_at_once<'a>(
+        &self,
+        lengths: Lengths,
+        sender: &Arc<Peer>,
+        messages: impl Iterator<Item = (u32, &'a [u8])>,
+    ) {
         let (mut frames, mut acks) = (Vec::new(), Vec::new());
         // Under the lock to the end: members must be given messages in the order of their places.
         let mut state = lock(&self.state);
         for (request, body) in messages {
             state.seq += 1;
             lengths.push_delivery(&mut frames, state.seq, body);
-            lengths.push_ack(&mut acks, *request, state.seq);
+            lengths.push_ack(&mut acks, request, state.seq);
         }
-        for member in &state.members {
+        for member in state.members.iter().filter(|member| !Arc::ptr_eq(member, sender)) {
             member.push(&frames);
         }
-        drop(state);
-        sender.push(&acks);
+        // The sender is awake: it writes when it has read.
+        sender.add(&frames);
+        sender.add(&acks);
     }
 }
 
@@ -193,91 +213,111 @@ impl Floor {
     ) -> anyhow::Result<()> {
         stream.set_nodelay(true)?;
         let mut carry = shake_hands(&mut stream).await?;
+        let (mut reader, mut writer) = stream.split();
         let mut writing: Vec<u8> = Vec::new();
         loop {
             if writing.is_empty() {
                 writing = std::mem::take(&mut *lock(&peer.outbox));
             }
-            if !writing.is_empty() && write_some(&stream, &mut writing)? {
+            if !writing.is_empty() && write_some(&writer, &mut writing)? {
                 continue;
             }
             tokio::select! {
-                readable = stream.readable() => {
-                    readable?;
-                    if !self.read(&stream, &mut carry, peer, room)? {
-                        return Ok(());
+                biased;
+                is_open = poll_fn(|cx| self.poll_read(&mut reader, &mut carry, peer, room, cx)) => {
+                    if !is_open? {
+                        writing.append(&mut lock(&peer.outbox));
+                        return Ok(writer.write_all(&writing).await?);
                     }
                 }
-                writable = stream.writable(), if !writing.is_empty() => writable?,
+                writable = writer.writable(), if !writing.is_empty() => writable?,
                 () = peer.wake.notified(), if writing.is_empty() => {}
             }
         }
     }
 
-    /// Takes what has come; `false` at the end.
-    fn read(
+    /// Takes what has come; `false` at the end. Reads by `poll_read`, which needs no second look at a socket that is empty.
+    fn poll_read(
         &self,
-        stream: &TcpStream,
+        reader: &mut ReadHalf<'_>,
+        carry: &mut Vec<u8>,
+        peer: &Arc<Peer>,
+        room: &mut Option<Arc<Room>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<anyhow::Result<bool>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let kept = carry.len();
+            scratch.resize(SCRATCH_BYTES.max(kept * 2), 0);
+            let Some((begin, rest)) = scratch.split_at_mut_checked(kept) else { return Poll::Ready(Ok(false)) };
+            let mut buffer = ReadBuf::new(rest);
+            ready!(Pin::new(reader).poll_read(cx, &mut buffer))?;
+            let read = buffer.filled().len();
+            if read == 0 {
+                return Poll::Ready(Ok(false));
+            }
+            begin.copy_from_slice(carry);
+            *carry = Vec::new();
+            let bytes = scratch.get_mut(..kept + read).unwrap_or_default();
+            Poll::Ready(self.take_all(bytes, carry, peer, room))
+        })
+    }
+
+    fn take_all(
+        &self,
+        mut bytes: &mut [u8],
         carry: &mut Vec<u8>,
         peer: &Arc<Peer>,
         room: &mut Option<Arc<Room>>,
     ) -> anyhow::Result<bool> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let kept = carry.len();
-            scratch.resize(SCRATCH_BYTES.max(kept * 2), 0);
-            let Some((begin, rest)) = scratch.split_at_mut_checked(kept) else { return Ok(false) };
-            begin.copy_from_slice(carry);
-            let read = match stream.try_read(rest) {
-                Ok(0) => return Ok(false),
-                Ok(read) => read,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(true),
-                Err(error) => return Err(error.into()),
+        let (mut said, mut out, mut is_open) = (Vec::new(), Vec::new(), true);
+        let rest = loop {
+            let frame = match take(bytes)? {
+                Taken::Frame(frame, rest) => {
+                    bytes = rest;
+                    frame
+                }
+                Taken::Incomplete(rest) => break rest,
             };
-            *carry = Vec::new();
-            let mut bytes = scratch.get_mut(..kept + read).unwrap_or_default();
-            let (mut said, mut out, mut is_open) = (Vec::new(), Vec::new(), true);
-            while let Some((frame, length)) = take(bytes)? {
-                match frame {
-                    Said::Join(number) => {
-                        *room = Some(self.join(number, peer));
-                        push_header(&mut out, 1);
-                        out.push(b'j');
-                    }
-                    Said::Send(request, body) => said.push((request, body.to_vec())),
-                    Said::Ping(payload) => push_pong(&mut out, payload),
-                    Said::Pong => {}
-                    Said::Close => {
-                        push_close(&mut out);
-                        is_open = false;
-                    }
-                }
-                bytes = bytes.get_mut(length..).unwrap_or_default();
-            }
-            carry.extend_from_slice(bytes);
-            if !said.is_empty() {
-                let room = room.as_ref().context("a message from nowhere")?;
-                match &self.0.sink {
-                    Sink::Nothing => room.hand_on_at_once(self.0.lengths, peer, &said),
-                    Sink::Lanes(lanes) => lanes.submit(room, peer, said)?,
+            match frame {
+                Said::Join(number) if room.is_none() => *room = Some(self.join(number, peer)),
+                Said::Join(_) => bail!("in a room already"),
+                Said::Send(request, body) => said.push((request, body)),
+                Said::Ping(payload) => push_pong(&mut out, payload),
+                Said::Pong => {}
+                Said::Close => {
+                    push_close(&mut out);
+                    is_open = false;
                 }
             }
-            if !out.is_empty() {
-                peer.push(&out);
+        };
+        carry.extend_from_slice(rest);
+        if !said.is_empty() {
+            let room = room.as_ref().context("a message from nowhere")?;
+            match &self.0.sink {
+                Sink::Nothing => room.hand_on_at_once(self.0.lengths, peer, said.into_iter()),
+                Sink::Lanes(lanes) => lanes.submit(room, peer, said.into_iter())?,
             }
-            Ok(is_open)
-        })
+        }
+        peer.add(&out);
+        Ok(is_open)
     }
 
     fn join(&self, number: u32, peer: &Arc<Peer>) -> Arc<Room> {
         let mut rooms = lock(&self.0.rooms);
         let room = rooms.entry(number).or_insert_with(|| Arc::new(Room { number, state: Mutex::default() }));
-        lock(&room.state).members.push(Arc::clone(peer));
+        let mut state = lock(&room.state);
+        // Under the lock: it comes before whatever is handed on in the room.
+        let mut joined = Vec::new();
+        push_header(&mut joined, 1);
+        joined.push(b'j');
+        peer.add(&joined);
+        state.members.push(Arc::clone(peer));
         Arc::clone(room)
     }
 }
 
 /// Writes what the socket takes; `true` if that was all.
-fn write_some(stream: &TcpStream, writing: &mut Vec<u8>) -> anyhow::Result<bool> {
+fn write_some(stream: &WriteHalf<'_>, writing: &mut Vec<u8>) -> anyhow::Result<bool> {
     let mut written = 0;
     while let Some(rest) = writing.get(written..).filter(|rest| !rest.is_empty()) {
         match stream.try_write(rest) {
@@ -295,10 +335,10 @@ fn write_some(stream: &TcpStream, writing: &mut Vec<u8>) -> anyhow::Result<bool>
 
 /// Answers a handshake; gives what came after it. Source: RFC 6455, section 4.2.2.
 async fn shake_hands(stream: &mut TcpStream) -> anyhow::Result<Vec<u8>> {
-    let (mut request, mut chunk) = (Vec::new(), [0; 1024]);
+    // Not on the stack, which stays for as long as the connection does.
+    let mut request = Vec::new();
     let end = loop {
-        let read = stream.read(&mut chunk).await?;
-        request.extend_from_slice(chunk.get(..read).unwrap_or_default());
+        let read = stream.read_buf(&mut request).await?;
         if let Some(end) = request.windows(4).position(|end| end == b"\r\n\r\n") {
             break end + 4;
         }
