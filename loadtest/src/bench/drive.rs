@@ -187,6 +187,9 @@ pub(crate) async fn drive(
     }
     let _pace = (plan.rate > 0).then(|| pace(plan, &shared, talks, &mut tasks));
     tokio::time::sleep(plan.warm_up()).await;
+    if is_exhausted(talks) {
+        bail!("all that was sealed is sent before measuring begins: raise sealed_per_sender_and_s");
+    }
     mark();
     let measured = Instant::now();
     shared.phase.set(Phase::Measured);
@@ -198,7 +201,7 @@ pub(crate) async fn drive(
         if measured.elapsed() >= plan.measured() {
             break false;
         }
-        if talks.iter().flat_map(|talk| &talk.voices).any(|voice| voice.sent.get() == voice.pool.len()) {
+        if is_exhausted(talks) {
             break true;
         }
     };
@@ -233,6 +236,11 @@ pub(crate) async fn drive(
         wrong,
         is_exhausted,
     })
+}
+
+/// Whether a sender has come to the end of what it has to say.
+fn is_exhausted(talks: &[Rc<Talk>]) -> bool {
+    talks.iter().flat_map(|talk| &talk.voices).any(|voice| voice.sent.get() == voice.pool.len())
 }
 
 fn is_all_there(talks: &[Rc<Talk>], all_given: &[(Rc<Talk>, Rc<RefCell<Given>>)]) -> bool {

@@ -27,6 +27,9 @@ const SET_UP_AT_ONCE: usize = 16;
 /// How long a floor may take to listen, and to end.
 const FLOOR_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A floor may be so many times as fast as a broker before its clients run out of messages, which cost little here.
+const FLOOR_MESSAGES: usize = 3;
+
 /// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -252,7 +255,8 @@ async fn prepare_room(
     let mut voices = Vec::new();
     for sender in 0..plan.senders_per_chat {
         let sender = u32::try_from(sender)?;
-        voices.push(Voice::new(Pool::plain(sender, plan.sealed_per_sender(), wire.send, wire.deliver)?, None));
+        let count = plan.sealed_per_sender() * FLOOR_MESSAGES;
+        voices.push(Voice::new(Pool::plain(sender, count, wire.send, wire.deliver)?, None));
     }
     let members = connections.len();
     Ok((Talk::new(sealcast::protocol::ids::ChatId::generate(), Wire::Floor, voices, members, 0), connections))
