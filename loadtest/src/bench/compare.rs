@@ -11,6 +11,7 @@ use super::figures::{Figures, WireBytes};
 use super::plan::Plan;
 use super::report::{self, Compared, Round};
 use super::server::{Kind, Server};
+use crate::ground::descriptors;
 use crate::ground::usage::{Usage, peak_rss_kib};
 
 /// What the command line says beside the plan.
@@ -26,6 +27,7 @@ pub(crate) struct Request {
 
 /// Measures, prints, and tells whether every wrong count is 0.
 pub(crate) fn run(request: &Request) -> anyhow::Result<bool> {
+    descriptors::raise(request.plan.chats * request.plan.sessions_per_chat)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let compared = LocalSet::new().block_on(&runtime, measure_all(request))?;
     report::print(&compared)?;

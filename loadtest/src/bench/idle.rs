@@ -14,6 +14,7 @@ use super::connection::{Connection, Frame, push_pong};
 use super::figures::WireBytes;
 use super::plan::Plan;
 use super::server::{Kind, Server, found_chat};
+use crate::ground::descriptors;
 use crate::ground::usage::pss_kib;
 
 /// Members of a chat.
@@ -27,6 +28,7 @@ const REST: Duration = Duration::from_secs(5);
 
 /// Weighs so many connections on a fresh broker of its own.
 pub(crate) fn run(connections: u32, json: Option<&Path>) -> anyhow::Result<()> {
+    descriptors::raise(usize::try_from(connections)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, weigh(usize::try_from(connections)?, json))
 }

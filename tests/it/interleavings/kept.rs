@@ -14,7 +14,7 @@ use super::super::support::database::Database;
 
 /// Copies are deleted and voided in time; these are not.
 const KEEP: &str = "CREATE TABLE kept_copies AS SELECT chat_id, sender_key_id, sender_session_id, session_id, key \
-        FROM vault_chat_sender_keys WITH NO DATA; \
+        FROM vault_chat_sender_keys WITH NO DATA; CREATE INDEX ON kept_copies (chat_id); \
     CREATE FUNCTION keep_copy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
         INSERT INTO kept_copies VALUES (NEW.chat_id, NEW.sender_key_id, NEW.sender_session_id, NEW.session_id, NEW.key); \
         RETURN NEW; END $$; \

@@ -1,6 +1,6 @@
 //! Users of the client library, with real cryptography.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sealcast::client::{
@@ -12,9 +12,12 @@ use sealcast::protocol::ids::ChatId;
 use super::broker::Broker;
 use super::within;
 
+/// The way to brokers: it is shared, since making one reads all certificates that the system trusts.
+static CONNECTOR: LazyLock<Connector> = LazyLock::new(|| Connector::new(None).unwrap());
+
 /// A client that looks at chains only when it is told to.
 pub fn config() -> ClientConfig {
-    let mut config = ClientConfig::new(Connector::new(None).unwrap());
+    let mut config = ClientConfig::new(CONNECTOR.clone());
     config.chains_interval = Duration::MAX;
     config
 }
