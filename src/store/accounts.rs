@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Store;
@@ -14,6 +13,7 @@ use super::head::{self, ChatHead, chats_of_user};
 use super::members::{Requester, membership, update_rights};
 use super::rows::{bigint, id, pack};
 use super::sessions::{SessionsChanged, check_chain, locked, require_live};
+use super::transaction::Transaction;
 use crate::protocol::certificate::SignedDeletion;
 use crate::protocol::error::{ErrorCode, Refusal};
 use crate::protocol::ids::{ChatId, SessionId, UserId};

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Store;
@@ -14,6 +13,7 @@ use super::error::Failure;
 use super::members::Requester;
 use super::rows::{bigint, fixed, get, id, unpack};
 use super::sessions::{locked, require_live};
+use super::transaction::Transaction;
 use crate::protocol::backup::SessionKeyBackup;
 use crate::protocol::binary::{ExchangeKey, SigningKey};
 use crate::protocol::certificate::SignedCertificate;

@@ -4,10 +4,9 @@
 
 use std::time::SystemTime;
 
-use deadpool_postgres::Transaction;
-
 use super::error::Failure;
 use super::rows::{bigint, get, timestamp_of};
+use super::transaction::Transaction;
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::ids::ChatId;
 use crate::protocol::limits::{HISTORY_CHANGES_PER_DAY_MAX, REKEYS_PER_HOUR_MAX};

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Store;
@@ -15,6 +14,7 @@ use super::members::{Requester, turn_away, unknown_chat};
 use super::rows::{bigint, get, id, number, number_of, unpack};
 use super::sessions::require_live;
 use super::statements::COVER_KEYS;
+use super::transaction::Transaction;
 use crate::protocol::binary::SigningKey;
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{RequestKeys, UploadCopies};

@@ -3,7 +3,6 @@
 //! What is stored is signed by its user and wrapped to friends. It goes with the recovery code that it is of, in the
 //! transaction that replaces that.
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -13,6 +12,7 @@ use super::members::Requester;
 use super::rows::{fixed, get, id, pack, unpack};
 use super::sessions::{locked, require_live};
 use super::strongboxes::strongbox_of;
+use super::transaction::Transaction;
 use crate::protocol::binary::{ExchangeKey, SigningKey};
 use crate::protocol::canonical::sha256;
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};

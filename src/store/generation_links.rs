@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Store;
@@ -15,6 +14,7 @@ use super::error::Failure;
 use super::head::ChatHead;
 use super::members::{Requester, turn_away, unknown_chat};
 use super::rows::{bigint, fixed, get, id, number, number_of};
+use super::transaction::Transaction;
 use crate::protocol::error::{ErrorCode, Refusal};
 use crate::protocol::frame::{FetchLinks, Links, UploadLinks};
 use crate::protocol::generation_link::GenerationLink;

@@ -4,7 +4,6 @@
 //! transaction. A generation is a change of the recipients: made under the chat's lock, for the newest membership change
 //! and the user keys of now alone.
 
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Store;
@@ -14,6 +13,7 @@ use super::info_seals::seal_of;
 use super::members::{Requester, turn_away, unknown_chat};
 use super::rows::{bigint, fixed, get, id, number, unpack};
 use super::sessions::require_live;
+use super::transaction::Transaction;
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{Changed, FetchGroupKeys, GroupKeys, MakeGeneration, OwnGroupKey, RefuseGeneration};
 use crate::protocol::group_key::{GroupKeyWrap, UserKeyEntry, member_keys_hash, wraps_hash};

@@ -5,7 +5,6 @@
 //! but under the current generation. G3 what a re-encryption was made of stays until a member other than its maker has
 //! opened both. G4 no value leaves without a row that says who was given it.
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -16,6 +15,7 @@ use super::head::ChatHead;
 use super::members::{Requester, turn_away, unknown_chat};
 use super::rows::{bigint, fixed, fixed_or_null, get, id, number, number_of, pack, timestamp, unpack};
 use super::sessions::require_live;
+use super::transaction::Transaction;
 use crate::protocol::binary::{Blob, Hash, Signature};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{

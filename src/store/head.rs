@@ -4,11 +4,11 @@
 
 use tokio_postgres::Row;
 
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::error::{Failure, StoreError};
 use super::rows::{bigint, fixed, fixed_or_null, get, id, number, number_of, pack, system_time, timestamp};
+use super::transaction::Transaction;
 use crate::protocol::binary::{ExchangeKey, Hash};
 use crate::protocol::fold::{Before, Effect, roster_hash};
 use crate::protocol::group_key::{RecoveryKey, UserKeyEntry};

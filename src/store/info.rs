@@ -8,7 +8,6 @@
 
 use std::collections::BTreeSet;
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -20,6 +19,7 @@ use super::info_seals::{IS_SEAL_DUE, check_seal, forget_seals, put_seal};
 use super::members::{Requester, turn_away, unknown_chat};
 use super::rows::{bigint, fixed, get, id, number, number_of};
 use super::sealed_info::{check_parts, check_wrap_count, part_bytes};
+use super::transaction::Transaction;
 use crate::protocol::binary::{Blob, SigningKey};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{ChatInfoChanged, RequestInfoKey, SetChatInfo, UploadInfoKeys};

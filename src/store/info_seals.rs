@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Store;
@@ -15,6 +14,7 @@ use super::head::ChatHead;
 use super::info::LackingInfoKey;
 use super::members::Requester;
 use super::rows::{bigint, fixed, get, id, number};
+use super::transaction::Transaction;
 use crate::protocol::binary::SigningKey;
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::ids::{ChatId, GenerationNo, InfoKeyId, SessionId};

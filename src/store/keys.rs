@@ -1,6 +1,5 @@
 //! The vault of sender keys, as a recipient reads it.
 
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Store;
@@ -8,6 +7,7 @@ use super::backups::add_backed_up;
 use super::error::Failure;
 use super::members::{Requester, unknown_chat};
 use super::rows::{fixed_or_null, get, unpack};
+use super::transaction::Transaction;
 use crate::protocol::frame::OwnKey;
 use crate::protocol::ids::{ChatId, KeyId, SessionId};
 

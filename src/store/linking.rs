@@ -1,7 +1,5 @@
 //! New devices: asked for, approved by a live session of the same user, and handed over what they need.
 
-use deadpool_postgres::Transaction;
-
 use super::Store;
 use super::backups::{check_fresh, check_shape, store_backups};
 use super::error::Failure;
@@ -10,6 +8,7 @@ use super::members::Requester;
 use super::renewal::{Entering, bring_in};
 use super::rows::{get, id, pack, system_time, timestamp};
 use super::sessions::{SessionsChanged, append_user_event, check_chain, locked, require_live, state_of};
+use super::transaction::Transaction;
 use super::users::{SessionLimits, certificate_of, check_lifetime};
 use crate::protocol::account::{Link, Linked};
 use crate::protocol::binary::{Blob, SigningKey};

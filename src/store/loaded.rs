@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Store;
 use super::error::Failure;
 use super::head::ChatHead;
 use super::rows::{bigint, fixed, get, id, number, number_of, timestamp, unpack};
+use super::transaction::Transaction;
 use crate::protocol::binary::{ExchangeKey, Hash};
 use crate::protocol::ids::{ChatId, Counter, Epoch, GenerationNo, KeyId, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::keys::SignedAnnouncement;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Store;
@@ -14,6 +13,7 @@ use super::head::{self, ChatHead, lock_user};
 use super::rows::{bigint, fixed, get, id, number, system_time, unpack};
 use super::sessions::require_live;
 use super::settings::check_may_add;
+use super::transaction::Transaction;
 use super::users::{SessionLimits, certificate_of};
 use crate::protocol::certificate::SignedCertificate;
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};

@@ -3,7 +3,6 @@
 //! A page is one range of seqs with nothing missing in it; it is found by primary key, so its cost does not
 //! depend on its depth.
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -11,6 +10,7 @@ use super::Store;
 use super::error::{Failure, StoreError};
 use super::members::{Requester, unknown_chat};
 use super::rows::{bigint, fixed, get, id, number, timestamp, unpack};
+use super::transaction::Transaction;
 use crate::protocol::binary::{Blob, Hash};
 use crate::protocol::envelope::{Envelope, MessageKind, Seen};
 use crate::protocol::frame::{Direction, OwnKey, Page, SendOk};

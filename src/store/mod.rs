@@ -53,6 +53,7 @@ pub mod sessions;
 pub mod settings;
 mod statements;
 pub mod strongboxes;
+pub mod transaction;
 pub mod users;
 pub mod writer;
 

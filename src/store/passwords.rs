@@ -1,6 +1,5 @@
 //! Logins by password and recovery code: begun, counted, ended once, and the session that comes of one.
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
 use super::Store;
@@ -11,6 +10,7 @@ use super::profiles::give_own_key;
 use super::rows::{bigint, fixed, get, id, number_of, system_time, timestamp, unpack};
 use super::sessions::{locked, state_of};
 use super::strongboxes::strongbox_of;
+use super::transaction::Transaction;
 use super::users::SessionLimits;
 use crate::protocol::binary::{CredentialId, ExchangeKey, SigningKey};
 use crate::protocol::error::{ErrorCode, Refusal};

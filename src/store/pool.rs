@@ -3,13 +3,14 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::{Config, IsolationLevel, NoTls};
 
 use super::clock::DbClock;
 use super::error::{Failure, StoreError};
 use super::outage::Outage;
 use super::rows;
+use super::transaction::Transaction;
 use crate::telemetry::metrics::Metrics;
 
 /// How the pool behaves.
@@ -216,7 +217,8 @@ async fn in_transaction<T>(
     read_only: bool,
     work: &impl AsyncFn(&Transaction<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let transaction = client.build_transaction().isolation_level(isolation).read_only(read_only).start().await?;
+    let begun = client.build_transaction().isolation_level(isolation).read_only(read_only).start().await?;
+    let transaction = Transaction::new(begun);
     let value = work(&transaction).await?;
     transaction.commit().await?;
     Ok(value)

@@ -3,7 +3,6 @@
 //! Readers are the live sessions of the user, and those of everybody who shares a chat with the user and is not blocked
 //! by them. All of it is asked in one place, `READERS`. Who is blocked is answered as if there were no profile.
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -13,6 +12,7 @@ use super::group_keys::active_key;
 use super::members::Requester;
 use super::rows::{fixed, get, id, number};
 use super::sessions::require_live;
+use super::transaction::Transaction;
 use crate::protocol::binary::Blob;
 use crate::protocol::error::{ErrorCode, Refusal};
 use crate::protocol::frame::{Cursor, ProfileKeyRequested, ShownProfile};

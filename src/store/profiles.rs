@@ -10,7 +10,6 @@
 
 use std::collections::BTreeSet;
 
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Store;
@@ -22,6 +21,7 @@ use super::profile_readers::{READERS, is_reader, not_theirs, shares_chat};
 use super::rows::{bigint, get, id, number};
 use super::sealed_info::{check_parts, check_wrap_count, part_bytes};
 use super::sessions::require_live;
+use super::transaction::Transaction;
 use crate::protocol::binary::SigningKey;
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{RequestProfileKey, SetProfile, UploadProfileKeys};

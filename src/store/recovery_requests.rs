@@ -3,7 +3,6 @@
 //!
 //! A name that is nobody's, or without shares, is answered as any other, and nothing is stored for it.
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -13,6 +12,7 @@ use super::members::Requester;
 use super::passwords::{TryLimit, count};
 use super::rows::{fixed, get, id, timestamp};
 use super::sessions::{locked, require_live};
+use super::transaction::Transaction;
 use crate::protocol::binary::Blob;
 use crate::protocol::error::{ErrorCode, Refusal};
 use crate::protocol::frame::{CancelRecoveryRequest, RecoveryRequest, ReleaseShare};

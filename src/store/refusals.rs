@@ -4,7 +4,6 @@
 //! counts as present, so nobody can be kept from sending by refusals. R2 a copy that somebody else uploaded is voided
 //! and never counts against the sender's. R3 a session's refusals beyond the limit of an hour change nothing.
 
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use super::Store;
@@ -13,6 +12,7 @@ use super::error::Failure;
 use super::head::ChatHead;
 use super::members::{Requester, turn_away, unknown_chat};
 use super::rows::{bigint, get, id};
+use super::transaction::Transaction;
 use crate::protocol::error::{ErrorCode, Refusal};
 use crate::protocol::frame::RefuseCopy;
 use crate::protocol::ids::SessionId;

@@ -3,8 +3,6 @@
 //! Copies that were made for the session stay as they are. Ahead of its time a session comes in anew without having
 //! gone out; after it, each log shows the expiry first.
 
-use deadpool_postgres::Transaction;
-
 use super::Store;
 use super::error::Failure;
 use super::head::{self, ChatHead};
@@ -12,6 +10,7 @@ use super::linking::{check_certificates, check_live_count};
 use super::members::Requester;
 use super::rows::{get, pack, system_time, timestamp};
 use super::sessions::{SessionsChanged, append_user_event, check_chain, locked, state_of};
+use super::transaction::Transaction;
 use super::users::{SessionLimits, certificate_of, check_lifetime};
 use crate::protocol::certificate::SignedCertificate;
 use crate::protocol::error::{ErrorCode, Refusal};

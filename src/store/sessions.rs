@@ -4,7 +4,6 @@
 
 use std::time::SystemTime;
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
 use super::Store;
@@ -15,6 +14,7 @@ use super::head::{self, ChatHead, LockedUser, lock_user};
 use super::linking::has_logged_in;
 use super::members::Requester;
 use super::rows::{bigint, fixed, fixed_or_null, get, id, number_of, pack, timestamp, timestamp_of};
+use super::transaction::Transaction;
 use super::users::certificate_of;
 use crate::protocol::binary::{Blob, SigningKey};
 use crate::protocol::certificate::{Revoker, SignedRevocation};

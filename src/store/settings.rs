@@ -3,14 +3,13 @@
 //! Each is written under its user's row lock, and asked under the same lock by whoever adds the user: what was
 //! acknowledged before an addition begins decides it.
 
-use deadpool_postgres::Transaction;
-
 use super::Store;
 use super::error::{Failure, StoreError};
 use super::head::lock_user;
 use super::members::Requester;
 use super::rows::{get, id};
 use super::sessions::require_live;
+use super::transaction::Transaction;
 use crate::protocol::error::{ErrorCode, Refusal};
 use crate::protocol::frame::{AddPolicy, MemberName, Settings};
 use crate::protocol::ids::UserId;

@@ -2,8 +2,6 @@
 //!
 //! A new active user key is shown in the logs of the user's chats in that transaction: their next generations are due.
 
-use deadpool_postgres::Transaction;
-
 use super::Store;
 use super::error::{Failure, StoreError};
 use super::friends::forget_stale_set;
@@ -11,6 +9,7 @@ use super::group_keys::show_user_key;
 use super::head::{self, ChatHead};
 use super::rows::{bigint, fixed, fixed_or_null, get, id, number_of, pack, unpack};
 use super::sessions::{SessionsChanged, locked};
+use super::transaction::Transaction;
 use crate::protocol::binary::{Blob, IdentityKey};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::ids::{UserId, UserKeyId};
