@@ -114,13 +114,14 @@ impl Server {
 
     /// Sets the chats of a plan up, seals what is to be said, and connects everybody.
     pub(crate) async fn prepare(&self, plan: &Plan, wire: WireBytes) -> anyhow::Result<(Vec<Rc<Talk>>, Vec<Seat>)> {
-        let prepared = futures_util::stream::iter(0..plan.chats).map(|number| async move {
-            match self {
-                Self::Broker(_) => prepare_chat(self.address(), plan, number).await,
-                Self::Floor(_) => prepare_room(self.address(), plan, number, wire).await,
+        let prepared = match self {
+            Self::Broker(_) => self.prepare_chats(plan).await?,
+            Self::Floor(_) => {
+                let rooms = futures_util::stream::iter(0..plan.chats);
+                let rooms = rooms.map(|number| prepare_room(self.address(), plan, number, wire));
+                rooms.buffered(SET_UP_AT_ONCE).try_collect().await?
             }
-        });
-        let prepared: Vec<_> = prepared.buffered(SET_UP_AT_ONCE).try_collect().await?;
+        };
         let mut talks = Vec::new();
         let mut seats = Vec::new();
         for (talk, connections) in prepared {
@@ -133,6 +134,18 @@ impl Server {
             talks.push(talk);
         }
         Ok((talks, seats))
+    }
+
+    /// Makes the chats and seals what is to be said in them; then, since that takes its time, connects everybody.
+    async fn prepare_chats(&self, plan: &Plan) -> anyhow::Result<Vec<(Talk, Vec<Connection>)>> {
+        let sealed = futures_util::stream::iter(0..plan.chats).map(|number| seal_chat(self.address(), plan, number));
+        let sealed: Vec<_> = sealed.buffered(SET_UP_AT_ONCE).try_collect().await?;
+        let mut prepared = Vec::new();
+        for (talk, members) in sealed {
+            let connected = futures_util::stream::iter(&*members).map(|member| member.connect_live(self.address()));
+            prepared.push((talk, connected.buffered(SET_UP_AT_ONCE).try_collect().await?));
+        }
+        Ok(prepared)
     }
 
     /// Stops it and takes away what it left.
@@ -199,13 +212,9 @@ pub(crate) async fn found_chat(address: &str, sessions: usize, number: usize) ->
     Ok((Room::create(address, &members).await?, members))
 }
 
-/// The same, with what its senders will say, and everybody connected.
-async fn prepare_chat(address: &str, plan: &Plan, number: usize) -> anyhow::Result<(Talk, Vec<Connection>)> {
+/// The same, with what its senders will say.
+async fn seal_chat(address: &str, plan: &Plan, number: usize) -> anyhow::Result<(Talk, Arc<Vec<Member>>)> {
     let (room, members) = found_chat(address, plan.sessions_per_chat, number).await?;
-    let mut connections = Vec::new();
-    for member in &members {
-        connections.push(member.connect_live(address).await?);
-    }
     let (room, members) = (Arc::new(room), Arc::new(members));
     let mut sealing = Vec::new();
     for sender in 0..plan.senders_per_chat {
@@ -222,7 +231,7 @@ async fn prepare_chat(address: &str, plan: &Plan, number: usize) -> anyhow::Resu
     }
     let sample = voices.first().context("a chat without senders")?.pool.sample()?;
     let wire = Wire::Broker(Box::new(Templates::learn(room.chat_id, &sample)?));
-    Ok((Talk::new(room.chat_id, wire, voices, members.len(), room.seen.seq.get()), connections))
+    Ok((Talk::new(room.chat_id, wire, voices, members.len(), room.seen.seq.get()), members))
 }
 
 /// Joins a room of a floor.
