@@ -317,6 +317,9 @@ async fn what_must_not_be_saved_is_refused_and_changes_nothing() {
     assert_eq!(refused(database, &mut pair.bob_socket, set(&by_bob)).await.code, ErrorCode::CannotManage);
     let largest = signed(&|info| (info.name, info.description) = (blob(NAME_BYTES_MAX), blob(DESCRIPTION_BYTES_MAX)));
     socket.request(set(&largest)).await.unwrap();
+    // That Bob lacks the key is noted beside the answer.
+    let noted = "SELECT count(*) FROM info_key_requests";
+    eventually("the note that Bob lacks the key", async || database.count(noted).await == 1).await;
     let before = contents(database).await;
     socket.request(set(&largest)).await.unwrap();
     assert_eq!(contents(database).await, before, "the same request again changes nothing");
