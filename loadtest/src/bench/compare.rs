@@ -67,9 +67,9 @@ async fn measure_floor(request: &Request, kind: Kind, wire: WireBytes) -> anyhow
 async fn wire_bytes(plan: &Plan) -> anyhow::Result<WireBytes> {
     let small = Plan { chats: 1, sealed_per_sender_and_s: 1, ..plan.clone() };
     let server = Server::start(Kind::Broker, &small, WireBytes::default()).await?;
-    let (talks, _seats) = server.prepare(&small, WireBytes::default()).await?;
+    let (talks, seats) = server.prepare(&small, WireBytes::default()).await?;
     let wire = Server::wire_bytes(&talks).context("a broker without chats");
-    drop((talks, _seats));
+    drop((talks, seats));
     server.stop().await?;
     wire
 }

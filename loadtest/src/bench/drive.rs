@@ -471,3 +471,42 @@ fn open(talk: &Talk, voice: &Voice, number: usize, payload: &[u8], body_bytes: u
     let text = body(u64::try_from(number).ok()?, body_bytes);
     (verifies && *key_id == place.key_id && opened == text).then_some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a member finds wrong who is given these messages of two voices, each at a place; by voice and number.
+    fn wrong(given: &[(u64, usize, usize)]) -> Wrong {
+        let voice = |sender| {
+            let voice = Voice::new(Pool::plain(sender, 5, 40, 40).unwrap(), None);
+            voice.sent.set(5);
+            voice
+        };
+        let talk = Talk::new(ChatId::generate(), Wire::Floor, vec![voice(0), voice(1)], 2, 7);
+        let mut member = Given { last: 7, next: vec![0, 0], wrong: Wrong::default() };
+        for (seq, voice, number) in given {
+            let mut body = talk.voices[*voice].pool.body((*number).min(4)).unwrap().to_vec();
+            if *number > 4 {
+                body[20] ^= 1;
+            }
+            member.entry(&talk, *seq, &body);
+        }
+        member.wrong
+    }
+
+    #[test]
+    fn each_kind_of_wrong_delivery_is_counted_as_what_it_is() {
+        assert_eq!(wrong(&[(8, 0, 0), (9, 1, 0), (10, 0, 1), (11, 0, 2)]).sum(), 0);
+        let gap = wrong(&[(8, 0, 0), (11, 1, 0)]);
+        assert_eq!((gap.gaps, gap.sum()), (2, 2));
+        let skipped = wrong(&[(8, 0, 0), (9, 0, 3)]);
+        assert_eq!((skipped.lost, skipped.sum()), (2, 2));
+        let twice = wrong(&[(8, 0, 0), (9, 0, 0)]);
+        assert_eq!((twice.duplicated, twice.sum()), (1, 1));
+        let back = wrong(&[(8, 0, 0), (9, 0, 1), (8, 0, 2)]);
+        assert_eq!((back.out_of_order, back.sum()), (1, 1));
+        let altered = wrong(&[(8, 0, 0), (9, 0, 5)]);
+        assert_eq!((altered.undecryptable, altered.sum()), (1, 1));
+    }
+}

@@ -57,9 +57,9 @@ pub(crate) enum Server {
 /// A floor that runs: it ends when its standard input does.
 pub(crate) struct Floor {
     child: Child,
-    _stdin: ChildStdin,
+    stdin: ChildStdin,
     address: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Server {
@@ -179,17 +179,17 @@ impl Floor {
         let first = first.map_err(|_| anyhow!("a floor does not listen"))??.unwrap_or_default();
         let address = first.strip_prefix("listening on http://").map(str::to_owned);
         let address = address.ok_or_else(|| anyhow!("a floor did not start: {first}"))?;
-        Ok(Self { child, _stdin: stdin, address, _folder: folder })
+        Ok(Self { child, stdin, address, folder })
     }
 
     async fn stop(mut self) -> anyhow::Result<()> {
-        drop(self._stdin);
+        drop(self.stdin);
         let ended = tokio::time::timeout(FLOOR_TIMEOUT, self.child.wait()).await;
         let status = ended.map_err(|_| anyhow!("a floor does not stop"))??;
         if !status.success() {
             bail!("a floor ended with {status}");
         }
-        self._folder.close().context("removing a floor's folder")
+        self.folder.close().context("removing a floor's folder")
     }
 }
 

@@ -6,6 +6,9 @@ use std::process::Stdio;
 use anyhow::Context;
 use tokio::process::Command;
 
+/// Linux counts processor time in hundredths of a second, whatever the kernel's own clock.
+pub(super) const TICKS_PER_S: f64 = 100.0;
+
 /// Sends a signal to a process; `false` if there is none.
 pub(crate) async fn signal(name: &str, pid: u32) -> anyhow::Result<bool> {
     let mut command = Command::new("kill");
@@ -35,8 +38,6 @@ pub(crate) fn command_line(pid: u32) -> Option<String> {
 
 /// Seconds of processor time that a process has used, its ended children not counted.
 pub(crate) fn cpu_s(pid: &str) -> f64 {
-    /// Linux counts in hundredths of a second, whatever the kernel's own clock.
-    const TICKS_PER_S: f64 = 100.0;
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
     // The name in brackets may hold anything; utime and stime are fields 14 and 15, the first after it is field 3.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();

@@ -3,10 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::process::{children, cpu_s};
-
-/// Linux counts in hundredths of a second, whatever the kernel's own clock.
-const TICKS_PER_S: f64 = 100.0;
+use super::process::{TICKS_PER_S, children, cpu_s};
 
 /// Processes and all that they have started, as far as it runs now.
 pub(crate) fn with_descendants(roots: &[u32]) -> Vec<u32> {
