@@ -22,7 +22,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::outbox_budget::OutboxBudget;
-use super::ready_frame::ReadyFrame;
+use super::ready_frame::{ReadyFrame, ReadyFrames};
+use super::wakes;
 
 /// The most that is handed to the response body at once, in bytes.
 ///
@@ -149,6 +150,26 @@ impl Outbox {
     /// [`PushError::Full`]: the connection is lagging from this frame on. [`PushError::Closed`]: it is going away.
     pub fn try_push(&self, frame: &ReadyFrame) -> Result<(), PushError> {
         self.push_within(frame, |state| state.has_room(frame, self.limits.frames_max, self.limits.bytes_max))
+    }
+
+    /// Queues pushed frames from one on, as many as the bounds allow, and says how many. Never waits.
+    ///
+    /// The same as [`Outbox::try_push`] of each until one is not accepted, at one stroke.
+    pub fn try_push_from(&self, first: usize, frames: &ReadyFrames) -> usize {
+        let (taken, waker) = {
+            let mut state = self.lock();
+            if state.ending != Ending::Open || state.ended {
+                return 0;
+            }
+            let taken = state.count_with_room(frames.lengths_from(first), &self.limits);
+            if taken == 0 {
+                return 0;
+            }
+            state.append_bytes(frames.part(first, taken), frames.lengths_from(first).take(taken));
+            (taken, state.body.take())
+        };
+        wake(waker);
+        taken
     }
 
     /// Queues a frame that may be left out, as long as little waits. Never waits.
@@ -414,17 +435,39 @@ impl State {
             || (self.lengths.len() < frames_max && self.buffer.len().saturating_add(frame.wire_bytes()) <= bytes_max)
     }
 
+    /// How many of these may be pushed, one after the other.
+    fn count_with_room(&self, lengths: impl Iterator<Item = usize>, limits: &OutboxLimits) -> usize {
+        let (mut count, mut bytes) = (0, 0_usize);
+        for length in lengths {
+            let sum = bytes.saturating_add(length);
+            let has_room = self.budget.has_room_beside(bytes)
+                && self.lengths.len() + count < limits.frames_max
+                && self.buffer.len().saturating_add(sum) <= limits.bytes_max;
+            let is_alone = count == 0 && self.buffer.is_empty();
+            if !has_room && !is_alone {
+                break;
+            }
+            (count, bytes) = (count + 1, sum);
+        }
+        count
+    }
+
     fn bytes_behind_oldest(&self) -> usize {
         self.buffer.len() - self.lengths.front().copied().unwrap_or_default()
     }
 
     fn append(&mut self, frame: &ReadyFrame) {
+        self.append_bytes(frame.as_bytes(), std::iter::once(frame.wire_bytes()));
+    }
+
+    /// Appends frames of these lengths.
+    fn append_bytes(&mut self, bytes: &[u8], lengths: impl Iterator<Item = usize>) {
         if self.buffer.is_empty() {
-            self.buffer.reserve(frame.wire_bytes().max(self.forecast_bytes));
+            self.buffer.reserve(bytes.len().max(self.forecast_bytes));
         }
-        self.buffer.extend_from_slice(frame.as_bytes());
-        self.budget.take(frame.wire_bytes());
-        self.lengths.push_back(frame.wire_bytes());
+        self.buffer.extend_from_slice(bytes);
+        self.budget.take(bytes.len());
+        self.lengths.extend(lengths);
         if self.waiting_since.is_none() {
             self.waiting_since = Some(Instant::now());
         }
@@ -475,7 +518,7 @@ impl Drop for State {
 /// Wakes outside the lock, so that a body that runs at once does not find it taken.
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
-        waker.wake();
+        wakes::wake(waker);
     }
 }
 

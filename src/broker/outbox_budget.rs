@@ -27,7 +27,12 @@ impl OutboxBudget {
 
     /// Whether more may wait. Those who ask at once may each be told so: a frame too many each is no harm.
     pub(super) fn has_room(&self) -> bool {
-        self.bytes() < self.bytes_max
+        self.has_room_beside(0)
+    }
+
+    /// Whether more may wait once so many bytes have been taken.
+    pub(super) fn has_room_beside(&self, bytes: usize) -> bool {
+        self.bytes().saturating_add(bytes) < self.bytes_max
     }
 
     pub(super) fn take(&self, bytes: usize) {

@@ -1,4 +1,4 @@
-//! A WebSocket frame with its header, encoded once for all its recipients.
+//! WebSocket frames with their headers, encoded once for all their recipients.
 //!
 //! Floor 3; it knows no WebSocket crate, only the frame layout of RFC 6455.
 
@@ -97,9 +97,76 @@ impl ReadyFrame {
     }
 }
 
+/// Frames one behind the other, which a connection takes at one stroke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadyFrames {
+    bytes: Bytes,
+    /// Where each frame ends in `bytes`.
+    ends: Vec<usize>,
+}
+
+impl ReadyFrames {
+    /// Puts frames one behind the other. One alone is shared, not copied.
+    #[must_use]
+    pub fn join(frames: &[ReadyFrame]) -> Self {
+        let mut sum = 0;
+        let ends = frames.iter().map(|frame| {
+            sum += frame.wire_bytes();
+            sum
+        });
+        let ends: Vec<usize> = ends.collect();
+        let bytes = match frames {
+            [alone] => alone.0.clone(),
+            frames => {
+                let mut bytes = BytesMut::with_capacity(sum);
+                frames.iter().for_each(|frame| bytes.put_slice(&frame.0));
+                bytes.freeze()
+            }
+        };
+        Self { bytes, ends }
+    }
+
+    /// How many frames there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The length of each frame from one on, in bytes.
+    pub fn lengths_from(&self, first: usize) -> impl Iterator<Item = usize> {
+        let mut start = self.start_of(first);
+        self.ends.iter().skip(first).map(move |end| end - std::mem::replace(&mut start, *end))
+    }
+
+    /// The bytes of so many frames from one on.
+    #[must_use]
+    pub fn part(&self, first: usize, count: usize) -> &[u8] {
+        self.bytes.get(self.start_of(first)..self.start_of(first.saturating_add(count))).unwrap_or_default()
+    }
+
+    fn start_of(&self, index: usize) -> usize {
+        match index.min(self.ends.len()).checked_sub(1) {
+            Some(before) => self.ends.get(before).copied().unwrap_or_default(),
+            None => 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn joined_frames_are_given_in_parts() {
+        let frames = [ReadyFrame::text(b"a"), ReadyFrame::binary(&[7; 300]), ReadyFrame::ping(&[])];
+        let joined = ReadyFrames::join(&frames);
+        assert_eq!((joined.count(), joined.lengths_from(0).collect::<Vec<_>>()), (3, vec![3, 304, 2]));
+        assert_eq!(joined.lengths_from(1).collect::<Vec<_>>(), [304, 2]);
+        assert_eq!(joined.part(1, 1), frames[1].as_bytes());
+        assert_eq!(joined.part(1, 9), [&frames[1].as_bytes()[..], &frames[2].as_bytes()[..]].concat());
+        assert_eq!((joined.part(0, 0), joined.part(3, 1), joined.lengths_from(4).count()), (&[][..], &[][..], 0));
+        assert_eq!(ReadyFrames::join(&frames[..1]).part(0, 1), frames[0].as_bytes());
+    }
 
     #[test]
     fn frames_have_the_layout_of_the_rfc() {

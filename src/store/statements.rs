@@ -6,6 +6,41 @@ use tokio_postgres::{Client, Statement};
 
 use super::error::StoreError;
 
+/// How a lane's statements are planned: once, by the primary keys, whatever the statistics say. They are few, each looks up
+/// rows by their keys, and planning them anew for each batch would cost more than running them.
+pub(super) const PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET jit = off; \
+     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+
+/// Judges and writes messages that use stored keys, all or none: each chat is where its first message was judged, and each
+/// key may be used by its session, at the next counter, with copies for exactly the recipients.
+///
+/// The rows are judged as they are under their locks, and what somebody else holds counts as otherwise.
+const PLAIN: &str = "WITH moves AS (SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], \
+         $6::bigint[], $7::bytea[]) AS n (id, previous, previous_hash, epoch, roster_version, last_seq, log_hash)), \
+     uses AS (SELECT * FROM unnest($8::uuid[], $9::uuid[], $10::uuid[], $11::bigint[], $12::bigint[], $13::bigint[], \
+         $14::bigint[], $15::bigint[], $16::bigint[]) \
+         AS n (chat_id, key_id, session_id, epoch, roster_version, previous, counter, messages, first_seq)), \
+     chats_as_judged AS (SELECT c.id FROM moves n JOIN chats c ON c.id = n.id \
+         WHERE c.last_seq = n.previous AND c.log_hash = n.previous_hash AND c.epoch = n.epoch \
+         AND c.roster_version = n.roster_version AND NOT coalesce(c.next_expiry <= clock_timestamp(), false) \
+         FOR NO KEY UPDATE OF c SKIP LOCKED), \
+     keys_as_judged AS (SELECT k.key_id FROM uses n JOIN sender_keys k ON k.chat_id = n.chat_id AND k.key_id = n.key_id \
+         WHERE k.sender_session_id = n.session_id AND k.epoch = n.epoch AND k.covered_version = n.roster_version \
+         AND k.last_counter = n.previous FOR NO KEY UPDATE OF k SKIP LOCKED), \
+     judged AS MATERIALIZED (SELECT (SELECT count(*) FROM chats_as_judged) = cardinality($1::uuid[]) \
+         AND (SELECT count(*) FROM keys_as_judged) = cardinality($8::uuid[]) AS is_as_judged), \
+     moved AS (UPDATE chats c SET last_seq = n.last_seq, log_hash = n.log_hash FROM moves n \
+         WHERE c.id = n.id AND (SELECT is_as_judged FROM judged)), \
+     used AS (UPDATE sender_keys k SET last_counter = n.counter, \
+             messages_with_data = k.messages_with_data + n.messages, first_seq = coalesce(k.first_seq, n.first_seq) \
+         FROM uses n WHERE k.chat_id = n.chat_id AND k.key_id = n.key_id AND (SELECT is_as_judged FROM judged)), \
+     written AS (INSERT INTO chat_messages (chat_id, seq, id, revision, kind, sender_id, sender_session_id, key_id, \
+             counter, created_at, roster_hash, seen_seq, seen_log_hash, data, data_hash, signature, log_hash) \
+         SELECT * FROM unnest($17::uuid[], $18::bigint[], $19::uuid[], $20::bigint[], $21::text[], $22::uuid[], \
+             $23::uuid[], $24::uuid[], $25::bigint[], $26::timestamptz[], $27::bytea[], $28::bigint[], $29::bytea[], \
+             $30::bytea[], $31::bytea[], $32::bytea[], $33::bytea[]) WHERE (SELECT is_as_judged FROM judged)) \
+     SELECT is_as_judged FROM judged";
+
 /// Locks what can be locked at once; a row that somebody else holds is left out.
 const LOCK: &str = "SELECT id, last_seq, log_hash, epoch, roster_version, \
      coalesce(next_expiry <= clock_timestamp(), false) AS expiry_due \
@@ -94,6 +129,7 @@ const MOVE_HEADS: &str = "UPDATE chats c SET last_seq = n.last_seq, log_hash = n
 
 #[derive(Debug)]
 pub(super) struct Statements {
+    pub(super) plain: Statement,
     pub(super) lock: Statement,
     pub(super) keys: Statement,
     pub(super) messages_present: Statement,
@@ -111,6 +147,7 @@ pub(super) struct Statements {
 impl Statements {
     pub(super) async fn prepare(client: &Client) -> Result<Self, StoreError> {
         Ok(Self {
+            plain: client.prepare(PLAIN).await?,
             lock: client.prepare(LOCK).await?,
             keys: client.prepare(KEYS).await?,
             messages_present: client.prepare(MESSAGES_PRESENT).await?,

@@ -3,9 +3,10 @@
 //! Each lane has one connection and one transaction in flight. While one commits the next gathers, and no timer
 //! stands between a lonely message and its commit. The transaction judges epoch, roster version, expiry and
 //! coverage again under the lock of each chat's row (P4, P5), so that what chat actors hold is only a cache.
-//! Messages in: [`Append`]. Messages out: [`Appended`], one for each item, in order for each chat, also when the lane
-//! ends by a panic.
+//! Messages in: [`Append`]. Messages out: [`Appended`], which tell of each item once, in order for each chat, also when the
+//! lane ends by a panic.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::batch::{BatchLimits, Item, Queue, Waiting};
 use super::commit::Lane;
 use super::judgement::Verdict;
 use super::outage::Outage;
+use crate::protocol::ids::ChatId;
 use crate::telemetry::metrics::Metrics;
 
 /// An item for the next commit.
@@ -44,30 +46,42 @@ impl AppendReply {
     }
 
     fn tell(mut self, outcome: Outcome) {
-        self.say(outcome);
+        self.is_told = true;
+        send(&self.to, vec![(self.ticket, outcome)]);
+    }
+
+    /// Tells those who are told in one place at one stroke, in their order.
+    fn tell_all(replies: Vec<(Self, Outcome)>) {
+        let outcomes = replies.iter().map(|(reply, outcome)| (reply.ticket, *outcome)).collect();
+        let to = replies.first().map(|(reply, _)| reply.to.clone());
+        for (reply, _) in replies {
+            reply.withdraw();
+        }
+        if let Some(to) = to {
+            send(&to, outcomes);
+        }
     }
 
     /// Says nothing: the item was not taken, and its sender knows.
     pub fn withdraw(mut self) {
         self.is_told = true;
     }
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "outcomes are bounded by the appends in flight and must never be dropped"
-    )]
-    fn say(&mut self, outcome: Outcome) {
-        self.is_told = true;
-        self.to.do_send(Appended { ticket: self.ticket, outcome });
-    }
 }
 
 impl Drop for AppendReply {
     fn drop(&mut self) {
         if !self.is_told {
-            self.say(Outcome::Unknown);
+            send(&self.to, vec![(self.ticket, Outcome::Unknown)]);
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "outcomes are bounded by the appends in flight and must never be dropped"
+)]
+fn send(to: &Recipient<Appended>, outcomes: Vec<(u64, Outcome)>) {
+    to.do_send(Appended { outcomes });
 }
 
 /// What became of an item.
@@ -89,14 +103,12 @@ pub enum Outcome {
     Unknown,
 }
 
-/// The outcome of one item.
-#[derive(Debug, Clone, Copy, Message)]
+/// What became of items of one chat, in their order: by ticket.
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Appended {
-    /// The item.
-    pub ticket: u64,
-    /// What became of it.
-    pub outcome: Outcome,
+    /// Of each, its ticket and its outcome.
+    pub outcomes: Vec<(u64, Outcome)>,
 }
 
 /// How a lane behaves.
@@ -204,12 +216,23 @@ impl BatchWriter {
     /// Tells each sender what became of its item; those of chats that were locked wait again.
     fn answer(&mut self, items: Vec<Arc<Item>>, replies: Vec<(Instant, AppendReply)>, verdicts: Vec<Verdict>) {
         let mut busy = Vec::new();
+        let mut told: HashMap<ChatId, Vec<(AppendReply, Outcome)>> = HashMap::new();
         for ((item, (since, reply)), verdict) in items.into_iter().zip(replies).zip(verdicts) {
-            match verdict {
-                Verdict::Done(outcome) => reply.tell(outcome),
-                Verdict::Busy => busy.push(Waiting { item, since, reply }),
+            let outcome = match verdict {
+                Verdict::Done(outcome) => outcome,
+                Verdict::Busy => {
+                    busy.push(Waiting { item, since, reply });
+                    continue;
+                }
+            };
+            let of_chat = told.entry(item.chat_id).or_default();
+            // An actor of the chat that has gone meanwhile is told of its own items alone.
+            if of_chat.first().is_some_and(|(other, _)| other.to != reply.to) {
+                AppendReply::tell_all(std::mem::take(of_chat));
             }
+            of_chat.push((reply, outcome));
         }
+        told.into_values().for_each(AppendReply::tell_all);
         self.queue.put_back(busy, Instant::now() + BUSY_PAUSE);
     }
 }

@@ -33,6 +33,7 @@ mod client_races;
 mod codes;
 #[cfg(feature = "client")]
 mod commands;
+mod commits;
 #[cfg(feature = "client")]
 mod conversation;
 mod copies;

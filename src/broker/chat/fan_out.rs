@@ -9,8 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::connection::{Connection, ready};
 use super::super::directory::{Directory, Subscriber};
-use super::super::outbox::PushError;
-use super::super::ready_frame::ReadyFrame;
+use super::super::ready_frame::ReadyFrames;
 use crate::protocol::codec::Encoding;
 use crate::protocol::frame::{ChatDeleted, Delivered, Delivery, Entry, Key, OwnKey, ServerFrame, Signal};
 use crate::protocol::ids::{ChatId, Seq, SessionId, UserId};
@@ -80,7 +79,6 @@ impl FanOut {
 
     /// Hands out a committed entry. Who is removed by it gets it as the last one.
     pub fn entry(&mut self, entry: LogEntry) {
-        let seq = entry.seq;
         let gone = Gone::by(&entry.body);
         if let Some(Gone::Session(session_id)) = gone
             && let Some(subscriber) = self.subscribers.remove(&session_id)
@@ -90,34 +88,44 @@ impl FanOut {
         if let EntryBody::SessionIn(signed) = &entry.body {
             self.come_back(signed.certificate.session_id);
         }
-        let mut frames = Frames::new(ServerFrame::Entry(Entry { chat_id: self.chat_id, entry }));
-        let mut lagging = Vec::new();
-        let mut delivered = 0;
-        for (session_id, subscriber) in &mut self.subscribers {
-            if seq <= subscriber.position {
+        self.hand_out(vec![entry]);
+        if let Some(Gone::User(user_id)) = gone {
+            self.remove_user(user_id);
+        }
+    }
+
+    /// Hands out committed messages, which follow each other in the log; each connection takes them at one stroke.
+    pub fn messages(&mut self, messages: Vec<LogEntry>) {
+        self.hand_out(messages);
+    }
+
+    fn hand_out(&mut self, entries: Vec<LogEntry>) {
+        let Some(first) = entries.first().map(|entry| entry.seq.get()) else { return };
+        let chat_id = self.chat_id;
+        let frames: Vec<_> = entries.into_iter().map(|entry| ServerFrame::Entry(Entry { chat_id, entry })).collect();
+        let mut encoded = Encoded::new();
+        let (mut lagging, mut delivered) = (Vec::new(), 0);
+        for (session_id, Subscriber { connection, position }) in &mut self.subscribers {
+            let next = position.next().get();
+            let had = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
+            if had >= frames.len() {
                 continue;
             }
-            let is_next = seq == subscriber.position.next();
-            let pushed = if is_next {
-                subscriber.connection.outbox.try_push(frames.of(subscriber.connection.encoding))
-            } else {
-                Err(PushError::Full)
+            let encoding = connection.encoding;
+            let taken = match next >= first {
+                true => connection.outbox.try_push_from(had, encoded.of(encoding, || ready_all(encoding, &frames))),
+                false => 0,
             };
-            match pushed {
-                Ok(()) => {
-                    subscriber.position = seq;
-                    delivered += 1;
-                }
-                Err(_) => lagging.push(*session_id),
+            *position = Seq::saturating(position.get() + taken as u64);
+            delivered += taken as u64;
+            if had + taken < frames.len() {
+                lagging.push(*session_id);
             }
         }
         for session_id in lagging {
             self.lag(session_id);
         }
         self.metrics.delivered.inc_by(delivered);
-        if let Some(Gone::User(user_id)) = gone {
-            self.remove_user(user_id);
-        }
     }
 
     /// Passes a signal on to everybody but the session that sends it. Nobody lags for it.
@@ -137,11 +145,11 @@ impl FanOut {
 
     /// Hands out what may be left out; says how often it was taken, and how often left out.
     fn spare(&self, frame: ServerFrame, from: SessionId) -> (u64, u64) {
-        let mut frames = Frames::new(frame);
+        let mut encoded = Encoded::new();
         let (mut taken, mut left_out) = (0, 0);
         for (_, subscriber) in self.subscribers.iter().filter(|(session_id, _)| **session_id != from) {
-            let connection = &subscriber.connection;
-            match connection.outbox.try_push_spare(frames.of(connection.encoding)) {
+            let Connection { encoding, outbox, .. } = &*subscriber.connection;
+            match outbox.try_push_spare(encoded.of(*encoding, || ready(*encoding, &frame))) {
                 Ok(()) => taken += 1,
                 Err(_) => left_out += 1,
             }
@@ -233,25 +241,30 @@ impl Gone {
     }
 }
 
-/// One frame in as many encodings as its recipients speak.
-struct Frames {
-    frame: ServerFrame,
-    json: Option<ReadyFrame>,
-    msgpack: Option<ReadyFrame>,
+/// What is encoded once for all who speak the same encoding.
+struct Encoded<T> {
+    json: Option<T>,
+    msgpack: Option<T>,
 }
 
-impl Frames {
-    const fn new(frame: ServerFrame) -> Self {
-        Self { frame, json: None, msgpack: None }
+impl<T> Encoded<T> {
+    const fn new() -> Self {
+        Self { json: None, msgpack: None }
     }
 
-    fn of(&mut self, encoding: Encoding) -> &ReadyFrame {
+    fn of(&mut self, encoding: Encoding, encode: impl FnOnce() -> T) -> &T {
         let slot = match encoding {
             Encoding::Json => &mut self.json,
             Encoding::MessagePack => &mut self.msgpack,
         };
-        slot.get_or_insert_with(|| ready(encoding, &self.frame))
+        slot.get_or_insert_with(encode)
     }
+}
+
+/// Writes frames once for all connections of an encoding, one behind the other.
+fn ready_all(encoding: Encoding, frames: &[ServerFrame]) -> ReadyFrames {
+    let frames: Vec<_> = frames.iter().map(|frame| ready(encoding, frame)).collect();
+    ReadyFrames::join(&frames)
 }
 
 /// Newcomers who are connected here read the chat from their own addition on, unless they do by now.

@@ -50,6 +50,36 @@ fn pushes_stop_at_either_bound_and_replies_use_the_reserve() {
 }
 
 #[test]
+fn frames_at_one_stroke_are_taken_as_if_one_came_after_the_other() {
+    let frames: Vec<_> = [8, 0, 30, 8, 8].map(|length| ReadyFrame::binary(&vec![7; length])).to_vec();
+    let joined = ReadyFrames::join(&frames);
+    let bounds = [(100, 1000, 1000), (2, 1000, 1000), (100, 44, 1000), (100, 1000, 12), (100, 5, 1000), (0, 0, 0)];
+    for (frames_max, bytes_max, budget_bytes) in bounds {
+        for (waiting, first) in (0..3).flat_map(|waiting| (0..6).map(move |first| (waiting, first))) {
+            let limits = OutboxLimits { frames_max, bytes_max, reserve_bytes: 0 };
+            let [single, whole] = [(); 2].map(|()| {
+                let outbox = Outbox::within(limits, &OutboxBudget::new(budget_bytes));
+                for _ in 0..waiting {
+                    let _ = outbox.try_push(&ReadyFrame::binary(&[1; 4]));
+                }
+                outbox
+            });
+            let taken = frames.iter().skip(first).take_while(|frame| single.try_push(frame).is_ok()).count();
+            assert_eq!(
+                whole.try_push_from(first, &joined),
+                taken,
+                "{frames_max} {bytes_max} {budget_bytes} {waiting} {first}"
+            );
+            assert_eq!((whole.frames(), whole.bytes()), (single.frames(), single.bytes()));
+            assert_eq!(take_all(&whole), take_all(&single));
+        }
+    }
+    let closed = outbox(100, 1000, 0);
+    closed.close(1000, "");
+    assert_eq!(closed.try_push_from(0, &joined), 0);
+}
+
+#[test]
 fn what_may_be_left_out_leaves_room_for_what_may_not() {
     let frame = ReadyFrame::binary(&[0; 8]);
     let outbox = outbox(8, 1000, 0);

@@ -17,6 +17,7 @@ use crate::protocol::envelope::{Envelope, MessageKind};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
 use crate::protocol::frame::{Nothing, Reply, Send, SendOk};
 use crate::protocol::ids::Seq;
+use crate::protocol::log::LogEntry;
 use crate::store::Failure;
 use crate::store::batch::Item;
 use crate::store::members::unknown_chat;
@@ -191,15 +192,37 @@ impl ChatActor {
         self.phase = Phase::Stale;
     }
 
-    pub(super) fn committed(&mut self, done: InFlight, ctx: &mut Context<Self>) {
-        if let Some(announcement) = &done.announcement {
-            self.fan_out.keys(announcement, &done.item.copies);
+    /// Takes in what became of items: answers those that are committed, and hands them out.
+    pub(super) fn appended(&mut self, outcomes: Vec<(u64, Outcome)>, ctx: &mut Context<Self>) {
+        let mut messages = Vec::new();
+        for (ticket, outcome) in outcomes {
+            if outcome != Outcome::Committed {
+                self.take_back(ticket, outcome);
+                continue;
+            }
+            let position = self.in_flight.iter().position(|item| item.ticket == ticket);
+            let Some(done) = position.and_then(|position| self.in_flight.remove(position)) else { continue };
+            if let Some(announcement) = &done.announcement {
+                // A key comes behind what was said before it, and ahead of its first message.
+                self.fan_out.messages(std::mem::take(&mut messages));
+                self.fan_out.keys(announcement, &done.item.copies);
+            }
+            messages.extend(self.committed(done, ctx));
         }
+        if !messages.is_empty() {
+            fail::fail_point!("chat::fan_out");
+            self.fan_out.messages(messages);
+        }
+    }
+
+    /// Answers an item that is committed; gives what is to be handed out.
+    fn committed(&mut self, done: InFlight, ctx: &mut Context<Self>) -> Option<LogEntry> {
         if let Some(refusal) = done.refusal {
             // The message itself may be in the log since before a copy of its key went, and its sender not know it.
-            return self.refuse_unless_repeat(done.submit, refusal, ctx);
+            self.refuse_unless_repeat(done.submit, refusal, ctx);
+            return None;
         }
-        let Some(entry) = Arc::unwrap_or_clone(done.item).entry else { return };
+        let entry = Arc::unwrap_or_clone(done.item).entry?;
         if done.submit.send.new_key.as_ref().is_some_and(|new_key| new_key.staged.is_some()) {
             self.staging.remove(done.submit.who.session_id);
         }
@@ -210,8 +233,7 @@ impl ChatActor {
         };
         fail::fail_point!("chat::before_ok");
         done.submit.answer(Ok(result));
-        fail::fail_point!("chat::fan_out");
-        self.fan_out.entry(entry);
+        Some(entry)
     }
 
     /// Puts what was taken back in front of the queue again, in its order, but for what is answered at once.

@@ -10,8 +10,9 @@ use super::super::messages::{
 };
 use super::{ChatActor, Phase, Work, idle_limit};
 use crate::broker::Broker;
+use crate::broker::wakes::together;
 use crate::protocol::ids::ChatId;
-use crate::store::writer::{Appended, Outcome};
+use crate::store::writer::Appended;
 
 impl Actor for ChatActor {
     type Context = Context<Self>;
@@ -38,16 +39,13 @@ impl Actor for ChatActor {
 /// Sees to it that what an actor that ended by a panic left on its way is shown, should it be committed and its sender
 /// not come back: nobody else is told of it.
 fn look_later(broker: &Broker, chat_id: ChatId) {
-    let Some(arbiter) = broker.chat_arbiter(chat_id) else { return };
     let broker = broker.clone();
     // The longest time in a lane's queue, and in its commit.
     let decided = broker.options.deadline * 2;
-    arbiter.spawn(async move {
+    actix::spawn(async move {
         tokio::time::sleep(decided).await;
-        if let Some(chat) = broker.directory.chat(&broker, chat_id) {
-            // A full mailbox loses this word; whoever is in it makes the chat look.
-            let _ = chat.try_send(Refresh);
-        }
+        // A full mailbox loses this word; whoever is in it makes the chat look.
+        let _ = broker.directory.chat(&broker, chat_id).try_send(Refresh);
     });
 }
 
@@ -171,15 +169,8 @@ impl Handler<Appended> for ChatActor {
 
     fn handle(&mut self, appended: Appended, ctx: &mut Self::Context) {
         self.busy_at = Instant::now();
-        match appended.outcome {
-            Outcome::Committed => {
-                let position = self.in_flight.iter().position(|item| item.ticket == appended.ticket);
-                if let Some(done) = position.and_then(|position| self.in_flight.remove(position)) {
-                    self.committed(done, ctx);
-                }
-            }
-            outcome => self.take_back(appended.ticket, outcome),
-        }
+        // Whoever is answered and handed entries here is woken once, with all of it there.
+        together(|| self.appended(appended.outcomes, ctx));
         self.pump(ctx);
     }
 }
@@ -191,9 +182,9 @@ where
     M::Result: Send,
     ChatActor: Handler<M>,
 {
-    let current = broker.directory.chat(broker, chat_id).filter(|current| current != going);
-    if let Some(chat) = current {
+    let current = broker.directory.chat(broker, chat_id);
+    if current != *going {
         // A full mailbox drops the message, and its responder says so.
-        let _ = chat.try_send(message);
+        let _ = current.try_send(message);
     }
 }

@@ -163,6 +163,32 @@ fn p9_a_full_outbox_lags_and_holds_up_nobody() {
 }
 
 #[test]
+fn p3_messages_that_were_committed_together_are_handed_to_each_from_where_it_is() {
+    let (behind, ahead, slow, json) =
+        (live(person()), live(person()), live(person()), connect(person(), Encoding::Json));
+    let mut fan_out = fan_out(&[&behind, &ahead, &slow, &json]);
+    for _ in 0..FRAMES_MAX - 2 {
+        slow.push_reply(&ServerFrame::Bye(crate::protocol::frame::Bye { retry_after_ms: 0 }));
+    }
+    let ahead_of = Subscriber { connection: Arc::clone(&ahead), position: Seq::saturating(POSITION + 2) };
+    fan_out.insert(ahead.who().unwrap().session_id, ahead_of);
+    let together = |first: u64| (first..first + 3).map(|seq| entry(seq, message())).collect::<Vec<_>>();
+    fan_out.messages(together(POSITION + 1));
+    for connection in [&behind, &json] {
+        assert_eq!(seqs(&said(connection)), [POSITION + 1, POSITION + 2, POSITION + 3]);
+    }
+    assert_eq!(seqs(&said(&ahead)), [POSITION + 3]);
+    assert_eq!(lags_after(&slow), Some(POSITION + 2), "two of three had room");
+    // What follows upon a gap is read from the store.
+    fan_out.messages(together(POSITION + 5));
+    fan_out.messages(Vec::new());
+    for connection in [&behind, &json, &ahead] {
+        assert_eq!((said(connection).len(), lags_after(connection)), (0, Some(POSITION + 3)));
+    }
+    assert_eq!(fan_out.metrics.delivered.get(), 3 + 3 + 1 + 2);
+}
+
+#[test]
 fn p5_who_is_taken_out_gets_the_entry_that_says_so_and_nothing_after_it() {
     let (gone, stays) = (person(), person());
     let laptop = Requester { session_id: SessionId::generate(), ..gone };
