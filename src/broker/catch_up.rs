@@ -29,7 +29,8 @@ pub async fn run(broker: Broker, connection: Arc<Connection>, who: Requester) {
             if connection.outbox.is_closed() {
                 return;
             }
-            read_chat(&broker, &connection, who, lagging).await;
+            // Apart, so that a connection at rest does not keep room for it.
+            Box::pin(read_chat(&broker, &connection, who, lagging)).await;
             connection.live.owe();
         }
         if connection.outbox.is_closed() {
@@ -192,6 +193,14 @@ mod tests {
         let (user_id, session_id) = (UserId::generate(), SessionId::generate());
         let body = EntryBody::SessionOut(SessionOut::Expired { user_id, session_id });
         LogEntry { seq, created_at: Timestamp::default(), log_hash: Hash([0; 32]), body }
+    }
+
+    #[test]
+    fn p9_a_reader_at_rest_takes_little_room() {
+        fn bytes<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(bytes(run) <= 256, "{} bytes for each connection", bytes(run));
     }
 
     /// Whether one frame waits for a connection, as long as this one.

@@ -13,8 +13,12 @@ thread_local! {
 
 /// Runs something that pushes; whoever waits for what is pushed is woken at its end, also when that is a panic.
 pub fn together<T>(push: impl FnOnce() -> T) -> T {
-    let is_outermost = PUT_OFF.with_borrow_mut(|put_off| put_off.is_none() && put_off.insert(Vec::new()).is_empty());
-    let _end = is_outermost.then_some(End);
+    let is_outermost = PUT_OFF.with_borrow_mut(|put_off| {
+        let is_outermost = put_off.is_none();
+        put_off.get_or_insert_default();
+        is_outermost
+    });
+    let _end = is_outermost.then(|| End);
     push()
 }
 
