@@ -81,7 +81,7 @@ section! {
 }
 section! {
     /// Chats in memory.
-    Chat { idle_s: u64, in_flight_max: usize, members_max: u64, }
+    Chat { workers: usize, idle_s: u64, in_flight_max: usize, members_max: u64, }
 }
 section! {
     /// Sessions of users.

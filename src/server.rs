@@ -265,9 +265,12 @@ impl Running {
         let store = Store::connect(database.config.clone(), &pool, metrics.clone()).await?;
         let mut arbiters = Vec::new();
         let writers = start_writers(&settings, &store, deadline, &mut arbiters);
+        let chat_arbiters: Vec<Arbiter> = (0..threads(settings.chat.workers)).map(|_| Arbiter::new()).collect();
+        let handles = chat_arbiters.iter().map(Arbiter::handle).collect();
+        arbiters.extend(chat_arbiters);
         let secrets = store.server_secret(passwords::SECRET_NAME, &Passwords::fresh()).await?;
         let passwords = Passwords::read(&secrets, &settings.server.name)?;
-        let broker = Broker::new(store, writers, broker_options(&settings, deadline), passwords, metrics);
+        let broker = Broker::new(store, writers, handles, broker_options(&settings, deadline), passwords, metrics);
         let reaper = Reaper::new(ReaperLimits {
             stalled_timeout: Duration::from_secs(settings.server.stalled_timeout_s),
             exchange_timeout: Duration::from_secs(settings.server.login_timeout_s) + deadline,

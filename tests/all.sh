@@ -72,6 +72,7 @@ step "speed, short: what is delivered is checked, how fast it is not"
 cargo run --quiet --release -p loadtest -- compare fanout --seconds 1 --repeat 1
 cargo run --quiet --release -p loadtest -- compare many-chats --seconds 1 --repeat 1
 cargo run --quiet --release -p loadtest -- idle --connections 200
+cargo run --quiet --release -p loadtest -- history --messages 20000 --pages 20
 
 step "torture, two minutes; its history is judged again, and found damaged when it is"
 history=$(mktemp)

@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// How much memory does a connection take that is logged in, in a chat of five, and at rest?
     Idle(IdleArgs),
+    /// Is a page of a long log read as fast from its middle as from its ends?
+    History(HistoryArgs),
     /// Check histories that were written before; several are one.
     Check(CheckArgs),
     /// Serve, with settings from the environment.
@@ -88,6 +90,20 @@ pub(crate) struct IdleArgs {
     /// Connections, each with a user of its own.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(5..=18_000))]
     pub(crate) connections: u32,
+    /// Where the result goes as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Options of `history`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HistoryArgs {
+    /// Messages that are stored in one chat.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
+    pub(crate) messages: u32,
+    /// Pages that are read from each place.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pages: u32,
     /// Where the result goes as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

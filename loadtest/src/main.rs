@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Torture(args) => run_load(args.scenario()),
         Command::Compare(args) => args.request().and_then(|request| bench::compare::run(&request)),
         Command::Idle(args) => bench::idle::run(args.connections, args.json.as_deref()).map(|()| true),
+        Command::History(args) => bench::history::run(args.messages, args.pages, args.json.as_deref()).map(|()| true),
         Command::Check(args) => run_check(&args),
     };
     match done {

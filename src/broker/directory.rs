@@ -105,23 +105,23 @@ impl Directory {
 
     /// The actor of a chat, loaded if it must be.
     #[must_use]
-    pub fn chat(&self, broker: &Broker, chat_id: ChatId) -> Addr<ChatActor> {
+    pub fn chat(&self, broker: &Broker, chat_id: ChatId) -> Option<Addr<ChatActor>> {
         match self.chats.entry(chat_id) {
             Entry::Occupied(mut slot) => {
                 let waiting = match slot.get_mut() {
-                    Slot::Loaded(chat) if chat.connected() => return chat.clone(),
+                    Slot::Loaded(chat) if chat.connected() => return Some(chat.clone()),
                     // An actor that died has told its subscribers to read from the store.
                     Slot::Loaded(_) => Vec::new(),
                     Slot::Waiting(waiting) => std::mem::take(waiting),
                 };
-                let chat = ChatActor::start_here(broker, chat_id, waiting);
+                let chat = ChatActor::start_on(broker, chat_id, waiting)?;
                 slot.insert(Slot::Loaded(chat.clone()));
-                chat
+                Some(chat)
             }
             Entry::Vacant(slot) => {
-                let chat = ChatActor::start_here(broker, chat_id, Vec::new());
+                let chat = ChatActor::start_on(broker, chat_id, Vec::new())?;
                 slot.insert(Slot::Loaded(chat.clone()));
-                chat
+                Some(chat)
             }
         }
     }
@@ -145,7 +145,7 @@ impl Directory {
             Some(Slot::Waiting(waiting)) => waiting.iter().any(is_other),
             None => false,
         };
-        is_heard.then(|| self.chat(broker, chat_id))
+        if is_heard { self.chat(broker, chat_id) } else { None }
     }
 
     /// Puts a connection into the waiting room of a chat; gives the actor to ask instead if the chat is loaded. A

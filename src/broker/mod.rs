@@ -86,7 +86,8 @@ pub struct Inner {
     /// Bounds the sessions that are looked after once they are live.
     newly_live: Semaphore,
     writers: Lanes,
-    /// Chats are spread over the lanes by a hash that nobody outside can aim at.
+    chat_arbiters: Vec<ArbiterHandle>,
+    /// Chats are spread by a hash that nobody outside can aim at.
     hash: RandomState,
     /// The requests that are open, and whether new ones may begin.
     pub open_work: OpenWork,
@@ -101,9 +102,16 @@ impl std::ops::Deref for Broker {
 }
 
 impl Broker {
-    /// Ties the parts together; there is at least one lane.
+    /// Ties the parts together; `writers` and `chat_arbiters` have at least one each.
     #[must_use]
-    pub fn new(store: Store, writers: Lanes, options: BrokerOptions, passwords: Passwords, metrics: Metrics) -> Self {
+    pub fn new(
+        store: Store,
+        writers: Lanes,
+        chat_arbiters: Vec<ArbiterHandle>,
+        options: BrokerOptions,
+        passwords: Passwords,
+        metrics: Metrics,
+    ) -> Self {
         Self(Arc::new(Inner {
             store,
             directory: Directory::default(),
@@ -113,6 +121,7 @@ impl Broker {
             passwords,
             metrics,
             writers,
+            chat_arbiters,
             hash: RandomState::new(),
             open_work: OpenWork::default(),
         }))
@@ -128,6 +137,10 @@ impl Broker {
     #[must_use]
     pub fn writers(&self) -> Vec<Addr<BatchWriter>> {
         self.writers.all()
+    }
+
+    fn chat_arbiter(&self, chat_id: ChatId) -> Option<&ArbiterHandle> {
+        self.chat_arbiters.get(self.place(chat_id, self.chat_arbiters.len()))
     }
 
     /// The sessions of a user who is new in a chat. When the store does not say, those that are connected here: a

@@ -318,7 +318,8 @@ where
     crate::broker::chat::actor::ChatActor: actix::Handler<M>,
 {
     let full = Refusal::later("too many requests wait in this chat", QUEUE_PAUSE);
-    match broker.directory.chat(broker, chat_id).try_send(message) {
+    let Some(chat) = broker.directory.chat(broker, chat_id) else { return message.refuse(full) };
+    match chat.try_send(message) {
         Ok(()) => {}
         Err(actix::dev::SendError::Full(message)) => {
             broker.metrics.queue_full.with_label_values(&["chat_mailbox"]).inc();

@@ -4,12 +4,14 @@
 //! signed before the clock runs (`pool`), so that a client only writes ready frames and compares what it reads with what was
 //! sealed; one in many is opened. Lives here: `plan` says what is measured, `member` and `room` set it up by the bare
 //! protocol, `wire` tells frames apart by their fixed parts, `drive` runs it on one thread, `server` is what it is run
-//! against, `compare` runs servers in turn and makes ratios, `report` prints them, `idle` weighs connections that do nothing.
+//! against, `compare` runs servers in turn and makes ratios, `report` prints them, `idle` weighs connections that do nothing, `history` reads
+//! a long log.
 
 pub(crate) mod compare;
 pub(crate) mod connection;
 mod drive;
 mod figures;
+pub(crate) mod history;
 pub(crate) mod idle;
 mod member;
 pub(crate) mod plan;

@@ -84,6 +84,14 @@ impl Server {
         }
     }
 
+    /// How to reach a broker's database.
+    pub(crate) fn database_url(&self) -> anyhow::Result<String> {
+        match self {
+            Self::Broker(broker) => broker.database_url(),
+            Self::Floor(_) => bail!("a floor has none to be looked at"),
+        }
+    }
+
     /// The process that serves.
     pub(crate) fn pid(&self) -> Option<u32> {
         match self {

@@ -139,6 +139,11 @@ impl Broker {
         Ok(settings)
     }
 
+    /// How to reach the private Postgres.
+    pub(crate) fn database_url(&self) -> anyhow::Result<String> {
+        running(&self.data_dir(), DATABASE)?.context("no Postgres is running")
+    }
+
     /// The major version of the private Postgres.
     pub(crate) fn postgres_version(&self) -> Option<String> {
         let version = std::fs::read_to_string(self.data_dir().join("postgres/PG_VERSION")).ok()?;

@@ -43,7 +43,7 @@ async fn l10_a_panic_in_a_chat_costs_that_chat_a_load_and_loses_nothing() {
 #[tokio::test]
 async fn l10_a_panic_in_a_chat_touches_no_other_chat_of_its_thread_and_lane() {
     let database = Database::create().await;
-    let settings = Settings::on(&database).with("server.workers", 1).with("writer.lanes", 1);
+    let settings = Settings::on(&database).with("chat.workers", 1).with("writer.lanes", 1);
     let mut pair = Pair::start_on(database, settings).await;
     let other = pair.bob.create_chat(&mut pair.bob_socket).await;
     pair.bob.say(&mut pair.bob_socket, other, "it is loaded").await.unwrap();

@@ -129,7 +129,7 @@ impl Database {
     /// Waits until somebody waits for a lock: a commit is held.
     pub async fn until_held(&self) {
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-             AND wait_event_type = 'Lock' AND query LIKE 'INSERT INTO chat_messages%'";
+             AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO chat_messages%'";
         super::eventually("a commit that is held", async || self.count(waiting).await > 0).await;
     }
 

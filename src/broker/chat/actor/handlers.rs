@@ -39,13 +39,16 @@ impl Actor for ChatActor {
 /// Sees to it that what an actor that ended by a panic left on its way is shown, should it be committed and its sender
 /// not come back: nobody else is told of it.
 fn look_later(broker: &Broker, chat_id: ChatId) {
+    let Some(arbiter) = broker.chat_arbiter(chat_id) else { return };
     let broker = broker.clone();
     // The longest time in a lane's queue, and in its commit.
     let decided = broker.options.deadline * 2;
-    actix::spawn(async move {
+    arbiter.spawn(async move {
         tokio::time::sleep(decided).await;
-        // A full mailbox loses this word; whoever is in it makes the chat look.
-        let _ = broker.directory.chat(&broker, chat_id).try_send(Refresh);
+        if let Some(chat) = broker.directory.chat(&broker, chat_id) {
+            // A full mailbox loses this word; whoever is in it makes the chat look.
+            let _ = chat.try_send(Refresh);
+        }
     });
 }
 
@@ -182,9 +185,9 @@ where
     M::Result: Send,
     ChatActor: Handler<M>,
 {
-    let current = broker.directory.chat(broker, chat_id);
-    if current != *going {
+    let current = broker.directory.chat(broker, chat_id).filter(|current| current != going);
+    if let Some(chat) = current {
         // A full mailbox drops the message, and its responder says so.
-        let _ = current.try_send(message);
+        let _ = chat.try_send(message);
     }
 }

@@ -129,14 +129,12 @@ struct InFlight {
 }
 
 impl ChatActor {
-    /// Starts the actor of a chat on the present thread: that of the connection whose request is the first.
-    ///
-    /// So what that connection sends meets its chat without another thread being woken, and chats are spread as connections
-    /// are.
+    /// Starts the actor of a chat on the chat's arbiter.
     #[must_use]
-    pub fn start_here(broker: &Broker, chat_id: ChatId, waiting: Vec<Subscriber>) -> Addr<Self> {
+    pub fn start_on(broker: &Broker, chat_id: ChatId, waiting: Vec<Subscriber>) -> Option<Addr<Self>> {
+        let arbiter = broker.chat_arbiter(chat_id)?.clone();
         let broker = broker.clone();
-        Self::create(|ctx| {
+        let addr = Self::start_in_arbiter(&arbiter, move |ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
             let mut fan_out = FanOut::new(chat_id, broker.metrics.clone());
             for subscriber in waiting {
@@ -161,7 +159,8 @@ impl ChatActor {
                 busy_at: Instant::now(),
                 broker,
             }
-        })
+        });
+        Some(addr)
     }
 
     /// Does what can be done now.
