@@ -126,10 +126,11 @@ impl Database {
         outside
     }
 
-    /// Waits until somebody waits for a lock: a commit is held.
+    /// Waits until somebody waits for a lock: a commit is held, of a plain batch or another. Of a long statement only the
+    /// beginning is shown.
     pub async fn until_held(&self) {
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-             AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO chat_messages%'";
+             AND wait_event_type = 'Lock' AND (query LIKE 'INSERT INTO chat_messages%' OR query LIKE 'WITH moves AS %')";
         super::eventually("a commit that is held", async || self.count(waiting).await > 0).await;
     }
 

@@ -41,10 +41,10 @@ impl LateCommits {
         self.0.execute("SELECT pg_advisory_unlock(7)", &[]).await.unwrap();
     }
 
-    /// How many wait.
+    /// How many wait; of a plain batch its one statement, which commits by itself.
     pub async fn waiting(&self) -> i64 {
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-             AND wait_event = 'advisory' AND query = 'COMMIT'";
+             AND wait_event = 'advisory' AND (query = 'COMMIT' OR query LIKE 'WITH moves AS %')";
         self.0.query_one(waiting, &[]).await.unwrap().get(0)
     }
 

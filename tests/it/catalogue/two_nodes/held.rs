@@ -5,6 +5,7 @@ use sealcast::protocol::error::ErrorCode;
 use sealcast::protocol::frame::{Reply, Request};
 
 use super::super::super::support::chat::{copy_for, submit, view};
+use super::super::super::support::late_commits::LateCommits;
 use super::super::super::support::proxy::Path;
 use super::super::super::support::trials;
 use super::{Nodes, until_a_chat_is_waited_for, until_in_flight};
@@ -42,20 +43,22 @@ async fn k5_a_message_that_was_judged_before_a_session_came_is_not_committed_wit
 #[tokio::test]
 async fn k5_a_session_that_comes_while_a_message_is_committed_waits_and_comes_behind_it() {
     let mut nodes = Nodes::start().await;
+    // Held with the chat's row locked.
+    let commits = LateCommits::of(&nodes.database).await;
     for _ in 0..trials(3, 100) {
         let before = view(&mut nodes.ada_sockets[1], nodes.chat_id).await;
         let mut key = nodes.bob.sender_key(&before, nodes.chat_id);
         // The first broker knows the chat, and has its connection for commits.
         let loaded = nodes.bob.seal(&before, &mut key, b"loaded");
         submit(&mut nodes.bob_socket, loaded).await.unwrap();
-        let held = nodes.database.hold_commits().await;
+        commits.hold().await;
         let message = nodes.bob.seal(&before, &mut key, b"in the middle of its commit");
         let id = nodes.bob_socket.send(Request::Send(Box::new(message))).await;
-        nodes.database.until_held().await;
+        commits.until_waiting().await;
         let adding = nodes.carol.linked(&nodes.b, &mut nodes.carol_socket);
         let releasing = async {
             until_a_chat_is_waited_for(&nodes.database).await;
-            held.batch_execute("COMMIT").await.unwrap();
+            commits.release().await;
         };
         let (added, ()) = tokio::join!(adding, releasing);
         let Ok(Reply::Sent(sent)) = nodes.bob_socket.answer(id).await else { panic!("it came first") };
@@ -106,20 +109,22 @@ async fn k6_a_message_that_was_judged_before_a_removal_is_refused_behind_it() {
 #[tokio::test]
 async fn k6_a_removal_that_comes_while_a_message_is_committed_waits_and_comes_behind_it() {
     let mut nodes = Nodes::start().await;
+    // Held with the chat's row locked.
+    let commits = LateCommits::of(&nodes.database).await;
     for _ in 0..trials(3, 100) {
         let before = view(&mut nodes.ada_sockets[1], nodes.chat_id).await;
         let mut key = nodes.bob.sender_key(&before, nodes.chat_id);
         // The first broker knows the chat, and has its connection for commits.
         let loaded = nodes.bob.seal(&before, &mut key, b"loaded");
         submit(&mut nodes.bob_socket, loaded).await.unwrap();
-        let held = nodes.database.hold_commits().await;
+        commits.hold().await;
         let message = nodes.bob.seal(&before, &mut key, b"in the middle of its commit");
         let id = nodes.bob_socket.send(Request::Send(Box::new(message))).await;
-        nodes.database.until_held().await;
+        commits.until_waiting().await;
         let removing = nodes.ada[1].remove(&mut nodes.ada_sockets[1], nodes.chat_id, &nodes.carol);
         let releasing = async {
             until_a_chat_is_waited_for(&nodes.database).await;
-            held.batch_execute("COMMIT").await.unwrap();
+            commits.release().await;
         };
         let (removed, ()) = tokio::join!(removing, releasing);
         let Ok(Reply::Sent(sent)) = nodes.bob_socket.answer(id).await else { panic!("it came first") };
