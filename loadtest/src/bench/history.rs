@@ -50,9 +50,8 @@ impl Reader {
     /// Reads one page more; whatever is missing in it is an error.
     async fn read(&mut self, asker: &mut Asker, chat_id: ChatId) -> anyhow::Result<()> {
         let (direction, seq) = (self.direction, self.from);
-        let limit = u32::try_from(PAGE_ENTRIES_MAX)?;
         let began = Instant::now();
-        let reply = asker.ask(Request::History(History { chat_id, direction, seq, limit })).await?;
+        let reply = asker.ask(Request::History(History { chat_id, direction, seq, limit: PAGE_ENTRIES_MAX })).await?;
         let took = began.elapsed();
         let Reply::Page(page) = reply else { bail!("no page") };
         check(&page, direction, seq)?;
