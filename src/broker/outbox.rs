@@ -5,12 +5,14 @@
 //! crate.
 //!
 //! Invariants:
-//! 1. The buffer never holds more than `bytes_max + reserve_bytes`, or one single frame where that frame alone is larger.
+//! 1. The queue never holds more than `bytes_max + reserve_bytes`, or one single frame where that frame alone is larger.
 //! 2. Frames leave in the order in which they were accepted. Only an overdue pong may come later than its turn.
 //! 3. After the first `close` nothing is accepted; the close frame is the last frame that leaves.
 //! 4. An empty outbox owns no buffer memory.
 //! 5. While the budget is used up a push is accepted by an empty outbox alone, so who reads at once notices nothing of
 //!    those who do not.
+
+mod queue;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,17 +20,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::outbox_budget::OutboxBudget;
+use self::queue::ByteQueue;
+use super::outbox_budget::{LARGE_CHUNK_BYTES, OutboxBudget};
 use super::ready_frame::{ReadyFrame, ReadyFrames};
 use super::wakes;
 
 /// The most that is handed to the response body at once, in bytes.
 ///
 /// The HTTP layer copies a chunk into a write buffer that it keeps for the life of the connection, so a larger chunk
-/// would make every connection that ever had a burst expensive for good.
+/// would make every connection that ever had a burst expensive for good. A few may have one: see [`OutboxBudget`].
 const CHUNK_BYTES_MAX: usize = 16 * 1024;
 
 /// A lengths queue with more slots than this is given back when the buffer runs empty.
@@ -86,13 +89,15 @@ pub enum Ending {
 #[derive(Debug)]
 struct State {
     budget: Arc<OutboxBudget>,
-    buffer: BytesMut,
-    /// Bytes still in the buffer of each waiting frame, oldest first.
+    /// Holds a large chunk of the budget's, until the outbox ends.
+    has_large_chunks: bool,
+    queue: ByteQueue,
+    /// Bytes still in the queue of each waiting frame, oldest first.
     lengths: VecDeque<usize>,
     /// The newest pong for which there was no room. RFC 6455, section 5.5.3, allows to answer only the latest ping.
     overdue_pong: Option<ReadyFrame>,
     ending: Ending,
-    /// The close frame until it has moved into the buffer.
+    /// The close frame until it has moved into the queue.
     close_frame: Option<ReadyFrame>,
     closing_since: Option<Instant>,
     /// The body is gone: nothing will ever be taken again.
@@ -100,8 +105,6 @@ struct State {
     /// Since when bytes wait without the body having taken any.
     waiting_since: Option<Instant>,
     body: Option<Waker>,
-    /// The first allocation of an empty buffer: what the last chunk that emptied it held, so 16 KiB at most.
-    forecast_bytes: usize,
 }
 
 /// The bounded queue of frames for one connection, shared by all who send to it.
@@ -128,7 +131,8 @@ impl Outbox {
             limits,
             state: Mutex::new(State {
                 budget: Arc::clone(budget),
-                buffer: BytesMut::new(),
+                has_large_chunks: false,
+                queue: ByteQueue::default(),
                 lengths: VecDeque::new(),
                 overdue_pong: None,
                 ending: Ending::Open,
@@ -137,7 +141,6 @@ impl Outbox {
                 ended: false,
                 waiting_since: None,
                 body: None,
-                forecast_bytes: 0,
             }),
             closed: AtomicBool::new(false),
             low_water: Notify::new(),
@@ -165,7 +168,7 @@ impl Outbox {
             if taken == 0 {
                 return 0;
             }
-            state.append_bytes(frames.part(first, taken), frames.lengths_from(first).take(taken));
+            state.append_part(frames, first, taken);
             (taken, state.body.take())
         };
         wake(waker);
@@ -279,7 +282,7 @@ impl Outbox {
     /// Bytes waiting, headers included.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.lock().buffer.len()
+        self.lock().queue.len()
     }
 
     /// Whether the budget of all outboxes is used up, so that as little as may be is to wait in this one.
@@ -352,7 +355,8 @@ impl Outbox {
         self.lock().ending
     }
 
-    /// Takes what waits, at most 16 KiB; none after the close frame has been taken. For the one response body.
+    /// Takes what waits, at most 16 KiB, or 64 where the budget has a large chunk left; none after the close frame has been
+    /// taken. For the one response body.
     pub fn poll_chunk(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.lock();
         if state.ended || state.ending == Ending::Aborted {
@@ -361,7 +365,7 @@ impl Outbox {
         if let Some(frame) = state.close_frame.take() {
             state.append(&frame);
         }
-        if state.buffer.is_empty() {
+        if state.queue.is_empty() {
             if state.ending != Ending::Open {
                 return Poll::Ready(None);
             }
@@ -413,8 +417,8 @@ impl Outbox {
 
     fn is_low(&self, state: &State) -> bool {
         let is_low =
-            state.lengths.len() <= self.limits.frames_max / 2 && state.buffer.len() <= self.limits.bytes_max / 2;
-        state.buffer.is_empty() || is_low && state.budget.has_room()
+            state.lengths.len() <= self.limits.frames_max / 2 && state.queue.len() <= self.limits.bytes_max / 2;
+        state.queue.is_empty() || is_low && state.budget.has_room()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -425,14 +429,14 @@ impl Outbox {
 
 impl State {
     fn has_room(&self, frame: &ReadyFrame, frames_max: usize, bytes_max: usize) -> bool {
-        let is_within_budget = self.buffer.is_empty() || self.budget.has_room();
+        let is_within_budget = self.queue.is_empty() || self.budget.has_room();
         is_within_budget && self.has_room_of_its_own(frame, frames_max, bytes_max)
     }
 
     fn has_room_of_its_own(&self, frame: &ReadyFrame, frames_max: usize, bytes_max: usize) -> bool {
         // One frame always fits an empty outbox, or a frame above the bound could never be delivered.
-        self.buffer.is_empty()
-            || (self.lengths.len() < frames_max && self.buffer.len().saturating_add(frame.wire_bytes()) <= bytes_max)
+        self.queue.is_empty()
+            || (self.lengths.len() < frames_max && self.queue.len().saturating_add(frame.wire_bytes()) <= bytes_max)
     }
 
     /// How many of these may be pushed, one after the other.
@@ -442,8 +446,8 @@ impl State {
             let sum = bytes.saturating_add(length);
             let has_room = self.budget.has_room_beside(bytes)
                 && self.lengths.len() + count < limits.frames_max
-                && self.buffer.len().saturating_add(sum) <= limits.bytes_max;
-            let is_alone = count == 0 && self.buffer.is_empty();
+                && self.queue.len().saturating_add(sum) <= limits.bytes_max;
+            let is_alone = count == 0 && self.queue.is_empty();
             if !has_room && !is_alone {
                 break;
             }
@@ -453,20 +457,26 @@ impl State {
     }
 
     fn bytes_behind_oldest(&self) -> usize {
-        self.buffer.len() - self.lengths.front().copied().unwrap_or_default()
+        self.queue.len() - self.lengths.front().copied().unwrap_or_default()
     }
 
     fn append(&mut self, frame: &ReadyFrame) {
-        self.append_bytes(frame.as_bytes(), std::iter::once(frame.wire_bytes()));
+        self.queue.push(frame.as_bytes());
+        self.appended(frame.wire_bytes(), std::iter::once(frame.wire_bytes()));
     }
 
-    /// Appends frames of these lengths.
-    fn append_bytes(&mut self, bytes: &[u8], lengths: impl Iterator<Item = usize>) {
-        if self.buffer.is_empty() {
-            self.buffer.reserve(bytes.len().max(self.forecast_bytes));
+    /// Appends so many frames from one on.
+    fn append_part(&mut self, frames: &ReadyFrames, first: usize, count: usize) {
+        match frames.whole(first, count) {
+            Some(whole) => self.queue.push(whole),
+            // A part that is shared would keep the whole in memory.
+            None => self.queue.copy(frames.part(first, count)),
         }
-        self.buffer.extend_from_slice(bytes);
-        self.budget.take(bytes.len());
+        self.appended(frames.part(first, count).len(), frames.lengths_from(first).take(count));
+    }
+
+    fn appended(&mut self, bytes: usize, lengths: impl Iterator<Item = usize>) {
+        self.budget.take(bytes);
         self.lengths.extend(lengths);
         if self.waiting_since.is_none() {
             self.waiting_since = Some(Instant::now());
@@ -474,15 +484,13 @@ impl State {
     }
 
     fn take_chunk(&mut self) -> Bytes {
-        if self.buffer.len() <= CHUNK_BYTES_MAX {
-            self.forecast_bytes = self.buffer.len();
-            let chunk = std::mem::take(&mut self.buffer).freeze();
-            self.budget.give_back(chunk.len());
+        let bytes_max = self.chunk_bytes_max();
+        let chunk = self.queue.take(bytes_max);
+        self.budget.give_back(chunk.len());
+        if self.queue.is_empty() {
             self.release();
             return chunk;
         }
-        let chunk = self.buffer.split_to(CHUNK_BYTES_MAX).freeze();
-        self.budget.give_back(chunk.len());
         let mut taken = chunk.len();
         while let Some(front) = self.lengths.front_mut() {
             if *front > taken {
@@ -496,10 +504,17 @@ impl State {
         chunk
     }
 
+    fn chunk_bytes_max(&mut self) -> usize {
+        if !self.has_large_chunks && self.queue.len() > CHUNK_BYTES_MAX {
+            self.has_large_chunks = self.budget.take_large_chunk();
+        }
+        if self.has_large_chunks { LARGE_CHUNK_BYTES } else { CHUNK_BYTES_MAX }
+    }
+
     /// Forgets what waits and gives its memory back.
     fn release(&mut self) {
-        self.budget.give_back(self.buffer.len());
-        self.buffer = BytesMut::new();
+        self.budget.give_back(self.queue.len());
+        self.queue.clear();
         self.waiting_since = None;
         if self.lengths.capacity() > LENGTHS_KEPT {
             self.lengths = VecDeque::new();
@@ -512,6 +527,9 @@ impl State {
 impl Drop for State {
     fn drop(&mut self) {
         self.release();
+        if self.has_large_chunks {
+            self.budget.give_back_large_chunk();
+        }
     }
 }
 

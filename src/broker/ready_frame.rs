@@ -138,6 +138,12 @@ impl ReadyFrames {
         self.bytes.get(self.start_of(first)..self.start_of(first.saturating_add(count))).unwrap_or_default()
     }
 
+    /// All bytes, where so many frames from one on are all frames.
+    #[must_use]
+    pub fn whole(&self, first: usize, count: usize) -> Option<&Bytes> {
+        (first == 0 && count >= self.ends.len()).then_some(&self.bytes)
+    }
+
     fn start_of(&self, index: usize) -> usize {
         match index.min(self.ends.len()).checked_sub(1) {
             Some(before) => self.ends.get(before).copied().unwrap_or_default(),
@@ -157,6 +163,7 @@ mod tests {
         assert_eq!(joined.lengths_from(0).collect::<Vec<_>>(), [3, 304, 2]);
         assert_eq!(joined.lengths_from(1).collect::<Vec<_>>(), [304, 2]);
         assert_eq!(joined.part(1, 1), frames[1].as_bytes());
+        assert_eq!((joined.whole(0, 3), joined.whole(0, 2), joined.whole(1, 2)), (Some(&joined.bytes), None, None));
         assert_eq!(joined.part(1, 9), [&frames[1].as_bytes()[..], &frames[2].as_bytes()[..]].concat());
         assert_eq!((joined.part(0, 0), joined.part(3, 1), joined.lengths_from(4).count()), (&[][..], &[][..], 0));
         assert_eq!(ReadyFrames::join(&frames[..1]).part(0, 1), frames[0].as_bytes());

@@ -81,11 +81,11 @@ async fn measure(plan: &Plan, kind: Kind, wire: WireBytes) -> anyhow::Result<Fig
     let (talks, seats) = server.prepare(plan, wire).await.with_context(|| format!("setting the {} up", kind.name()))?;
     let wire = Server::wire_bytes(&talks).unwrap_or(wire);
     let prepared_s = began.elapsed().as_secs_f64();
-    let pids = server.pids();
     let mut marks = Vec::new();
-    let driven = drive(plan, &talks, seats, || marks.push(Usage::of(&pids))).await;
+    // Looked for at each mark: Postgres starts processes when they are first needed.
+    let driven = drive(plan, &talks, seats, || marks.push(Usage::of(&server.pids()))).await;
     let driven = driven.with_context(|| format!("running the {}", kind.name()))?;
-    let peak_rss_mib = pids.iter().map(|pid| peak_rss_kib(*pid)).sum::<u64>() as f64 / 1024.0;
+    let peak_rss_mib = server.pids().iter().map(|pid| peak_rss_kib(*pid)).sum::<u64>() as f64 / 1024.0;
     let (before, after) = (marks.first().copied().unwrap_or_default(), marks.last().copied().unwrap_or_default());
     let used = after.since(before);
     drop(talks);

@@ -143,36 +143,66 @@ fn one_frame_above_the_bound_passes_alone() {
     assert_eq!(outbox.try_push(&ReadyFrame::binary(&[])), Err(PushError::Full));
 }
 
+/// An outbox whose budget has no large chunk left, for as long as the other one lives.
+fn outbox_of_small_chunks() -> (Arc<Outbox>, Arc<Outbox>) {
+    let budget = OutboxBudget::new(1 << 20);
+    while budget.take_large_chunk() {}
+    budget.give_back_large_chunk();
+    let limits = OutboxLimits { frames_max: 1000, bytes_max: 1 << 20, reserve_bytes: 0 };
+    let [small, large] = [(); 2].map(|()| Outbox::within(limits, &budget));
+    large.try_push(&ReadyFrame::binary(&[0; CHUNK_BYTES_MAX])).unwrap();
+    take_all(&large);
+    (small, large)
+}
+
 #[test]
 fn chunks_are_bounded_ordered_and_counted_across_frames() {
-    let outbox = outbox(1000, 1 << 20, 0);
-    let mut sent = Vec::new();
-    for (index, size) in (0_u8..).zip([1, 20_000, 3, 40_000, 0, 16_384, 5]) {
-        let frame = ReadyFrame::binary(&vec![index; size]);
-        outbox.try_push(&frame).unwrap();
-        sent.extend_from_slice(frame.as_bytes());
+    let (small, large) = outbox_of_small_chunks();
+    let cases = [(small, CHUNK_BYTES_MAX, vec![7, 6, 5, 4, 4, 3, 2, 1, 0]), (large, LARGE_CHUNK_BYTES, vec![7, 6, 5, 3, 2, 0])];
+    for (outbox, chunk_bytes_max, expected) in cases {
+        let mut sent = Vec::new();
+        for (index, size) in (0_u8..).zip([1, 20_000, 3, 40_000, 0, 16_384, 5]) {
+            let frame = ReadyFrame::binary(&vec![index; size]);
+            outbox.try_push(&frame).unwrap();
+            sent.extend_from_slice(frame.as_bytes());
+        }
+        let mut got = Vec::new();
+        let mut frames = vec![outbox.frames()];
+        while outbox.bytes() > 0 {
+            let chunk = take(&outbox).unwrap();
+            assert!(chunk.len() <= chunk_bytes_max);
+            got.extend_from_slice(&chunk);
+            frames.push(outbox.frames());
+        }
+        assert_eq!(got, sent);
+        assert_eq!(frames, expected);
+        assert!(outbox.lock().queue.is_empty());
     }
-    let mut got = Vec::new();
-    let mut frames = vec![outbox.frames()];
-    while outbox.bytes() > 0 {
-        let chunk = take(&outbox).unwrap();
-        assert!(chunk.len() <= CHUNK_BYTES_MAX);
-        got.extend_from_slice(&chunk);
-        frames.push(outbox.frames());
-    }
-    assert_eq!(got, sent);
-    assert_eq!(frames, [7, 6, 4, 4, 2, 0]);
-    assert_eq!(outbox.lock().buffer.capacity(), 0);
 }
 
 #[test]
 fn a_frame_that_ends_with_its_chunk_counts_no_more() {
-    let outbox = outbox(10, 1 << 20, 0);
+    let (outbox, _large) = outbox_of_small_chunks();
     for _ in 0..2 {
         outbox.try_push(&ReadyFrame::binary(&[0; CHUNK_BYTES_MAX - 4])).unwrap();
     }
     assert_eq!((take(&outbox).unwrap().len(), outbox.frames()), (CHUNK_BYTES_MAX, 1));
     assert_eq!((take(&outbox).unwrap().len(), outbox.frames()), (CHUNK_BYTES_MAX, 0));
+}
+
+#[test]
+fn p9_few_hand_out_large_chunks_and_pass_the_right_on_when_they_go() {
+    let (small, large) = outbox_of_small_chunks();
+    let much = ReadyFrame::binary(&[7; 100_000]);
+    let first_of = |outbox: &Arc<Outbox>| {
+        outbox.try_push(&much).unwrap();
+        let first = take(outbox).unwrap().len();
+        take_all(outbox);
+        first
+    };
+    assert_eq!((first_of(&small), first_of(&large)), (CHUNK_BYTES_MAX, LARGE_CHUNK_BYTES));
+    drop(large);
+    assert_eq!(first_of(&small), LARGE_CHUNK_BYTES);
 }
 
 #[test]
@@ -183,7 +213,7 @@ fn p9_what_a_burst_took_is_given_back() {
     }
     take_all(&outbox);
     let state = outbox.lock();
-    assert_eq!((state.buffer.capacity(), state.lengths.capacity()), (0, 0));
+    assert_eq!((state.queue.len(), state.lengths.capacity()), (0, 0));
 }
 
 #[test]
