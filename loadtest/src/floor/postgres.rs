@@ -125,3 +125,75 @@ async fn commit_all(client: &Client, mut submissions: Receiver<Submission>, leng
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::{Duration, Instant};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::bench::connection::{Connection, push_frame};
+    use crate::floor::server::{Floor, Sink};
+
+    /// How long anything may take that is waited for.
+    const PATIENCE: Duration = Duration::from_secs(120);
+
+    const WAITS: &str = "SELECT count(*) FROM pg_locks WHERE relation = 'floor_messages'::regclass AND NOT granted";
+
+    async fn connect(url: &str) -> Client {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    async fn count(client: &Client, query: &str) -> i64 {
+        client.query_one(query, &[]).await.unwrap().get(0)
+    }
+
+    async fn read(stream: &mut TcpStream, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        tokio::time::timeout(PATIENCE, stream.read_exact(&mut bytes)).await.unwrap().unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn nothing_is_answered_or_handed_on_before_it_is_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        // Postgres runs under an account of its own when this process is root's, and must get through.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let (lanes, postgres) = start(folder.path().join("data")).await.unwrap();
+        let url = postgres.connection_string(DATABASE);
+        let (locker, looker) = (connect(&url).await, connect(&url).await);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let floor = Floor::new(20, 13, Sink::Lanes(lanes));
+        let served = tokio::spawn(async move { floor.serve(listener).await });
+        let mut member = Connection::open(&address).await.unwrap();
+        let mut out = Vec::new();
+        push_frame(&mut out, b"J\0\0\0\x01");
+        member.stream.write_all(&out).await.unwrap();
+        assert_eq!(read(&mut member.stream, 3).await, b"\x82\x01j");
+
+        locker.batch_execute("BEGIN; LOCK TABLE floor_messages IN EXCLUSIVE MODE").await.unwrap();
+        out.clear();
+        push_frame(&mut out, b"S\0\0\0\x05hello");
+        member.stream.write_all(&out).await.unwrap();
+        let began = Instant::now();
+        while count(&looker, WAITS).await == 0 {
+            assert!(began.elapsed() < PATIENCE, "the message does not come to Postgres");
+            tokio::task::yield_now().await;
+        }
+        // Whatever had been handed on would come before the answer to this.
+        member.stream.write_all(b"\x89\x81\0\0\0\0x").await.unwrap();
+        assert_eq!(read(&mut member.stream, 3).await, b"\x8a\x01x");
+        locker.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(read(&mut member.stream, 22).await, b"\x82\x14D\0\0\0\0\0\0\0\x01hello\0\0\0\0\0\0");
+        assert_eq!(count(&looker, "SELECT count(*) FROM floor_messages WHERE body = 'hello'").await, 1);
+        assert_eq!(read(&mut member.stream, 15).await, b"\x82\x0dA\0\0\0\x05\0\0\0\0\0\0\0\x01");
+        served.abort();
+        postgres.stop().await.unwrap();
+    }
+}
