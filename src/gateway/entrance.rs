@@ -81,8 +81,8 @@ pub async fn entrance(request: ServiceRequest, next: Next<BoxBody>) -> Result<Se
     let span = tracing::info_span!("request", request.id = id.to_str().unwrap_or_default());
     let answer = async {
         let response = match judge(&door, &settings, &request) {
-            Ok(()) => next.call(request).await?,
-            Err(refusal) => request.into_response(refusal),
+            None => next.call(request).await?,
+            Some(refusal) => request.into_response(refusal),
         };
         // The route's pattern and not the path, which may hold a name (P12).
         let route = response.request().match_pattern();
@@ -110,25 +110,25 @@ fn is_request_id(id: &[u8]) -> bool {
 }
 
 /// Why a request is not let in, as its answer.
-fn judge(door: &Door, settings: &Settings, request: &ServiceRequest) -> Result<(), HttpResponse> {
+fn judge(door: &Door, settings: &Settings, request: &ServiceRequest) -> Option<HttpResponse> {
     match verdict(door, settings, request) {
         Verdict::Pass => {}
         Verdict::TooMany => {
             count(door, "connections");
             let refusal = Refusal::new(ErrorCode::LimitReached, "too many connections from this address");
-            return Err(error_response(refusal, 429));
+            return Some(error_response(refusal, 429));
         }
         Verdict::TooFast(wait) => {
             count(door, "handshakes");
-            return Err(error_response(Refusal::later("too many connections from this address", wait), 429));
+            return Some(error_response(Refusal::later("too many connections from this address", wait), 429));
         }
     }
     if !is_host_served(&settings.server.hosts, request.headers()) {
         count(door, "host");
         let refusal = Refusal::new(ErrorCode::Malformed, "this host is not served here");
-        return Err(error_response(refusal, StatusCode::MISDIRECTED_REQUEST.as_u16()));
+        return Some(error_response(refusal, StatusCode::MISDIRECTED_REQUEST.as_u16()));
     }
-    Ok(())
+    None
 }
 
 fn verdict(door: &Door, settings: &Settings, request: &ServiceRequest) -> Verdict {
