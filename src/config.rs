@@ -1,20 +1,29 @@
 //! The settings of the broker.
 //!
 //! `config.toml` is compiled in and IS the defaults; a file, then the environment
-//! (`SEALCAST__SECTION__KEY`) override it; unknown keys are refused. Floor 1: imports protocol and telemetry.
+//! (`SEALCAST__SECTION__KEY`) override it; unknown keys are refused, and all mistakes are told at once. Floor 1: imports
+//! protocol and telemetry.
 
+mod effective;
+mod layers;
+mod mistake;
+mod network;
+mod reload;
+mod rules;
 mod syntax;
 
-use std::fmt;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use ::config::{Config, Environment, File, FileFormat};
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::limits::{COPIES_PER_FRAME_MAX, CURSORS_MAX, STAGED_PARTS_MAX};
 use crate::telemetry::subscriber::LogFormat;
+use layers::Layers;
 
+pub use effective::Secret;
+pub use mistake::{Mistake, Place};
+pub use network::{Network, NotANetwork};
 pub use syntax::SyntaxError;
 
 /// The defaults, with their comments.
@@ -55,13 +64,20 @@ section! {
         listen: SocketAddr,
         name: String,
         origins: Vec<String>,
+        hosts: Vec<String>,
+        trusted_proxies: Vec<Network>,
         address_header: String,
         workers: usize,
         connections_max: usize,
         login_timeout_s: u64,
         ping_interval_s: u64,
         stalled_timeout_s: u64,
+        tls: Tls,
     }
+}
+section! {
+    /// TLS of the public listener.
+    Tls { certificate: PathBuf, key: PathBuf, }
 }
 section! {
     /// The operator's listener.
@@ -109,6 +125,8 @@ section! {
         membership_changes_per_minute: u32,
         signals_per_s: u32,
         signals_burst: u32,
+        connections_max_address: u32,
+        handshakes_per_minute_address: u32,
         outbox_frames_max: usize,
         outbox_bytes_max: usize,
         outboxes_bytes_max: usize,
@@ -124,121 +142,35 @@ section! {
     Log { format: LogFormat, filter: String, }
 }
 
-/// A setting that is never printed.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The value itself.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it is set.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "(not set)" } else { "(redacted)" })
-    }
-}
-
 impl Settings {
     /// Reads the settings: defaults, then the file, then the environment.
     ///
     /// # Errors
-    /// [`ConfigError`] names the key that is unknown, has another type, or is out of its range.
+    /// [`ConfigError`] names each key that is unknown, has another type, is out of its range or contradicts another.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let environment = Environment::with_prefix("SEALCAST").prefix_separator("__").separator("__").try_parsing(true);
-        Self::build(file, environment)
+        Self::build(file, std::env::vars_os())
     }
 
-    fn build(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
-        let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    fn build(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let mut layers = Layers::new(DEFAULTS.parse().map_err(ConfigError::Defaults)?);
         if let Some(file) = file {
             let text =
                 std::fs::read_to_string(file).map_err(|source| ConfigError::File { file: file.to_owned(), source })?;
-            syntax::check(&text).map_err(|source| ConfigError::Syntax { file: file.to_owned(), source })?;
-            builder = builder.add_source(File::from(file).format(FileFormat::Toml));
+            let read = layers.add_file(file, &text);
+            read.map_err(|source| ConfigError::Syntax { file: file.to_owned(), source })?;
         }
-        let list = environment.list_separator(",").with_list_parse_key("server.origins");
-        let settings: Self = builder.add_source(list).build()?.try_deserialize()?;
-        settings.validate()?;
-        Ok(settings)
-    }
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        let ranges = [
-            ("server.login_timeout_s", self.server.login_timeout_s, 1, 300),
-            ("server.ping_interval_s", self.server.ping_interval_s, 1, 3_600),
-            ("server.stalled_timeout_s", self.server.stalled_timeout_s, 1, 3_600),
-            ("server.connections_max", self.server.connections_max as u64, 1, 1_000_000),
-            ("database.connections_max", self.database.connections_max as u64, 2, 1_000),
-            ("database.deadline_s", self.database.deadline_s, 1, 300),
-            ("writer.lanes", self.writer.lanes as u64, 1, 16),
-            ("writer.items_max", self.writer.items_max as u64, 1, 10_000),
-            ("writer.bytes_max", self.writer.bytes_max as u64, 1_024, 1 << 30),
-            ("writer.queue_max", self.writer.queue_max as u64, 1, 1 << 24),
-            ("chat.in_flight_max", self.chat.in_flight_max as u64, 1, self.writer.queue_max as u64),
-            ("chat.members_max", self.chat.members_max, 1, 100_000),
-            ("session.lifetime_max_s", self.session.lifetime_max_s, 1, 1 << 31),
-            ("session.live_max", self.session.live_max, 1, 1_000),
-            ("session.pending_s", self.session.pending_s, 1, 86_400),
-            ("session.chats_max", self.session.chats_max, 1, CURSORS_MAX as u64),
-            ("session.certificates_per_hour_max", self.session.certificates_per_hour_max, 1, 1_000_000),
-            ("password.login_s", self.password.login_s, 1, 3_600),
-            ("password.tries_per_hour", u64::from(self.password.tries_per_hour), 1, 1_000_000),
-            ("password.tries_per_hour_user", u64::from(self.password.tries_per_hour_user), 1, 1_000_000),
-            ("password.tries_per_hour_address", u64::from(self.password.tries_per_hour_address), 1, 1_000_000),
-            ("chat.idle_s", self.chat.idle_s, 1, 86_400),
-            ("keys.recipients_large", self.keys.recipients_large, 1, 100_000),
-            (
-                "limits.membership_changes_per_minute",
-                u64::from(self.limits.membership_changes_per_minute),
-                1,
-                1_000_000,
-            ),
-            ("limits.signals_per_s", u64::from(self.limits.signals_per_s), 1, 1_000_000),
-            ("limits.signals_burst", u64::from(self.limits.signals_burst), 1, 1_000_000),
-            ("drain.retry_spread_ms", self.drain.retry_spread_ms, 0, 3_600_000),
-            ("keys.messages_max", self.keys.messages_max, 1, 10_000),
-            ("keys.messages_max_large", self.keys.messages_max_large, 1, 10_000),
-            ("keys.age_max_s", self.keys.age_max_s, 3_600, 7_776_000),
-            ("limits.requests_per_s", u64::from(self.limits.requests_per_s), 1, 1_000_000),
-            ("limits.requests_burst", u64::from(self.limits.requests_burst), 1, 1_000_000),
-            ("limits.outbox_frames_max", self.limits.outbox_frames_max as u64, 16, 1 << 20),
-            ("limits.outbox_bytes_max", self.limits.outbox_bytes_max as u64, 64 * 1024, 1 << 30),
-            ("limits.outboxes_bytes_max", self.limits.outboxes_bytes_max as u64, 1 << 20, 1 << 40),
-            ("limits.catch_up_readers", self.limits.catch_up_readers as u64, 1, self.database.connections_max as u64),
-            ("drain.grace_s", self.drain.grace_s, 1, 300),
-        ];
-        for (key, value, min, max) in ranges {
-            if !(min..=max).contains(&value) {
-                return Err(ConfigError::Range { key, value, min, max });
-            }
+        layers.add_environment(environment);
+        rules::check_values(&mut layers);
+        // What is wrong by itself is not looked at beside others.
+        if !layers.mistakes.is_empty() {
+            return Err(ConfigError::Mistakes(layers.mistakes));
         }
-        // Every recipient needs a copy of a key, and a list of copies has its bound.
-        let recipients = self.chat.members_max.saturating_mul(self.session.live_max);
-        let copies_max = u64::from(STAGED_PARTS_MAX) * COPIES_PER_FRAME_MAX as u64;
-        if recipients > copies_max {
-            let max = copies_max / self.session.live_max;
-            return Err(ConfigError::Range { key: "chat.members_max", value: self.chat.members_max, min: 1, max });
-        }
-        if self.server.name.is_empty() || self.server.name.len() > 255 {
-            return Err(ConfigError::Range {
-                key: "server.name",
-                value: self.server.name.len() as u64,
-                min: 1,
-                max: 255,
-            });
-        }
-        Ok(())
+        let settings: Self = layers.table.clone().try_into().map_err(ConfigError::Defaults)?;
+        rules::check_together(&settings, &mut layers);
+        if layers.mistakes.is_empty() { Ok(settings) } else { Err(ConfigError::Mistakes(layers.mistakes)) }
     }
 
     /// The folder of the embedded Postgres: the setting, else the place that fits who runs the broker.
@@ -280,24 +212,26 @@ pub enum ConfigError {
         /// What is wrong, and where.
         source: SyntaxError,
     },
-    /// An unknown key, or another type; the source says which and where.
-    #[error(transparent)]
-    Read(#[from] ::config::ConfigError),
-    /// Out of its range.
-    #[error("{key} is {value}, but must be from {min} to {max}")]
-    Range {
-        /// The setting.
-        key: &'static str,
-        /// What it is.
-        value: u64,
-        /// At least.
-        min: u64,
-        /// At most.
-        max: u64,
-    },
+    /// Keys that are unknown, values of another type or out of their range, contradictions: all that were found.
+    #[error("{}", lines(.0))]
+    Mistakes(Vec<Mistake>),
+    /// The defaults are not what this crate believes they are: a fault of its own.
+    #[error("the defaults cannot be read")]
+    Defaults(#[source] toml::de::Error),
+    /// The settings cannot be written: a fault of this crate.
+    #[error("the settings cannot be written")]
+    Effective(#[source] toml::ser::Error),
     /// No place for the embedded Postgres.
     #[error("neither HOME nor XDG_STATE_HOME is set: set data_dir, or database.url")]
     NoHome,
+}
+
+/// One mistake a line; several begin on a line of their own.
+fn lines(mistakes: &[Mistake]) -> String {
+    match mistakes {
+        [mistake] => mistake.to_string(),
+        many => many.iter().map(|mistake| format!("\n  {mistake}")).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -305,15 +239,23 @@ mod tests {
     use super::*;
 
     fn build(toml: &str, environment: &[(&str, &str)]) -> Result<Settings, ConfigError> {
-        let variables = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let environment = Environment::with_prefix("SEALCAST")
-            .prefix_separator("__")
-            .separator("__")
-            .try_parsing(true)
-            .source(Some(variables));
         let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         std::fs::write(file.path(), toml).unwrap();
-        Settings::build(Some(file.path()), environment)
+        Settings::build(Some(file.path()), environment.iter().map(|(key, value)| (key.into(), value.into())))
+    }
+
+    /// Where each mistake is (a line, or 0 for elsewhere), and in which key.
+    fn mistakes(toml: &str, environment: &[(&str, &str)]) -> Vec<(usize, String)> {
+        match build(toml, environment) {
+            Err(ConfigError::Mistakes(mistakes)) => mistakes
+                .into_iter()
+                .map(|mistake| match mistake.place {
+                    Place::File { line, .. } => (line, mistake.key),
+                    Place::Variable(_) | Place::Default => (0, mistake.key),
+                })
+                .collect(),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -345,8 +287,79 @@ mod tests {
     }
 
     #[test]
+    fn all_mistakes_are_told_at_once_each_with_its_place() {
+        let toml = "[server]\nlisten_on = 1\nworkers = \"many\"\norigins = [1]\n\n[keys]\nmessages_max = 0\nage_max_s = -1\n\n[log]\nformat = \"xml\"\n";
+        let environment = [("SEALCAST__SERVER__LISTEN", "nowhere"), ("SEALCAST__NONSENSE", "1"), ("PATH", "/bin")];
+        let mut found = mistakes(toml, &environment);
+        found.sort();
+        let expected = [
+            (0, "nonsense"),
+            (0, "server.listen"),
+            (2, "server.listen_on"),
+            (3, "server.workers"),
+            (4, "server.origins"),
+            (7, "keys.messages_max"),
+            (8, "keys.age_max_s"),
+            (11, "log.format"),
+        ];
+        assert_eq!(found, expected.map(|(line, key)| (line, key.to_owned())));
+        let told = build(toml, &environment).unwrap_err().to_string();
+        assert!(told.contains("`keys.messages_max` is 0, but must be from 1 to 10000"), "{told}");
+        assert!(told.contains("there are address_header, connections_max"), "{told}");
+        assert!(told.contains("SEALCAST__SERVER__LISTEN: `server.listen` must be an address and a port"), "{told}");
+    }
+
+    #[test]
+    fn what_contradicts_is_refused() {
+        let cases = [
+            ("[chat]\nin_flight_max = 30\n[writer]\nqueue_max = 20\n", "chat.in_flight_max"),
+            ("[limits]\ncatch_up_readers = 30\n[database]\nconnections_max = 20\n", "limits.catch_up_readers"),
+            ("[chat]\nmembers_max = 3300\n", "chat.members_max"),
+            ("[server.tls]\ncertificate = \"cert.pem\"\n", "server.tls.key"),
+            ("[server.tls]\nkey = \"key.pem\"\n", "server.tls.certificate"),
+            ("[server]\naddress_header = \"Forwarded\"\n", "server.address_header"),
+            ("[server]\ntrusted_proxies = [\"127.0.0.1\"]\n", "server.address_header"),
+            ("[operator]\nlisten = \"127.0.0.1:8080\"\n", "operator.listen"),
+        ];
+        for (toml, key) in cases {
+            let found = mistakes(toml, &[]);
+            assert_eq!(found.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>(), [key], "{toml}");
+        }
+    }
+
+    #[test]
+    fn texts_have_their_forms() {
+        let bad = [
+            "origins = [\"chat.example.org\"]",
+            "origins = [\"https://chat.example.org/\"]",
+            "hosts = [\"https://chat.example.org\"]",
+            "trusted_proxies = [\"10.0.0.0/33\"]",
+            "address_header = \"a b\"",
+            "name = \"\"",
+        ];
+        for line in bad {
+            assert_eq!(mistakes(&format!("[server]\n{line}\n"), &[]).len(), 1, "{line}");
+        }
+        let good = "origins = [\"*\", \"https://a.example:8443\"]\nhosts = [\"a.example\", \"[::1]:80\"]\n\
+            trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\naddress_header = \"Forwarded\"\n";
+        build(&format!("[server]\n{good}"), &[]).unwrap();
+        assert_eq!(mistakes("[database]\nurl = \"nonsense\"\n", &[]).len(), 1);
+    }
+
+    #[test]
+    fn the_effective_settings_are_settings_without_the_password() {
+        let url = "postgres://ada:canary@db.example:5433/chat?sslmode=prefer";
+        let settings = build("", &[("SEALCAST__DATABASE__URL", url)]).unwrap();
+        let text = settings.effective().unwrap();
+        assert!(!text.contains("canary"), "{text}");
+        assert!(text.contains("postgres://ada:(redacted)@db.example:5433/chat"), "{text}");
+        let again = build(&text, &[("SEALCAST__DATABASE__URL", url)]).unwrap();
+        assert_eq!(again, settings);
+    }
+
+    #[test]
     fn the_url_is_never_printed() {
-        let settings = build("[database]\nurl = \"postgres://canary\"\n", &[]).unwrap();
+        let settings = build("[database]\nurl = \"postgres://u:canary@h/d\"\n", &[]).unwrap();
         assert!(!format!("{settings:?}").contains("canary"));
     }
 }

@@ -47,6 +47,16 @@ struct VerifyArgs {
     json: Option<PathBuf>,
 }
 
+#[cfg(feature = "server")]
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the settings that are in force, without passwords, or every mistake with its place.
+    ///
+    /// Reads the defaults, the file, and the environment, as the broker does, and the files of the certificate. Without
+    /// --config it takes ./config.toml, where there is one. Exits with 0 if a broker could use them, 1 if not.
+    Check(SettingsFile),
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve (the default).
@@ -55,6 +65,10 @@ enum Command {
     /// Bring the database's schema up to date, and stop.
     #[cfg(feature = "server")]
     Migrate(SettingsFile),
+    /// Look at the settings.
+    #[cfg(feature = "server")]
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Recompute what the database must keep, print counts, and list what is wrong.
     ///
     /// Reads alone, chat by chat, also beside a broker that serves: order, hashes and times of every log, the members,
@@ -112,6 +126,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         #[cfg(feature = "server")]
+        Some(Command::Config(ConfigCommand::Check(file))) => check_config(file.or(arguments.settings)),
+        #[cfg(feature = "server")]
         Some(Command::Verify(args)) => Ok(verify(args, arguments.settings).unwrap_or_else(|error| {
             complain(&error);
             ExitCode::from(NOT_VERIFIED)
@@ -148,7 +164,19 @@ impl SettingsFile {
 
 #[cfg(feature = "server")]
 fn serve(file: SettingsFile) -> anyhow::Result<ExitCode> {
-    sealcast::server::run(settings(file)?)?;
+    let path = file.config.clone();
+    sealcast::server::run(settings(file)?, path.as_deref())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "server")]
+fn check_config(file: SettingsFile) -> anyhow::Result<ExitCode> {
+    use std::io::Write;
+    use std::path::Path;
+    let beside = || Path::new("config.toml").is_file().then(|| PathBuf::from("config.toml"));
+    let settings = sealcast::config::Settings::load(file.config.or_else(beside).as_deref())?;
+    sealcast::server::check(&settings)?;
+    std::io::stdout().write_all(settings.effective()?.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

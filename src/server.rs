@@ -2,7 +2,8 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -19,7 +20,8 @@ use crate::broker::passwords::{self, Passwords};
 use crate::broker::{Broker, BrokerOptions};
 use crate::config::{ConfigError, Settings};
 use crate::gateway::reaper::{Reaper, ReaperLimits};
-use crate::gateway::{self, Door, accounts, health, socket, transport};
+use crate::gateway::tls::{Certificates, TlsError};
+use crate::gateway::{self, Door, accounts, entrance, health, socket, transport};
 use crate::protocol::account::SOCKET_PATH;
 use crate::store::batch::BatchLimits;
 use crate::store::embedded::{EmbeddedConfig, EmbeddedError, EmbeddedPostgres, has_cluster, is_root, running};
@@ -31,7 +33,7 @@ use crate::store::users::SessionLimits;
 use crate::store::writer::WriterOptions;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::panics;
+use crate::telemetry::{panics, subscriber};
 use crate::verify::{Report, verify};
 
 /// The broker cannot start or run.
@@ -47,6 +49,9 @@ pub enum ServerError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The certificate of the public listener cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A listener cannot be opened.
     #[error("cannot listen on {address}")]
     Listen {
@@ -211,15 +216,26 @@ pub fn run_migrate(settings: &Settings) -> Result<(), ServerError> {
     System::new().block_on(async { Database::open(settings).await?.close().await })
 }
 
-/// Serves until a signal says stop.
+/// Looks at what settings name outside of themselves: the files of the certificate.
+///
+/// # Errors
+/// [`ServerError::Tls`].
+pub fn check(settings: &Settings) -> Result<(), ServerError> {
+    if settings.has_tls() {
+        Certificates::read(&settings.server.tls)?;
+    }
+    Ok(())
+}
+
+/// Serves until a signal says stop. SIGHUP reads the settings again, from the same file and the environment.
 ///
 /// # Errors
 /// [`ServerError`]; [`ServerError::Forced`] when a second signal or the grace period cut the drain short.
-pub fn run(settings: Settings) -> Result<(), ServerError> {
-    System::new().block_on(serve(settings))
+pub fn run(settings: Settings, file: Option<&Path>) -> Result<(), ServerError> {
+    System::new().block_on(serve(settings, file))
 }
 
-async fn serve(settings: Settings) -> Result<(), ServerError> {
+async fn serve(settings: Settings, file: Option<&Path>) -> Result<(), ServerError> {
     let mut signals = Signals::new()?;
     let database = tokio::select! {
         database = Database::open(&settings) => database?,
@@ -227,7 +243,9 @@ async fn serve(settings: Settings) -> Result<(), ServerError> {
     };
     let running = Running::start(settings, &database).await?;
     running.announce()?;
-    signals.wait().await;
+    while signals.next().await == Wanted::Settings {
+        running.reload(file);
+    }
     tracing::info!("draining");
     let deadline = Instant::now() + running.grace();
     let is_finished = tokio::select! {
@@ -247,6 +265,7 @@ async fn serve(settings: Settings) -> Result<(), ServerError> {
 /// Everything that runs above the database.
 struct Running {
     door: Door,
+    certificates: Option<Arc<Certificates>>,
     public: ServerHandle,
     operator: ServerHandle,
     public_address: SocketAddr,
@@ -277,27 +296,60 @@ impl Running {
             ..ReaperLimits::default()
         });
         let door = Door::new(broker, settings, reaper);
-        let (public, public_address) = start_public(&door)?;
+        let certificates =
+            door.settings.has_tls().then(|| Certificates::read(&door.settings.server.tls)).transpose()?;
+        let certificates = certificates.map(Arc::new);
+        let (public, public_address) = start_public(&door, certificates.as_ref())?;
         let (operator, operator_address) = start_operator(&door)?;
         let upkeep = vec![
-            tokio::spawn(std::sync::Arc::clone(&door.reaper).run(Duration::from_secs(1))),
+            tokio::spawn(Arc::clone(&door.reaper).run(Duration::from_secs(1))),
             tokio::task::spawn_local(sweep(door.clone())),
             tokio::task::spawn_local(upkeep(door.clone())),
         ];
-        Ok(Self { door, public, operator, public_address, operator_address, upkeep, arbiters })
+        Ok(Self { door, certificates, public, operator, public_address, operator_address, upkeep, arbiters })
     }
 
     /// Says where it listens, on stdout, for people and for scripts.
     fn announce(&self) -> Result<(), ServerError> {
         let mut stdout = std::io::stdout().lock();
-        writeln!(stdout, "listening on http://{}", self.public_address)?;
+        let public =
+            format!("{}://{}", if self.certificates.is_some() { "https" } else { "http" }, self.public_address);
+        writeln!(stdout, "listening on {public}")?;
         writeln!(stdout, "operator on http://{}", self.operator_address)?;
         stdout.flush()?;
         tracing::info!(
-            next = format!("sealcast client --profile DIR register --server http://{} USERNAME", self.public_address),
+            next = format!("sealcast client --profile DIR register --server {public} USERNAME"),
             "ready for devices",
         );
         Ok(())
+    }
+
+    /// Reads the settings again and puts in force what may change. What cannot be used changes nothing at all.
+    fn reload(&self, file: Option<&Path>) {
+        match self.try_reload(file) {
+            Ok(kept) => {
+                tracing::info!("settings read again");
+                if !kept.is_empty() {
+                    tracing::warn!(settings = kept.join(", "), "these count after a restart alone");
+                }
+            }
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "settings not read again"),
+        }
+    }
+
+    /// Gives the names of what differs and may not change.
+    fn try_reload(&self, file: Option<&Path>) -> Result<Vec<String>, ServerError> {
+        let newer = Settings::load(file)?;
+        let settings = self.door.current().reloaded(&newer);
+        let kept = settings.differing(&newer)?;
+        // The one step that can still fail comes first.
+        if let Some(certificates) = &self.certificates {
+            certificates.exchange(&settings.server.tls)?;
+        }
+        // It was looked at when it was loaded.
+        let _ = subscriber::set_filter(&settings.log.filter);
+        self.door.put_in_force(settings);
+        Ok(kept)
     }
 
     fn grace(&self) -> Duration {
@@ -399,10 +451,13 @@ fn broker_options(settings: &Settings, deadline: Duration) -> BrokerOptions {
     }
 }
 
-fn start_public(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError> {
+fn start_public(
+    door: &Door,
+    certificates: Option<&Arc<Certificates>>,
+) -> Result<(ServerHandle, SocketAddr), ServerError> {
     let address = door.settings.server.listen;
     let data = web::Data::new(door.clone());
-    let reaper = std::sync::Arc::clone(&door.reaper);
+    let arriving = door.clone();
     let login_timeout = Duration::from_secs(door.settings.server.login_timeout_s);
     let server = HttpServer::new(move || {
         App::new()
@@ -412,6 +467,7 @@ fn start_public(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError> 
             .configure(gateway::friends::configure)
             .route(SOCKET_PATH, web::get().to(socket::open))
             .default_service(web::to(accounts::not_found))
+            .wrap(from_fn(entrance::entrance))
             .wrap(from_fn(transport::only_one))
     })
     .workers(threads(door.settings.server.workers))
@@ -420,16 +476,22 @@ fn start_public(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError> 
     .keep_alive(KeepAlive::Disabled)
     // For the head of a request: without it the HTTP layer has a limit of its own.
     .client_request_timeout(login_timeout)
+    .tls_handshake_timeout(login_timeout)
     .on_connect(move |io, data| {
         transport::on_connect(io, data);
-        reaper.greet(data);
+        arriving.reaper.greet(data);
+        entrance::greet(&arriving, transport::peer_of(io), data);
     })
     .tcp_nodelay(true)
     .h1_write_buffer_size(WRITE_BUFFER_BYTES)
     // After a WebSocket's close frame nothing is waited for; how a slow peer is cut is the reaper's business.
     .client_disconnect_timeout(Duration::ZERO)
     .disable_signals();
-    let server = server.bind(address).map_err(|source| ServerError::Listen { address, source })?;
+    let server = match certificates {
+        Some(certificates) => server.bind_rustls_0_23(address, certificates.config()?),
+        None => server.bind(address),
+    };
+    let server = server.map_err(|source| ServerError::Listen { address, source })?;
     let bound_to = server.addrs().first().copied().unwrap_or(address);
     Ok((run_in_background(server.run()), bound_to))
 }
@@ -480,6 +542,7 @@ async fn upkeep(door: Door) {
         let is_up = door.broker.store.ping().await.is_ok();
         let metrics = &door.broker.metrics;
         metrics.postgres_up.set(i64::from(is_up));
+        door.crowd.forget(Instant::now());
         let reaped = door.reaper.counts();
         let reaped = reaped.stalled + reaped.unfinished_close + reaped.unfinished_exchange;
         metrics.reaped.inc_by(reaped.saturating_sub(metrics.reaped.get()));
@@ -508,17 +571,41 @@ async fn sweep_keys(door: &Door, mut place: SweepPlace) -> SweepPlace {
     place
 }
 
-/// The signals that end the process in good order.
+/// What a signal wants.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    /// The end, in good order.
+    End,
+    /// The settings read again.
+    Settings,
+}
+
+/// The signals that are heard.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn new() -> Result<Self, ServerError> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
+    /// Waits for any of them.
+    async fn next(&mut self) -> Wanted {
+        tokio::select! {
+            _ = self.terminate.recv() => Wanted::End,
+            _ = self.interrupt.recv() => Wanted::End,
+            _ = self.hangup.recv() => Wanted::Settings,
+        }
+    }
+
+    /// Waits for one that ends the process.
     async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

@@ -31,6 +31,12 @@ impl Responder {
         Self { connection, id, metrics, answered: false, _permit: permit, open: None }
     }
 
+    /// The connection that asked, as logs name it.
+    #[must_use]
+    pub fn connection_id(&self) -> u64 {
+        self.connection.id
+    }
+
     /// Makes a drain wait for the answer.
     pub fn keep_open(&mut self, request: OpenRequest) {
         self.open = Some(request);

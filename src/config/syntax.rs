@@ -1,7 +1,6 @@
 //! Finds the place of what is wrong with a settings file as TOML.
 //!
-//! The layer that merges the sources shows the faulty line itself, which may hold a password, and says of a number out
-//! of range nothing but that. So a file is looked over here first. Floor 1; pure: text in, a place out.
+//! What a parser says of a faulty line shows the line, which may hold a password. So a file is looked over here first. Floor 1; pure: text in, a place out.
 
 use toml::de::{DeTable, DeValue};
 
@@ -52,10 +51,16 @@ fn in_value(value: &DeValue<'_>, place: usize) -> Option<usize> {
 }
 
 fn at(text: &str, place: usize, message: &str) -> SyntaxError {
+    let (line, column) = line_and_column(text, place);
+    SyntaxError { line, column, message: message.to_owned() }
+}
+
+/// The line and the column, in characters and both from 1, of a place in bytes.
+pub(super) fn line_and_column(text: &str, place: usize) -> (usize, usize) {
     let before = text.get(..text.floor_char_boundary(place)).unwrap_or_default();
     let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    SyntaxError { line, column, message: message.to_owned() }
+    (line, column)
 }
 
 #[cfg(test)]

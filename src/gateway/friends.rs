@@ -27,8 +27,9 @@ async fn ask(door: web::Data<Door>, from: HttpRequest, body: Body) -> HttpRespon
 /// As many as tries of passwords may be made, in buckets of their own: neither uses the other's up.
 async fn counted(door: &Door, from: &HttpRequest, request: &AskFriends) -> Result<FriendsAsked, Failure> {
     let username = name_of(&request.username)?;
-    let settings = &door.settings.password;
-    let address = address_of(from, &door.settings.server.address_header);
+    let current = door.current();
+    let settings = &current.password;
+    let address = address_of(from, &current);
     let bucket = |purpose: &str, parts: &[&str]| door.broker.passwords.bucket(purpose, parts);
     let limits = [
         TryLimit { bucket: bucket("friends_address", &[&address]), per_hour: settings.tries_per_hour_address },

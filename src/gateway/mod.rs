@@ -4,6 +4,9 @@
 //! imports every lower floor. Only `transport` names the WebSocket crate.
 
 pub mod accounts;
+pub mod address;
+pub mod crowd;
+pub mod entrance;
 #[cfg(feature = "fail-points")]
 pub mod fail_points;
 pub mod friends;
@@ -15,16 +18,18 @@ pub mod requests;
 pub mod session;
 mod signals;
 pub mod socket;
+pub mod tls;
 pub mod transport;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::broker::Broker;
 use crate::broker::outbox::OutboxLimits;
 use crate::broker::outbox_budget::OutboxBudget;
 use crate::config::Settings;
+use crowd::Crowd;
 use reaper::Reaper;
 
 /// What every request and every socket of the door may use; cheap to clone.
@@ -36,8 +41,12 @@ pub struct Door(Arc<Inner>);
 pub struct Inner {
     /// Chats, sessions, the store.
     pub broker: Broker,
-    /// The settings.
+    /// The settings with which the broker began.
     pub settings: Settings,
+    /// The settings that are in force: see [`Door::current`].
+    current: RwLock<Arc<Settings>>,
+    /// Who is here from which address.
+    pub crowd: Arc<Crowd>,
     /// Cuts what makes no progress.
     pub reaper: Arc<Reaper>,
     /// What waits for all connections together.
@@ -62,15 +71,28 @@ impl Door {
     #[must_use]
     pub fn new(broker: Broker, settings: Settings, reaper: Arc<Reaper>) -> Self {
         let budget = OutboxBudget::new(settings.limits.outboxes_bytes_max);
-        Self(Arc::new(Inner { broker, settings, reaper, budget, open: AtomicUsize::new(0) }))
+        let (current, crowd) = (RwLock::new(Arc::new(settings.clone())), Arc::default());
+        Self(Arc::new(Inner { broker, settings, current, crowd, reaper, budget, open: AtomicUsize::new(0) }))
+    }
+
+    /// The settings that are in force. They may differ from those of the beginning in what [`Settings::reloaded`] names.
+    #[must_use]
+    pub fn current(&self) -> Arc<Settings> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other settings in force.
+    pub fn put_in_force(&self, settings: Settings) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     /// The bounds of one connection's outbox.
     #[must_use]
     pub fn outbox_limits(&self) -> OutboxLimits {
+        let limits = &self.current().limits;
         OutboxLimits {
-            frames_max: self.settings.limits.outbox_frames_max,
-            bytes_max: self.settings.limits.outbox_bytes_max,
+            frames_max: limits.outbox_frames_max,
+            bytes_max: limits.outbox_bytes_max,
             reserve_bytes: OUTBOX_RESERVE_BYTES,
         }
     }

@@ -4,9 +4,10 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::Door;
 use super::accounts::{failed, read_body};
+use super::{Door, address};
 use crate::broker::passwords::{self, Stored};
+use crate::config::Settings;
 use crate::protocol::binary::{Nonce, SigningKey};
 use crate::protocol::error::{CloseCode, ErrorCode, Refusal};
 use crate::protocol::ids::LoginId;
@@ -162,8 +163,9 @@ async fn replace_strongbox(door: web::Data<Door>, body: Body) -> HttpResponse {
 /// Counts a try by address, by address and name, and by name, in this order: whoever guesses from one place is held up
 /// long before the user who comes from another.
 async fn count(door: &Door, from: &HttpRequest, username: &Username) -> Result<(Option<LoginUser>, Vec<u8>), Failure> {
-    let settings = &door.settings.password;
-    let address = address_of(from, &door.settings.server.address_header);
+    let current = door.current();
+    let settings = &current.password;
+    let address = address_of(from, &current);
     let bucket = |purpose: &str, parts: &[&str]| door.broker.passwords.bucket(purpose, parts);
     let pair = bucket("pair", &[&address, username.as_str()]);
     let limits = [
@@ -174,21 +176,13 @@ async fn count(door: &Door, from: &HttpRequest, username: &Username) -> Result<(
     Ok((door.broker.store.count_try(&limits, username).await?, pair))
 }
 
-/// Where a request comes from: what the proxy in front says, where there is one, else the socket's other end. A whole
-/// /64 of IPv6 is one place.
-pub(super) fn address_of(from: &HttpRequest, header: &str) -> String {
-    let told = (!header.is_empty()).then(|| from.headers().get_all(header).last()).flatten();
-    let told = told.and_then(|value| value.to_str().ok());
-    // A proxy that appends puts what it saw itself at the end; what comes before is the client's word.
-    let told = told.and_then(|list| list.rsplit(',').next()).and_then(|last| last.trim().parse().ok());
-    match told.or_else(|| from.peer_addr().map(|address| address.ip())) {
-        Some(std::net::IpAddr::V6(address)) => match address.to_ipv4_mapped() {
-            Some(address) => address.to_string(),
-            None => {
-                let [a, b, c, d, ..] = address.segments();
-                format!("{a:x}:{b:x}:{c:x}:{d:x}")
-            }
-        },
+/// Where a request comes from, as tries are counted: a whole /64 of IPv6 is one place.
+pub(super) fn address_of(from: &HttpRequest, settings: &Settings) -> String {
+    match address::of(from, &settings.server).map(address::place_of) {
+        Some(std::net::IpAddr::V6(address)) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}")
+        }
         Some(address) => address.to_string(),
         None => String::new(),
     }

@@ -195,6 +195,6 @@ impl Reaper {
 fn cut(switch: &KillSwitch, counter: &AtomicU64, reason: &'static str) {
     if switch.kill() {
         counter.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(reason, "connection cut");
+        tracing::info!(connection.id = switch.name(), reason, "connection cut");
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use tracing::Instrument;
+
 use super::Door;
 use super::signals;
 use crate::broker::Broker;
@@ -292,7 +294,9 @@ pub fn live(door: &Door, caller: &Caller, request: Request, responder: Responder
 
 /// Runs one operation and answers with what comes of it.
 pub(super) fn spawn(responder: Responder, work: impl Future<Output = Result<Reply, Failure>> + 'static) {
-    actix::spawn(async move { responder.answer(work.await.map_err(Failure::refusal)) });
+    // What the store logs says for whom it worked.
+    let span = tracing::info_span!("request", connection.id = responder.connection_id());
+    actix::spawn(async move { responder.answer(work.await.map_err(Failure::refusal)) }.instrument(span));
 }
 
 /// Reads a page when the connection has room for it, one at a time.

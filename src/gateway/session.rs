@@ -98,7 +98,7 @@ impl SessionActor {
     #[must_use]
     pub fn open(door: &Door, connection: Arc<Connection>, mailbox: usize) -> Addr<Self> {
         door.broker.directory.meet(&connection);
-        let limits = &door.settings.limits;
+        let limits = &door.current().limits;
         let minute = Duration::from_secs(60);
         let changes = limits.membership_changes_per_minute;
         Self {
@@ -418,6 +418,7 @@ impl SessionActor {
         let was_in = self.connection.who().is_some();
         metrics.connections.with_label_values(&[if was_in { "authenticated" } else { "new" }]).dec();
         metrics.connections_closed.with_label_values(&[reason]).inc();
+        tracing::debug!(connection.id = self.connection.id, reason, "connection closed");
         self.door.open.fetch_sub(1, Ordering::Relaxed);
         self.stage = Stage::Closed;
         self.connection.wake.notify_one();

@@ -32,7 +32,8 @@ pub async fn open(request: HttpRequest, payload: web::Payload, door: web::Data<D
         );
     }
     let subprotocols = Encoding::ALL.map(Encoding::subprotocol);
-    let origins = &door.settings.server.origins;
+    let settings = door.current();
+    let origins = &settings.server.origins;
     let is_open_to_all = origins.iter().any(|origin| origin == "*");
     let options = UpgradeOptions {
         subprotocols: &subprotocols,
@@ -49,6 +50,8 @@ pub async fn open(request: HttpRequest, payload: web::Payload, door: web::Data<D
         door.reaper.watch(&transport.outbox, &transport.kill);
         let encoding = transport.subprotocol.and_then(|index| Encoding::ALL.get(index)).copied();
         let connection = Connection::new(encoding.unwrap_or(Encoding::Json), transport.outbox);
+        transport.kill.set_name(connection.id);
+        tracing::debug!(connection.id = connection.id, "connection opened");
         let session = SessionActor::open(&door, Arc::clone(&connection), MESSAGES_OUTSTANDING_MAX * 2);
         Box::new(Line { session, connection })
     });

@@ -150,6 +150,8 @@ metrics! {
     postgres_up: IntGauge = "postgres_up" [];
     /// Panics: each is a fault of this program, and ended no more than the task it happened in.
     panics: IntCounter = "panics_total" [];
+    /// Connections and requests of the public listener that were not let in, by why.
+    door_refusals: IntCounterVec = "door_refusals_total" ["reason"];
 }
 
 impl Metrics {

@@ -38,6 +38,7 @@ mod commits;
 mod conversation;
 mod copies;
 mod deliveries;
+mod door;
 mod drain;
 mod embedded;
 mod fetch;

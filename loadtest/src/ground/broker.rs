@@ -314,6 +314,6 @@ pub(crate) fn serve() -> anyhow::Result<()> {
         let own = std::process::id().to_string();
         let _ = std::process::Command::new("kill").arg("-TERM").arg(own).status();
     });
-    sealcast::server::run(settings)?;
+    sealcast::server::run(settings, None)?;
     Ok(())
 }

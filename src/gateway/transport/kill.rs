@@ -11,11 +11,13 @@
 //! 3. A connection without a duplicate is shut when it is accepted.
 
 use std::any::Any;
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
+use actix_web::rt::net::TcpStream as TcpSocket;
 use socket2::SockRef;
 
 #[derive(Debug)]
@@ -24,6 +26,7 @@ struct Switch {
     is_watched: bool,
     is_killed: bool,
     is_used: bool,
+    name: u64,
     may_linger: bool,
     body_ended: Option<Instant>,
     socket_done: Option<Instant>,
@@ -53,6 +56,7 @@ impl KillSwitch {
             is_watched: false,
             is_killed: false,
             is_used: false,
+            name: 0,
             may_linger: false,
             body_ended: None,
             socket_done: None,
@@ -76,6 +80,17 @@ impl KillSwitch {
     #[must_use]
     pub fn is_killed(&self) -> bool {
         self.lock().is_killed
+    }
+
+    /// Names the connection in logs.
+    pub fn set_name(&self, name: u64) {
+        self.lock().name = name;
+    }
+
+    /// How logs name the connection; 0 for one that is no WebSocket.
+    #[must_use]
+    pub fn name(&self) -> u64 {
+        self.lock().name
     }
 
     /// True once the connection has carried a request.
@@ -159,9 +174,7 @@ impl Drop for ConnectionData {
 
 /// Keeps a duplicate of each accepted socket; for `HttpServer::on_connect`. A socket that cannot be duplicated is shut.
 pub fn on_connect(io: &dyn Any, data: &mut Extensions) {
-    let Some(stream) = io.downcast_ref::<actix_web::rt::net::TcpStream>() else {
-        return;
-    };
+    let Some(stream) = tcp_of(io) else { return };
     let socket = SockRef::from(stream);
     match socket.try_clone() {
         Ok(duplicate) => {
@@ -174,6 +187,16 @@ pub fn on_connect(io: &dyn Any, data: &mut Extensions) {
             tracing::warn!(%error, "socket not duplicated, its connection is ended");
         }
     }
+}
+
+/// The address of the other end of a connection that was just accepted.
+pub fn peer_of(io: &dyn Any) -> Option<IpAddr> {
+    tcp_of(io)?.peer_addr().ok().map(|address| address.ip())
+}
+
+/// The socket of a connection, with TLS above it or without.
+fn tcp_of(io: &dyn Any) -> Option<&TcpSocket> {
+    io.downcast_ref::<TcpSocket>().or_else(|| io.downcast_ref::<TlsStream<TcpSocket>>().map(|tls| tls.get_ref().0))
 }
 
 /// The switch of a connection that [`on_connect`] has seen.

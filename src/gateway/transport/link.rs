@@ -101,7 +101,7 @@ impl Link {
         if self.outbox.is_closed() {
             return;
         }
-        tracing::debug!(rule = violation.label(), "protocol violation");
+        tracing::debug!(connection.id = self.switch.name(), rule = violation.label(), "protocol violation");
         self.outbox.close(violation.close_code(), violation.label());
         self.tell(Closed::Violation(violation));
     }

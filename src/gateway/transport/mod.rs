@@ -30,6 +30,6 @@ mod upgrade;
 pub use exchange::only_one;
 pub use handshake::{HandshakeError, OriginPolicy};
 pub use inbound::{Closed, Inbound, InboundMessage, MessageKind, Violation};
-pub use kill::{KillSwitch, Linger, on_connect, switch_of};
+pub use kill::{KillSwitch, Linger, on_connect, peer_of, switch_of};
 pub use meter::{Credit, TransportLimits};
 pub use upgrade::{Connection, UpgradeOptions, connect, upgrade};

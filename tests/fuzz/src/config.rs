@@ -16,10 +16,6 @@ pub fn check(data: &[u8]) {
             }
             is_the_same_again(&settings);
         }
-        Err(ConfigError::Range { key, value, min, max }) => {
-            assert!(value < min || value > max, "{key} is {value}, which is from {min} to {max}");
-            assert!(key.contains('.'), "{key}");
-        }
         Err(error) => {
             let told = format!("{error} {error:?}");
             assert!(says_where(&error), "no place: {told}");
@@ -35,7 +31,10 @@ fn says_where(error: &ConfigError) -> bool {
     match error {
         ConfigError::File { file, .. } => file.is_absolute(),
         ConfigError::Syntax { source, .. } => source.line > 0 && source.column > 0,
-        other => other.to_string().contains('`'),
+        ConfigError::Mistakes(mistakes) => {
+            !mistakes.is_empty() && mistakes.iter().all(|mistake| error.to_string().contains(&mistake.to_string()))
+        }
+        _ => false,
     }
 }
 
@@ -50,9 +49,14 @@ fn has_password(data: &[u8]) -> bool {
 
 /// Settings that were read, written out as a file, are read as the same.
 fn is_the_same_again(settings: &Settings) {
-    let serde_json::Value::Object(sections) = serde_json::to_value(settings).expect("settings can be written") else {
+    let serde_json::Value::Object(mut sections) = serde_json::to_value(settings).expect("settings can be written")
+    else {
         panic!("settings are a map");
     };
+    // The one value that is not written out.
+    if let Some(url) = sections.get_mut("database").and_then(|database| database.get_mut("url")) {
+        *url = settings.database.url.expose().into();
+    }
     let mut text = String::new();
     let mut tables = Vec::new();
     for (name, value) in &sections {
