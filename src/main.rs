@@ -1,6 +1,6 @@
 //! The command `sealcast`: arguments, settings, one call for each subcommand.
 
-#[cfg(feature = "server")]
+#[cfg(any(feature = "client", feature = "server"))]
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -85,6 +85,17 @@ Examples:
     /// Chat from the terminal.
     #[cfg(feature = "client")]
     Client(Box<sealcast::cli::ClientArgs>),
+    /// Print the manual page, or write those of all subcommands.
+    #[cfg(feature = "client")]
+    #[command(after_help = "\
+Examples:
+  sealcast man | man -l -
+  sealcast man --folder /usr/local/share/man/man1")]
+    Man {
+        /// Where a page for each subcommand goes, instead of one page on standard output.
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+    },
     /// Print what makes a shell complete this command.
     #[cfg(feature = "client")]
     #[command(after_help = "\
@@ -136,6 +147,21 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Client(args)) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             Ok(runtime.block_on(sealcast::cli::run(*args)))
+        }
+        #[cfg(feature = "client")]
+        Some(Command::Man { folder: Some(folder) }) => {
+            use anyhow::Context;
+            clap_mangen::generate_to(Arguments::command(), &folder)
+                .with_context(|| format!("writing manual pages into {}", folder.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        #[cfg(feature = "client")]
+        Some(Command::Man { folder: None }) => {
+            use std::io::Write;
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Arguments::command()).render(&mut page)?;
+            std::io::stdout().write_all(&page)?;
+            Ok(ExitCode::SUCCESS)
         }
         #[cfg(feature = "client")]
         Some(Command::Completions { shell }) => {

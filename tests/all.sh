@@ -24,6 +24,12 @@ else
     run_tests=(cargo test --no-fail-fast)
 fi
 cargo --version
+# What reads the metrics and the alert rules, as a Prometheus would.
+if ! command -v promtool >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus >/dev/null
+fi
+command -v promtool >/dev/null || missing "promtool: apt-get install prometheus, or the archive of Prometheus"
+promtool --version 2>&1 | head -1
 
 step "format"
 cargo fmt --all --check

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -152,6 +154,8 @@ metrics! {
     panics: IntCounter = "panics_total" [];
     /// Connections and requests of the public listener that were not let in, by why.
     door_refusals: IntCounterVec = "door_refusals_total" ["reason"];
+    /// The build that runs, always 1.
+    build_info: IntGaugeVec = "build_info" ["version"];
 }
 
 impl Metrics {
@@ -160,16 +164,20 @@ impl Metrics {
     /// # Errors
     /// A name that is not allowed or used twice: a fault of this file.
     pub fn new() -> Result<Self, prometheus::Error> {
-        Inner::new().map(|inner| Self(Arc::new(inner)))
+        let inner = Inner::new()?;
+        inner.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self(Arc::new(inner)))
     }
 
-    /// Everything in the Prometheus text format.
+    /// Everything in the Prometheus text format, and what the system says of this process (`process_…`).
     ///
     /// # Errors
     /// A metric that cannot be written: a fault of this file.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.0.registry.gather(), &mut text)?;
+        let mut families = self.0.registry.gather();
+        families.extend(ProcessCollector::for_self().collect());
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
 }

@@ -38,6 +38,7 @@ mod commits;
 mod conversation;
 mod copies;
 mod deliveries;
+mod deploy;
 mod door;
 mod drain;
 mod embedded;
