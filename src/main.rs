@@ -9,7 +9,7 @@ use clap::CommandFactory;
 use clap::{Parser, Subcommand};
 
 /// Many threads hand small buffers to each other: the system's allocator takes a tenth of the broker's time for it.
-#[cfg(feature = "server")]
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -29,10 +29,6 @@ use sealcast::telemetry::subscriber::LogFormat;
 use args::{Arguments, CheckArgs, Command};
 use scenario::Scenario;
 
-/// The broker's, which is this program in a process of its own; so the floors have it too.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Broker => ground::broker::serve().map(|()| true),

@@ -148,7 +148,7 @@ fn the_dashboard_is_one_that_grafana_takes() {
 #[test]
 fn the_unit_passes_systemds_own_check() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        eprintln!("systemd-analyze is not on this machine: the unit is not checked");
+        writeln!(std::io::stderr(), "systemd-analyze is not on this machine: the unit is not checked").unwrap();
         return;
     }
     let folder = tempfile::tempdir().unwrap();
