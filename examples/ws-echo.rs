@@ -8,18 +8,19 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::error::Error;
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpRequest, HttpResponse, web};
 use sealcast::broker::outbox::{Outbox, OutboxLimits, PushError};
 use sealcast::broker::outbox_budget::OutboxBudget;
 use sealcast::broker::ready_frame::ReadyFrame;
 use sealcast::gateway::reaper::{Reaper, ReaperLimits};
 use sealcast::gateway::transport::{
-    Closed, HandshakeError, Inbound, InboundMessage, MessageKind, OriginPolicy, TransportLimits, UpgradeOptions,
-    on_connect, upgrade,
+    Closed, HandshakeError, Inbound, InboundMessage, ListenerOptions, MessageKind, OriginPolicy, TransportLimits,
+    UpgradeOptions, serve, upgrade,
 };
 
 /// One connection that sends back what it gets.
@@ -111,15 +112,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let reaper = Reaper::new(ReaperLimits::default());
     actix_web::rt::spawn(Arc::clone(&reaper).run(Duration::from_secs(1)));
     let settings = web::Data::new(Settings { limits, reaper });
-    HttpServer::new(move || App::new().app_data(settings.clone()).route("/", web::route().to(echo)))
-        .on_connect(on_connect)
-        .tcp_nodelay(true)
-        // Half the default: the HTTP layer keeps what this buffer once grew to, on every connection.
-        .h1_write_buffer_size(16 * 1024)
-        .client_disconnect_timeout(Duration::ZERO)
-        .shutdown_timeout(1)
-        .bind(listen)?
-        .run()
-        .await?;
+    let options = ListenerOptions {
+        workers: std::thread::available_parallelism()?.get(),
+        connections_max: 25_000,
+        head_timeout: Duration::from_secs(5),
+        tls: None,
+    };
+    let app = move || App::new().app_data(settings.clone()).route("/", web::route().to(echo));
+    serve(TcpListener::bind(listen)?, options, |_, _| {}, app)?.await?;
     Ok(())
 }

@@ -24,15 +24,15 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use self::queue::ByteQueue;
-use super::outbox_budget::{LARGE_CHUNK_BYTES, OutboxBudget};
+use super::outbox_budget::OutboxBudget;
 use super::ready_frame::{ReadyFrame, ReadyFrames};
 use super::wakes;
 
-/// The most that is handed to the response body at once, in bytes.
-///
-/// The HTTP layer copies a chunk into a write buffer that it keeps for the life of the connection, so a larger chunk
-/// would make every connection that ever had a burst expensive for good. A few may have one: see [`OutboxBudget`].
-const CHUNK_BYTES_MAX: usize = 16 * 1024;
+/// The most that is handed to the response body at once, in bytes: about what one write to a socket takes without being cut.
+const CHUNK_BYTES_MAX: usize = 64 * 1024;
+
+/// The same while the budget is used up.
+const PRESSED_CHUNK_BYTES_MAX: usize = 16 * 1024;
 
 /// A lengths queue with more slots than this is given back when the buffer runs empty.
 const LENGTHS_KEPT: usize = 16;
@@ -89,8 +89,8 @@ pub enum Ending {
 #[derive(Debug)]
 struct State {
     budget: Arc<OutboxBudget>,
-    /// Holds a large chunk of the budget's, until the outbox ends.
-    has_large_chunks: bool,
+    /// Bytes of the chunk that the body took last; until it takes the next they are not written and stay in the budget.
+    handed_out: usize,
     queue: ByteQueue,
     /// Bytes still in the queue of each waiting frame, oldest first.
     lengths: VecDeque<usize>,
@@ -131,7 +131,7 @@ impl Outbox {
             limits,
             state: Mutex::new(State {
                 budget: Arc::clone(budget),
-                has_large_chunks: false,
+                handed_out: 0,
                 queue: ByteQueue::default(),
                 lengths: VecDeque::new(),
                 overdue_pong: None,
@@ -355,13 +355,14 @@ impl Outbox {
         self.lock().ending
     }
 
-    /// Takes what waits, at most 16 KiB, or 64 where the budget has a large chunk left; none after the close frame has been
-    /// taken. For the one response body.
+    /// Takes what waits, at most 64 KiB, or 16 while the budget is used up; none after the close frame has been taken. For the
+    /// one response body, which asks when it has written the chunk before.
     pub fn poll_chunk(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.lock();
         if state.ended || state.ending == Ending::Aborted {
             return Poll::Ready(None);
         }
+        state.give_back_chunk();
         if let Some(frame) = state.close_frame.take() {
             state.append(&frame);
         }
@@ -393,6 +394,7 @@ impl Outbox {
             let mut state = self.lock();
             state.ended = true;
             state.body = None;
+            state.give_back_chunk();
             state.release();
             self.closed.store(true, Ordering::Release);
         }
@@ -484,9 +486,9 @@ impl State {
     }
 
     fn take_chunk(&mut self) -> Bytes {
-        let bytes_max = self.chunk_bytes_max();
+        let bytes_max = if self.budget.has_room() { CHUNK_BYTES_MAX } else { PRESSED_CHUNK_BYTES_MAX };
         let chunk = self.queue.take(bytes_max);
-        self.budget.give_back(chunk.len());
+        self.handed_out = chunk.len();
         if self.queue.is_empty() {
             self.release();
             return chunk;
@@ -504,11 +506,8 @@ impl State {
         chunk
     }
 
-    fn chunk_bytes_max(&mut self) -> usize {
-        if !self.has_large_chunks && self.queue.len() > CHUNK_BYTES_MAX {
-            self.has_large_chunks = self.budget.take_large_chunk();
-        }
-        if self.has_large_chunks { LARGE_CHUNK_BYTES } else { CHUNK_BYTES_MAX }
+    fn give_back_chunk(&mut self) {
+        self.budget.give_back(std::mem::take(&mut self.handed_out));
     }
 
     /// Forgets what waits and gives its memory back.
@@ -526,10 +525,8 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
+        self.give_back_chunk();
         self.release();
-        if self.has_large_chunks {
-            self.budget.give_back_large_chunk();
-        }
     }
 }
 

@@ -41,7 +41,7 @@ const TLS_ALONE: HeaderValue = HeaderValue::from_static("max-age=63072000");
 #[derive(Debug, Default)]
 struct Arrival(Mutex<Option<Place>>);
 
-/// Counts a connection that was just accepted; for `HttpServer::on_connect`, after [`transport::on_connect`].
+/// Counts a connection that was just accepted; for [`transport::serve`].
 pub fn greet(door: &Door, peer: Option<IpAddr>, data: &mut Extensions) {
     let settings = door.current();
     let arrival = Arrival::default();
@@ -132,7 +132,7 @@ fn judge(door: &Door, settings: &Settings, request: &ServiceRequest) -> Option<H
 }
 
 fn verdict(door: &Door, settings: &Settings, request: &ServiceRequest) -> Verdict {
-    let Some(arrival) = request.conn_data::<Arrival>() else { return Verdict::Pass };
+    let Some(arrival) = transport::kept_for::<Arrival>(request.request()) else { return Verdict::Pass };
     let mut place = arrival.0.lock().unwrap_or_else(PoisonError::into_inner);
     let from = address::of(request.request(), &settings.server);
     // A proxy that does not say where a request comes from stands for all whom it serves.

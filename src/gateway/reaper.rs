@@ -99,7 +99,7 @@ impl Reaper {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 
-    /// Watches a connection that was just accepted, until it is a WebSocket or gone. After [`super::transport::on_connect`].
+    /// Watches a connection that was just accepted, until it is a WebSocket or gone. For [`super::transport::serve`].
     pub fn greet(&self, data: &Extensions) {
         if let Some(switch) = transport::switch_of(data) {
             let entry = (switch.clone(), Instant::now());

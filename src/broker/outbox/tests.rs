@@ -32,6 +32,8 @@ fn take_all(outbox: &Outbox) -> Vec<u8> {
     while outbox.bytes() > 0 {
         all.extend_from_slice(&take(outbox).unwrap());
     }
+    // A body that asks again has written the last.
+    let _ = outbox.poll_chunk(&Context::from_waker(Waker::noop()));
     all
 }
 
@@ -143,70 +145,65 @@ fn one_frame_above_the_bound_passes_alone() {
     assert_eq!(outbox.try_push(&ReadyFrame::binary(&[])), Err(PushError::Full));
 }
 
-/// An outbox whose budget has no large chunk left, for as long as the other one lives.
-fn outbox_of_small_chunks() -> (Arc<Outbox>, Arc<Outbox>) {
+/// An outbox whose budget is used up, as long as the other one lives; all that it holds came before.
+fn pressed(frames: &[ReadyFrame]) -> (Arc<Outbox>, Arc<Outbox>) {
     let budget = OutboxBudget::new(1 << 20);
-    while budget.take_large_chunk() {}
-    budget.give_back_large_chunk();
-    let limits = OutboxLimits { frames_max: 1000, bytes_max: 1 << 20, reserve_bytes: 0 };
-    let [small, large] = [(); 2].map(|()| Outbox::within(limits, &budget));
-    large.try_push(&ReadyFrame::binary(&[0; CHUNK_BYTES_MAX])).unwrap();
-    take_all(&large);
-    (small, large)
+    let limits = OutboxLimits { frames_max: 1000, bytes_max: 2 << 20, reserve_bytes: 0 };
+    let [outbox, other] = [(); 2].map(|()| Outbox::within(limits, &budget));
+    assert!(frames.iter().all(|frame| outbox.try_push(frame).is_ok()));
+    other.try_push(&ReadyFrame::binary(&[0; 1 << 20])).unwrap();
+    (outbox, other)
 }
 
 #[test]
 fn chunks_are_bounded_ordered_and_counted_across_frames() {
-    let (small, large) = outbox_of_small_chunks();
+    let frames: Vec<_> = (0_u8..)
+        .zip([1, 20_000, 3, 40_000, 0, 16_384, 5])
+        .map(|(index, size)| ReadyFrame::binary(&vec![index; size]))
+        .collect();
+    let roomy = outbox(1000, 1 << 20, 0);
+    assert!(frames.iter().all(|frame| roomy.try_push(frame).is_ok()));
+    let (pressed, _other) = pressed(&frames);
     // What is shared is a chunk of its own, or several.
     let cases = [
-        (small, CHUNK_BYTES_MAX, vec![7, 6, 6, 5, 4, 4, 4, 3, 2, 2, 1, 0]),
-        (large, LARGE_CHUNK_BYTES, vec![7, 6, 5, 4, 3, 2, 1, 0]),
+        (pressed, PRESSED_CHUNK_BYTES_MAX, vec![7, 6, 6, 5, 4, 4, 4, 3, 2, 2, 1, 0]),
+        (roomy, CHUNK_BYTES_MAX, vec![7, 6, 5, 4, 3, 2, 1, 0]),
     ];
     for (outbox, chunk_bytes_max, expected) in cases {
-        let mut sent = Vec::new();
-        for (index, size) in (0_u8..).zip([1, 20_000, 3, 40_000, 0, 16_384, 5]) {
-            let frame = ReadyFrame::binary(&vec![index; size]);
-            outbox.try_push(&frame).unwrap();
-            sent.extend_from_slice(frame.as_bytes());
-        }
-        let mut got = Vec::new();
-        let mut frames = vec![outbox.frames()];
+        let sent: Vec<u8> = frames.iter().flat_map(|frame| frame.as_bytes().to_vec()).collect();
+        let (mut got, mut waiting) = (Vec::new(), vec![outbox.frames()]);
         while outbox.bytes() > 0 {
             let chunk = take(&outbox).unwrap();
             assert!(chunk.len() <= chunk_bytes_max);
             got.extend_from_slice(&chunk);
-            frames.push(outbox.frames());
+            waiting.push(outbox.frames());
         }
         assert_eq!(got, sent);
-        assert_eq!(frames, expected);
+        assert_eq!(waiting, expected);
         assert!(outbox.lock().queue.is_empty());
     }
 }
 
 #[test]
 fn a_frame_that_ends_with_its_chunk_counts_no_more() {
-    let (outbox, _large) = outbox_of_small_chunks();
-    for _ in 0..2 {
-        outbox.try_push(&ReadyFrame::binary(&[0; CHUNK_BYTES_MAX - 4])).unwrap();
-    }
-    assert_eq!((take(&outbox).unwrap().len(), outbox.frames()), (CHUNK_BYTES_MAX, 1));
-    assert_eq!((take(&outbox).unwrap().len(), outbox.frames()), (CHUNK_BYTES_MAX, 0));
+    let (outbox, _other) = pressed(&[(); 2].map(|()| ReadyFrame::binary(&[0; PRESSED_CHUNK_BYTES_MAX - 4])));
+    assert_eq!((take(&outbox).unwrap().len(), outbox.frames()), (PRESSED_CHUNK_BYTES_MAX, 1));
+    assert_eq!((take(&outbox).unwrap().len(), outbox.frames()), (PRESSED_CHUNK_BYTES_MAX, 0));
 }
 
 #[test]
-fn p9_few_hand_out_large_chunks_and_pass_the_right_on_when_they_go() {
-    let (small, large) = outbox_of_small_chunks();
-    let much = ReadyFrame::binary(&[7; 100_000]);
-    let first_of = |outbox: &Arc<Outbox>| {
-        outbox.try_push(&much).unwrap();
-        let first = take(outbox).unwrap().len();
-        take_all(outbox);
-        first
-    };
-    assert_eq!((first_of(&small), first_of(&large)), (CHUNK_BYTES_MAX, LARGE_CHUNK_BYTES));
-    drop(large);
-    assert_eq!(first_of(&small), LARGE_CHUNK_BYTES);
+fn p9_what_is_handed_out_counts_until_the_body_has_written_it() {
+    let budget = OutboxBudget::new(10);
+    let limits = OutboxLimits { frames_max: 100, bytes_max: 1 << 20, reserve_bytes: 0 };
+    let outbox = Outbox::within(limits, &budget);
+    outbox.try_push(&ReadyFrame::binary(&[0; 8])).unwrap();
+    assert_eq!((take(&outbox).unwrap().len(), outbox.bytes(), budget.bytes()), (10, 0, 10));
+    assert!(outbox.poll_chunk(&Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!(budget.bytes(), 0);
+    outbox.try_push(&ReadyFrame::binary(&[0; 8])).unwrap();
+    take(&outbox);
+    outbox.end();
+    assert_eq!(budget.bytes(), 0);
 }
 
 #[test]

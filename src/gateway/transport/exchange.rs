@@ -11,7 +11,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse};
 
-use super::kill::ConnectionData;
+use super::kill::{ConnectionData, kept_for};
 
 /// Passes the first request of a connection on, and ends the connection at a second one; for `App::wrap`. A connection
 /// that cannot be ended carries none.
@@ -22,7 +22,7 @@ use super::kill::ConnectionData;
 /// # Cancel safety
 /// A second request is never passed on, whenever this is dropped.
 pub async fn only_one(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
-    let switch = match request.conn_data::<ConnectionData>() {
+    let switch = match kept_for::<ConnectionData>(request.request()) {
         Some(data) if data.switch().is_used() => data.switch().clone(),
         Some(data) => {
             data.switch().set_used();

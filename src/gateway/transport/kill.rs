@@ -1,6 +1,6 @@
 //! Shuts a connection's socket from outside, whatever the HTTP layer is doing.
 //!
-//! [`on_connect`] keeps a duplicate of every accepted socket. It costs a descriptor per connection and buys two things:
+//! [`keep`] keeps a duplicate of every accepted socket. It costs a descriptor per connection and buys two things:
 //! a connection whose other end stopped reading can be cut although nothing polls it, and a finished socket can wait a
 //! moment for the other end, so that unread input does not turn into a reset which overtakes the close frame.
 //! Floor 5; it knows sockets only.
@@ -12,10 +12,12 @@
 
 use std::any::Any;
 use std::net::{IpAddr, Shutdown, TcpStream};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream as TcpSocket;
 use socket2::SockRef;
@@ -156,7 +158,7 @@ impl KillSwitch {
     }
 }
 
-/// The HTTP layer's hold on the switch: its connection data drops together with its socket.
+/// The connection's hold on the switch: what is kept for it is dropped together with its socket.
 #[derive(Debug)]
 pub(super) struct ConnectionData(KillSwitch);
 
@@ -172,13 +174,32 @@ impl Drop for ConnectionData {
     }
 }
 
-/// Keeps a duplicate of each accepted socket; for `HttpServer::on_connect`. A socket that cannot be duplicated is shut.
-pub fn on_connect(io: &dyn Any, data: &mut Extensions) {
-    let Some(stream) = tcp_of(io) else { return };
+/// What is kept for a connection from the moment it is accepted until its socket is gone.
+#[derive(Clone, Debug)]
+pub(super) struct Kept(Rc<Extensions>);
+
+/// What a connection was given when it was accepted, if it was.
+#[must_use]
+pub fn kept_for<T: 'static>(request: &HttpRequest) -> Option<&T> {
+    request.conn_data::<Kept>()?.0.get()
+}
+
+/// Keeps a duplicate of an accepted socket, and what the caller adds. A socket that cannot be duplicated is shut.
+pub(super) fn keep(io: &dyn Any, data: &mut Extensions, greet: impl FnOnce(Option<IpAddr>, &mut Extensions)) {
+    let mut kept = Extensions::new();
+    let stream = tcp_of(io);
+    if let Some(stream) = stream {
+        duplicate(stream, &mut kept);
+    }
+    greet(stream.and_then(|stream| stream.peer_addr().ok()).map(|peer| peer.ip()), &mut kept);
+    data.insert(Kept(Rc::new(kept)));
+}
+
+fn duplicate(stream: &TcpSocket, kept: &mut Extensions) {
     let socket = SockRef::from(stream);
     match socket.try_clone() {
         Ok(duplicate) => {
-            data.insert(ConnectionData(KillSwitch::new(duplicate.into())));
+            kept.insert(ConnectionData(KillSwitch::new(duplicate.into())));
         }
         Err(error) => {
             // Nobody could end it later. Where descriptors are short, those who never finish a request would have them
@@ -189,17 +210,12 @@ pub fn on_connect(io: &dyn Any, data: &mut Extensions) {
     }
 }
 
-/// The address of the other end of a connection that was just accepted.
-pub fn peer_of(io: &dyn Any) -> Option<IpAddr> {
-    tcp_of(io)?.peer_addr().ok().map(|address| address.ip())
-}
-
 /// The socket of a connection, with TLS above it or without.
 fn tcp_of(io: &dyn Any) -> Option<&TcpSocket> {
     io.downcast_ref::<TcpSocket>().or_else(|| io.downcast_ref::<TlsStream<TcpSocket>>().map(|tls| tls.get_ref().0))
 }
 
-/// The switch of a connection that [`on_connect`] has seen.
+/// The switch of a connection, of what is kept for it.
 #[must_use]
 pub fn switch_of(data: &Extensions) -> Option<&KillSwitch> {
     data.get::<ConnectionData>().map(ConnectionData::switch)

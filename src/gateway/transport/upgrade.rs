@@ -19,7 +19,7 @@ use super::body::Body;
 use super::guard::Guard;
 use super::handshake::{self, HandshakeError, OriginPolicy};
 use super::inbound::Inbound;
-use super::kill::{ConnectionData, KillSwitch};
+use super::kill::{ConnectionData, KillSwitch, kept_for};
 use super::link::Link;
 use super::meter::{Meter, TransportLimits};
 use super::pump::Pump;
@@ -65,7 +65,7 @@ pub fn upgrade(
     make: impl FnOnce(Connection) -> Box<dyn Inbound>,
 ) -> Result<HttpResponse, HandshakeError> {
     let subprotocol = handshake::check(req, options.subprotocols, options.origins)?;
-    let kill = req.conn_data::<ConnectionData>().ok_or(HandshakeError::NoKillSwitch)?.switch().clone();
+    let kill = kept_for::<ConnectionData>(req).ok_or(HandshakeError::NoKillSwitch)?.switch().clone();
     let mut response = ws::handshake(req).map_err(|_| HandshakeError::Upgrade)?;
     if let Some(name) = subprotocol.and_then(|index| options.subprotocols.get(index)) {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, *name));

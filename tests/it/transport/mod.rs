@@ -486,29 +486,6 @@ async fn j6_a_close_that_does_not_get_through_is_cut_by_the_reaper() {
 }
 
 #[actix_web::test]
-async fn j6_last_bytes_stuck_below_the_body_are_cut_by_the_reaper() {
-    // With room for all of it in the HTTP layer's buffer, the body ends although nobody reads.
-    let mut server = TestServer::start(Setup { write_buffer_bytes: 8 << 20, ..Setup::default() });
-    let (_client, mut served) = server.open().await;
-    let outbox = Arc::clone(&served.connection.outbox);
-    for _ in 0..2000 {
-        while outbox.try_push(&ReadyFrame::binary(&[0; 1000])) == Err(PushError::Full) {
-            within(outbox.drained()).await;
-        }
-    }
-    outbox.close(1001, "");
-    assert_eq!(served.closed().await, Closed::ByUs { code: 1001 });
-    let kill = served.connection.kill.clone();
-    assert!(matches!(kill.linger(Instant::now()), Linger::Flushing(_)));
-    server.reaper.sweep(Instant::now() + Duration::from_secs(4));
-    assert_eq!(server.reaper.counts().unfinished_close, 0);
-    server.reaper.sweep(Instant::now() + Duration::from_secs(6));
-    assert_eq!(server.reaper.counts().unfinished_close, 1);
-    released(&kill).await;
-    server.stop().await;
-}
-
-#[actix_web::test]
 async fn j6_a_slow_reader_gets_everything() {
     let mut server = TestServer::start(Setup::default());
     let (mut client, served) = server.open().await;

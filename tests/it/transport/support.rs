@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpRequest, HttpServer, web};
+use actix_web::{App, HttpRequest, web};
 use sealcast::broker::outbox::OutboxLimits;
 use sealcast::broker::outbox_budget::OutboxBudget;
 use sealcast::broker::ready_frame::ReadyFrame;
 use sealcast::gateway::reaper::{Reaper, ReaperLimits};
 use sealcast::gateway::transport::{
-    Closed, Connection, Inbound, InboundMessage, MessageKind, OriginPolicy, TransportLimits, UpgradeOptions,
-    on_connect, upgrade,
+    Closed, Connection, Inbound, InboundMessage, ListenerOptions, MessageKind, OriginPolicy, TransportLimits,
+    UpgradeOptions, serve, upgrade,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -101,8 +101,6 @@ pub(crate) struct Setup {
     pub(crate) origins: Option<Vec<String>>,
     pub(crate) reaper: ReaperLimits,
     pub(crate) echoes: bool,
-    /// The HTTP layer's write buffer, above which it no longer polls the body.
-    pub(crate) write_buffer_bytes: usize,
 }
 
 impl Default for Setup {
@@ -114,7 +112,6 @@ impl Default for Setup {
             origins: None,
             reaper: ReaperLimits::default(),
             echoes: false,
-            write_buffer_bytes: 32 * 1024,
         }
     }
 }
@@ -139,18 +136,11 @@ impl TestServer {
         let (sender, served) = unbounded_channel();
         let reaper = Reaper::new(setup.reaper);
         let echoes = Arc::new(AtomicBool::new(setup.echoes));
-        let write_buffer_bytes = setup.write_buffer_bytes;
         let data = web::Data::new((setup, sender, Arc::clone(&reaper), Arc::clone(&echoes)));
-        let server = HttpServer::new(move || App::new().app_data(data.clone()).route("/", web::route().to(accept)))
-            .workers(1)
-            .on_connect(on_connect)
-            .tcp_nodelay(true)
-            .client_disconnect_timeout(Duration::ZERO)
-            .h1_write_buffer_size(write_buffer_bytes)
-            .disable_signals()
-            .listen(listener)
-            .unwrap()
-            .run();
+        let options =
+            ListenerOptions { workers: 1, connections_max: 25_000, head_timeout: Duration::from_secs(5), tls: None };
+        let app = move || App::new().app_data(data.clone()).route("/", web::route().to(accept));
+        let server = serve(listener, options, |_, _| {}, app).unwrap();
         let handle = server.handle();
         actix_web::rt::spawn(server);
         Self { port, reaper, echoes, served, handle }

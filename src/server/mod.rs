@@ -1,5 +1,10 @@
 //! The composition root: starts the floors bottom-up, stops them top-down, drains the writer last.
 
+mod database;
+mod listeners;
+mod signals;
+mod upkeep;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,10 +13,6 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use actix_web::dev::ServerHandle;
-use actix_web::http::KeepAlive;
-use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::broker::chat::actor::MAILBOX;
@@ -21,20 +22,21 @@ use crate::broker::{Broker, BrokerOptions};
 use crate::config::{ConfigError, Settings};
 use crate::gateway::reaper::{Reaper, ReaperLimits};
 use crate::gateway::tls::{Certificates, TlsError};
-use crate::gateway::{self, Door, accounts, entrance, health, socket, transport};
-use crate::protocol::account::SOCKET_PATH;
+use crate::gateway::{Door, health};
 use crate::store::batch::BatchLimits;
-use crate::store::embedded::{EmbeddedConfig, EmbeddedError, EmbeddedPostgres, has_cluster, is_root, running};
+use crate::store::embedded::EmbeddedError;
 use crate::store::lanes::Lanes;
-use crate::store::migrate::migrate;
-use crate::store::pool::{PoolOptions, connection_config};
-use crate::store::revisions::SweepPlace;
+use crate::store::pool::PoolOptions;
 use crate::store::users::SessionLimits;
 use crate::store::writer::WriterOptions;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{panics, subscriber};
 use crate::verify::{Report, verify};
+pub use database::Database;
+use listeners::{start_operator, start_public};
+use signals::{Signals, Wanted};
+use upkeep::{sweep, upkeep};
 
 /// The broker cannot start or run.
 #[derive(Debug, thiserror::Error)]
@@ -80,120 +82,6 @@ pub enum ServerError {
 /// What those who are connected have for reading the last words, however late it is: without them they would all come
 /// back at once.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// How often a database that does not answer is asked at the start.
-const DATABASE_PAUSE: Duration = Duration::from_secs(1);
-
-/// How often due expiries are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often copies that nobody needs are deleted, and the database's clock is read.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Steps of the sweep over sender keys in one upkeep.
-const SWEEP_STEPS: u32 = 10;
-
-/// Bytes of the HTTP layer's write buffer of each connection.
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
-
-/// A database that is ready: migrated, and run by this process if it is the private one.
-#[derive(Debug)]
-pub struct Database {
-    embedded: Option<EmbeddedPostgres>,
-    config: tokio_postgres::Config,
-}
-
-impl Database {
-    /// Starts or finds the database and migrates it. An external one that does not answer is waited for.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn open(settings: &Settings) -> Result<Self, ServerError> {
-        let deadline = Duration::from_secs(settings.database.deadline_s);
-        if settings.database.url.is_empty() {
-            let data_dir = settings.data_dir(is_root().await)?;
-            let embedded = EmbeddedPostgres::start(embedded_config(settings, data_dir)).await?;
-            let config = connection_config(&embedded.connection_string("sealcast"), deadline)?;
-            migrate(&config).await?;
-            return Ok(Self { embedded: Some(embedded), config });
-        }
-        let config = connection_config(settings.database.url.expose(), deadline)?;
-        loop {
-            match migrate(&config).await {
-                Ok(()) => return Ok(Self { embedded: None, config }),
-                Err(error @ StoreError::Migration(_)) => return Err(error.into()),
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
-                    tokio::time::sleep(DATABASE_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    /// Finds the database as it is: nothing is migrated, and none is made. A private one that a broker runs is used
-    /// beside it; else it is started.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn open_as_it_is(settings: &Settings) -> Result<Self, ServerError> {
-        let deadline = Duration::from_secs(settings.database.deadline_s);
-        if !settings.database.url.is_empty() {
-            let config = connection_config(settings.database.url.expose(), deadline)?;
-            return Ok(Self { embedded: None, config });
-        }
-        let data_dir = settings.data_dir(is_root().await)?;
-        if !has_cluster(&data_dir)? {
-            return Err(ServerError::NoDatabase { data_dir });
-        }
-        let until = Instant::now() + deadline;
-        loop {
-            let locked = match EmbeddedPostgres::start(embedded_config(settings, data_dir.clone())).await {
-                Ok(embedded) => {
-                    let config = connection_config(&embedded.connection_string("sealcast"), deadline)?;
-                    return Ok(Self { embedded: Some(embedded), config });
-                }
-                Err(error @ EmbeddedError::Locked { .. }) => error,
-                Err(error) => return Err(error.into()),
-            };
-            if let Some(url) = running(&data_dir, "sealcast")? {
-                return Ok(Self { embedded: None, config: connection_config(&url, deadline)? });
-            }
-            // The broker that holds the folder is just starting its Postgres, or ending it.
-            if Instant::now() >= until {
-                return Err(locked.into());
-            }
-            tokio::time::sleep(DATABASE_PAUSE).await;
-        }
-    }
-
-    /// How to connect.
-    #[must_use]
-    pub const fn config(&self) -> &tokio_postgres::Config {
-        &self.config
-    }
-
-    /// Stops the database if it is this process' own.
-    ///
-    /// # Errors
-    /// [`ServerError::Embedded`].
-    pub async fn close(self) -> Result<(), ServerError> {
-        if let Some(embedded) = self.embedded {
-            embedded.stop().await?;
-        }
-        Ok(())
-    }
-}
-
-fn embedded_config(settings: &Settings, data_dir: PathBuf) -> EmbeddedConfig {
-    let bin_dir = &settings.database.embedded.bin_dir;
-    EmbeddedConfig {
-        data_dir,
-        bin_dir: (!bin_dir.as_os_str().is_empty()).then(|| PathBuf::from(bin_dir)),
-        search: settings.database.embedded.search,
-        fetch: settings.database.embedded.fetch,
-        ..EmbeddedConfig::default()
-    }
-}
 
 /// Recomputes what the database must keep, and lists so many violations at most. Changes nothing.
 ///
@@ -281,7 +169,7 @@ impl Running {
         let deadline = Duration::from_secs(settings.database.deadline_s);
         let pool = PoolOptions { connections_max: settings.database.connections_max, deadline };
         show_bounds(&settings, &metrics);
-        let store = Store::connect(database.config.clone(), &pool, metrics.clone()).await?;
+        let store = Store::connect(database.config().clone(), &pool, metrics.clone()).await?;
         let mut arbiters = Vec::new();
         let writers = start_writers(&settings, &store, deadline, &mut arbiters);
         let chat_arbiters: Vec<Arbiter> = (0..threads(settings.chat.workers)).map(|_| Arbiter::new()).collect();
@@ -451,165 +339,7 @@ fn broker_options(settings: &Settings, deadline: Duration) -> BrokerOptions {
     }
 }
 
-fn start_public(
-    door: &Door,
-    certificates: Option<&Arc<Certificates>>,
-) -> Result<(ServerHandle, SocketAddr), ServerError> {
-    let address = door.settings.server.listen;
-    let data = web::Data::new(door.clone());
-    let arriving = door.clone();
-    let login_timeout = Duration::from_secs(door.settings.server.login_timeout_s);
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(data.clone())
-            .configure(accounts::configure)
-            .configure(gateway::passwords::configure)
-            .configure(gateway::friends::configure)
-            .route(SOCKET_PATH, web::get().to(socket::open))
-            .default_service(web::to(accounts::not_found))
-            .wrap(from_fn(entrance::entrance))
-            .wrap(from_fn(transport::only_one))
-    })
-    .workers(threads(door.settings.server.workers))
-    .max_connections(door.settings.server.connections_max.saturating_mul(2))
-    // What carries one request is not kept for another.
-    .keep_alive(KeepAlive::Disabled)
-    // For the head of a request: without it the HTTP layer has a limit of its own.
-    .client_request_timeout(login_timeout)
-    .tls_handshake_timeout(login_timeout)
-    .on_connect(move |io, data| {
-        transport::on_connect(io, data);
-        arriving.reaper.greet(data);
-        entrance::greet(&arriving, transport::peer_of(io), data);
-    })
-    .tcp_nodelay(true)
-    .h1_write_buffer_size(WRITE_BUFFER_BYTES)
-    // After a WebSocket's close frame nothing is waited for; how a slow peer is cut is the reaper's business.
-    .client_disconnect_timeout(Duration::ZERO)
-    .disable_signals();
-    let server = match certificates {
-        Some(certificates) => server.bind_rustls_0_23(address, certificates.config()?),
-        None => server.bind(address),
-    };
-    let server = server.map_err(|source| ServerError::Listen { address, source })?;
-    let bound_to = server.addrs().first().copied().unwrap_or(address);
-    Ok((run_in_background(server.run()), bound_to))
-}
-
-fn start_operator(door: &Door) -> Result<(ServerHandle, SocketAddr), ServerError> {
-    let address = door.settings.operator.listen;
-    let data = web::Data::new(door.clone());
-    let routes = |routes: &mut web::ServiceConfig| {
-        health::configure(routes);
-        #[cfg(feature = "fail-points")]
-        gateway::fail_points::configure(routes);
-    };
-    let server =
-        HttpServer::new(move || App::new().app_data(data.clone()).configure(routes)).workers(1).disable_signals();
-    let server = server.bind(address).map_err(|source| ServerError::Listen { address, source })?;
-    let bound_to = server.addrs().first().copied().unwrap_or(address);
-    Ok((run_in_background(server.run()), bound_to))
-}
-
-fn run_in_background(server: actix_web::dev::Server) -> ServerHandle {
-    let handle = server.handle();
-    actix::spawn(server);
-    handle
-}
-
 /// How many threads a setting means: 0 is one for each core.
 fn threads(setting: usize) -> usize {
     if setting > 0 { setting } else { std::thread::available_parallelism().map_or(1, usize::from) }
-}
-
-/// Writes down expiries that nobody has come upon.
-async fn sweep(door: Door) {
-    loop {
-        tokio::time::sleep(SWEEP_INTERVAL).await;
-        let Ok(users) = door.broker.store.users_with_due_sessions().await else { continue };
-        for user_id in users {
-            // What fails is found again by the next sweep, and logged where it failed.
-            let _ = door.broker.expire(user_id).await;
-        }
-    }
-}
-
-/// Reads the database's clock, and deletes what revoked sessions and purged messages left, in small steps.
-async fn upkeep(door: Door) {
-    let mut place = SweepPlace::default();
-    loop {
-        tokio::time::sleep(UPKEEP_INTERVAL).await;
-        let is_up = door.broker.store.ping().await.is_ok();
-        let metrics = &door.broker.metrics;
-        metrics.postgres_up.set(i64::from(is_up));
-        door.crowd.forget(Instant::now());
-        let reaped = door.reaper.counts();
-        let reaped = reaped.stalled + reaped.unfinished_close + reaped.unfinished_exchange;
-        metrics.reaped.inc_by(reaped.saturating_sub(metrics.reaped.get()));
-        if is_up {
-            // What fails is logged where it failed, and tried again at the next upkeep.
-            let _ = door.broker.store.forget_logins().await;
-            let _ = door.broker.store.forget_recovery_requests().await;
-        }
-        while is_up && door.broker.store.delete_copies_of_revoked().await.is_ok_and(|deleted| deleted > 0) {}
-        if is_up {
-            place = sweep_keys(&door, place).await;
-        }
-    }
-}
-
-/// A bounded look at keys whose copies nobody needs any more; gives where the next one begins.
-async fn sweep_keys(door: &Door, mut place: SweepPlace) -> SweepPlace {
-    for _ in 0..SWEEP_STEPS {
-        match door.broker.store.sweep_keys(place).await {
-            Ok(Some(next)) => place = next,
-            Ok(None) => return SweepPlace::default(),
-            // What fails is logged where it failed, and tried again at the next upkeep.
-            Err(_) => return place,
-        }
-    }
-    place
-}
-
-/// What a signal wants.
-#[derive(Debug, PartialEq, Eq)]
-enum Wanted {
-    /// The end, in good order.
-    End,
-    /// The settings read again.
-    Settings,
-}
-
-/// The signals that are heard.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, ServerError> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for any of them.
-    async fn next(&mut self) -> Wanted {
-        tokio::select! {
-            _ = self.terminate.recv() => Wanted::End,
-            _ = self.interrupt.recv() => Wanted::End,
-            _ = self.hangup.recv() => Wanted::Settings,
-        }
-    }
-
-    /// Waits for one that ends the process.
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
