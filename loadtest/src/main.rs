@@ -29,6 +29,10 @@ use sealcast::telemetry::subscriber::LogFormat;
 use args::{Arguments, CheckArgs, Command};
 use scenario::Scenario;
 
+/// As in the command `sealcast`, for this executable is also the broker that is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Broker => ground::broker::serve().map(|()| true),
