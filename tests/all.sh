@@ -78,7 +78,11 @@ step "speed, short: what is delivered is checked, how fast it is not"
 cargo run --quiet --release -p loadtest -- compare fanout --seconds 1 --repeat 1
 cargo run --quiet --release -p loadtest -- compare many-chats --seconds 1 --repeat 1
 cargo run --quiet --release -p loadtest -- idle --connections 200
+cargo run --quiet --release -p loadtest -- compare many-chats --seconds 1 --repeat 1 --crypto full
 cargo run --quiet --release -p loadtest -- history --messages 20000 --pages 20
+cargo run --quiet --release -p loadtest -- rotate --sessions 60 --senders 5 --seconds 4 --repeat 1
+cargo run --quiet --release -p loadtest -- scale --sizes 5,20 --connections 50 --loaded 100 --stored 300 --seconds 2
+cargo bench --quiet -p loadtest -- --test
 
 step "torture, two minutes; its history is judged again, and found damaged when it is"
 history=$(mktemp)

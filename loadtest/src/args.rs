@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::bench::compare;
-use crate::bench::plan::Plan;
+use crate::bench::plan::{Crypto, Plan};
+use crate::bench::{compare, rotate, scale};
 use crate::check::plant::Damage;
 use crate::floor;
 use crate::scenario::{Faults, Scenario};
@@ -33,6 +34,10 @@ pub(crate) enum Command {
     Idle(IdleArgs),
     /// Is a page of a long log read as fast from its middle as from its ends?
     History(HistoryArgs),
+    /// What do removals cost a busy chat, where every sender needs a new key after each?
+    Rotate(RotateArgs),
+    /// What does a message cost the server, by the size of its chat and by all that is there beside it?
+    Scale(ScaleArgs),
     /// Check histories that were written before; several are one.
     Check(CheckArgs),
     /// Serve, with settings from the environment.
@@ -79,6 +84,9 @@ pub(crate) struct CompareArgs {
     /// Measures the broker alone.
     #[arg(long)]
     no_floors: bool,
+    /// When messages are sealed; with `full` the broker is measured alone, for floors open nothing.
+    #[arg(long, value_enum, default_value_t = Crypto::Replay)]
+    crypto: Crypto,
     /// Where the result goes as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -109,14 +117,82 @@ pub(crate) struct HistoryArgs {
     pub(crate) json: Option<PathBuf>,
 }
 
+/// Options of `rotate`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RotateArgs {
+    /// Sessions of the chat, one for each member.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=500))]
+    sessions: u32,
+    /// Members who send.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+    senders: u32,
+    /// Seconds that are measured.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..=120))]
+    seconds: u32,
+    /// Seconds between removals.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    removal_every: u32,
+    /// How often both are measured.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    repeat: u8,
+    /// Where the result goes as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Options of `scale`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ScaleArgs {
+    /// Sessions of the one chat, one measurement for each.
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 1_000, 5_000])]
+    sizes: Vec<usize>,
+    /// Connections at rest beside chats of ten, in growing order.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 3_000, 9_000])]
+    connections: Vec<usize>,
+    /// Chats that are loaded beside them, in growing order.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000])]
+    loaded: Vec<usize>,
+    /// Chats that are stored beside them at last.
+    #[arg(long, default_value_t = 1_000_000)]
+    stored: usize,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
+    /// Where the result goes as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl ScaleArgs {
+    /// What is to be run.
+    pub(crate) fn request(self) -> scale::Request {
+        let Self { sizes, connections, loaded, stored, seconds, json } = self;
+        scale::Request { sizes, connections, loaded, stored, seconds, json }
+    }
+}
+
+impl RotateArgs {
+    /// What is to be run.
+    pub(crate) fn request(self) -> anyhow::Result<rotate::Request> {
+        let (sessions, senders) = (usize::try_from(self.sessions)?, usize::try_from(self.senders)?);
+        let removed = usize::try_from(self.seconds / self.removal_every)?;
+        if sessions < 1 + senders + removed {
+            bail!("{sessions} sessions are too few for an owner, {senders} senders and {removed} who are removed");
+        }
+        let (seconds, removal_every_s, repeat) = (self.seconds, self.removal_every, usize::from(self.repeat));
+        Ok(rotate::Request { sessions, senders, seconds, removal_every_s, repeat, json: self.json })
+    }
+}
+
 impl CompareArgs {
     /// What is to be run.
     pub(crate) fn request(self) -> anyhow::Result<compare::Request> {
-        let mut plan = Plan::load(&self.scenario)?;
+        let mut plan = Plan::load(&self.scenario)?.with_crypto(self.crypto);
         if let Some(seconds) = self.seconds {
             plan.seconds = f64::from(seconds);
         }
-        Ok(compare::Request { plan, repeat: usize::from(self.repeat), has_floors: !self.no_floors, json: self.json })
+        let has_floors = !self.no_floors && self.crypto == Crypto::Replay;
+        Ok(compare::Request { plan, repeat: usize::from(self.repeat), has_floors, json: self.json })
     }
 }
 

@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         Command::Compare(args) => args.request().and_then(|request| bench::compare::run(&request)),
         Command::Idle(args) => bench::idle::run(args.connections, args.json.as_deref()).map(|()| true),
         Command::History(args) => bench::history::run(args.messages, args.pages, args.json.as_deref()).map(|()| true),
+        Command::Rotate(args) => args.request().and_then(|request| bench::rotate::run(&request)),
+        Command::Scale(args) => bench::scale::run(&args.request()),
         Command::Check(args) => run_check(&args),
     };
     match done {

@@ -172,7 +172,7 @@ impl Running {
         let store = Store::connect(database.config().clone(), &pool, metrics.clone()).await?;
         let mut arbiters = Vec::new();
         let writers = start_writers(&settings, &store, deadline, &mut arbiters);
-        let chat_arbiters: Vec<Arbiter> = (0..threads(settings.chat.workers)).map(|_| Arbiter::new()).collect();
+        let chat_arbiters: Vec<Arbiter> = (0..chat_threads(settings.chat.workers)).map(|_| Arbiter::new()).collect();
         let handles = chat_arbiters.iter().map(Arbiter::handle).collect();
         arbiters.extend(chat_arbiters);
         let secrets = store.server_secret(passwords::SECRET_NAME, &Passwords::fresh()).await?;
@@ -342,4 +342,9 @@ fn broker_options(settings: &Settings, deadline: Duration) -> BrokerOptions {
 /// How many threads a setting means: 0 is one for each core.
 fn threads(setting: usize) -> usize {
     if setting > 0 { setting } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}
+
+/// The same for chats: 0 is one for two cores, for the sockets of their members have more to do than chats.
+fn chat_threads(setting: usize) -> usize {
+    if setting > 0 { setting } else { threads(0).div_ceil(2) }
 }

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -13,7 +14,7 @@ use sealcast::crypto::Secret;
 use sealcast::crypto::message::{self, Place};
 use sealcast::protocol::binary::SigningKey;
 use sealcast::protocol::frame::ServerFrame;
-use sealcast::protocol::ids::ChatId;
+use sealcast::protocol::ids::{ChatId, KeyId};
 use sealcast::protocol::log::EntryBody;
 use sealcast::protocol::verify::Verifier;
 use tokio::sync::Notify;
@@ -21,8 +22,9 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use super::connection::{Connection, ENCODING, Frame, push_pong};
 use super::figures::{Latencies, Wrong};
+use super::member::Member;
 use super::plan::Plan;
-use super::pool::{Pool, body};
+use super::pool::{Audience, FIRST_ID, Pool, body};
 use super::wire::{Said, Wire};
 
 /// How long everything that was sent may take to arrive after the end.
@@ -69,7 +71,9 @@ impl Talk {
 
 /// A sender and what it says.
 pub(crate) struct Voice {
-    pub(crate) pool: Pool,
+    pub(crate) pool: RefCell<Pool>,
+    /// Who seals each message when it is sent; none when all are sealed before.
+    live: Option<Live>,
     /// With what its signatures are verified; none against a floor.
     pub(crate) signing_key: Option<SigningKey>,
     sent: Cell<usize>,
@@ -83,12 +87,48 @@ pub(crate) struct Voice {
 impl Voice {
     pub(crate) fn new(pool: Pool, signing_key: Option<SigningKey>) -> Self {
         let began = RefCell::new(Vec::with_capacity(pool.len()));
-        Self { pool, signing_key, sent: Cell::new(0), taken: Cell::new(0), due: Cell::new(0), began }
+        let (sent, taken, due) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        Self { pool: RefCell::new(pool), live: None, signing_key, sent, taken, due, began }
+    }
+
+    /// One that seals as it speaks, after what is sealed already.
+    pub(crate) fn live(pool: Pool, signing_key: SigningKey, live: Live) -> Self {
+        Self { live: Some(live), ..Self::new(pool, Some(signing_key)) }
+    }
+
+    /// Whether it has come to the end of what it has to say.
+    fn is_exhausted(&self) -> bool {
+        self.sent.get() == self.live.as_ref().map_or_else(|| self.pool.borrow().len(), |live| live.count)
+    }
+
+    /// Appends the frame of a message; `false` if there is none.
+    fn write(&self, number: usize, out: &mut Vec<u8>) -> anyhow::Result<bool> {
+        if let Some(live) = self.live.as_ref().filter(|live| number < live.count) {
+            while self.pool.borrow().len() <= number {
+                let sender = live.members.get(live.sender).context("a sender who is no member")?;
+                self.pool.borrow_mut().seal_next(&live.audience, sender, live.body_bytes, FIRST_ID)?;
+            }
+        }
+        let pool = self.pool.borrow();
+        let frame = pool.frame(number);
+        out.extend_from_slice(frame.unwrap_or_default());
+        Ok(frame.is_some())
     }
 
     fn began(&self, number: usize) -> u64 {
         self.began.borrow().get(number).copied().unwrap_or_default()
     }
+}
+
+/// How a voice seals as it speaks.
+pub(crate) struct Live {
+    pub(crate) audience: Audience,
+    pub(crate) members: Arc<Vec<Member>>,
+    /// Which of the members it is.
+    pub(crate) sender: usize,
+    pub(crate) body_bytes: usize,
+    /// Messages in all.
+    pub(crate) count: usize,
 }
 
 /// A member's connection, and how far it has come.
@@ -240,7 +280,7 @@ pub(crate) async fn drive(
 
 /// Whether a sender has come to the end of what it has to say.
 fn is_exhausted(talks: &[Rc<Talk>]) -> bool {
-    talks.iter().flat_map(|talk| &talk.voices).any(|voice| voice.sent.get() == voice.pool.len())
+    talks.iter().flat_map(|talk| &talk.voices).any(Voice::is_exhausted)
 }
 
 fn is_all_there(talks: &[Rc<Talk>], all_given: &[(Rc<Talk>, Rc<RefCell<Given>>)]) -> bool {
@@ -254,16 +294,11 @@ fn is_all_there(talks: &[Rc<Talk>], all_given: &[(Rc<Talk>, Rc<RefCell<Given>>)]
 
 /// Lets senders send by a plan: one message after the other, each by the next chat. A thread of its own keeps the time,
 /// which the runtime's timer tells by the millisecond alone.
-fn pace(
-    plan: &Plan,
-    shared: &Rc<Shared>,
-    talks: &[Rc<Talk>],
-    tasks: &mut tokio::task::JoinSet<()>,
-) -> std::sync::Arc<()> {
+fn pace(plan: &Plan, shared: &Rc<Shared>, talks: &[Rc<Talk>], tasks: &mut tokio::task::JoinSet<()>) -> Arc<()> {
     let (due, mut dues): (_, Receiver<u64>) = channel(DUES_MAX);
     let (interval, began) = (Duration::from_secs(1) / plan.rate, shared.began);
-    let alive = std::sync::Arc::new(());
-    let watched = std::sync::Arc::downgrade(&alive);
+    let alive = Arc::new(());
+    let watched = Arc::downgrade(&alive);
     std::thread::spawn(move || {
         let mut at = began.elapsed();
         while watched.strong_count() > 0 {
@@ -303,7 +338,7 @@ async fn sit(mut seat: Seat, given: &RefCell<Given>, shared: &Shared) -> anyhow:
     }
     loop {
         if let Some(voice) = voice {
-            speak(voice, &talk, shared, &mut out);
+            speak(voice, &talk, shared, &mut out)?;
         }
         write_some(&seat.connection, &mut out)?;
         tokio::select! {
@@ -319,7 +354,7 @@ async fn sit(mut seat: Seat, given: &RefCell<Given>, shared: &Shared) -> anyhow:
 }
 
 /// Writes what the socket takes.
-fn write_some(connection: &Connection, out: &mut Vec<u8>) -> anyhow::Result<()> {
+pub(super) fn write_some(connection: &Connection, out: &mut Vec<u8>) -> anyhow::Result<()> {
     let mut written = 0;
     while let Some(rest) = out.get(written..).filter(|rest| !rest.is_empty()) {
         match connection.stream.try_write(rest) {
@@ -333,21 +368,25 @@ fn write_some(connection: &Connection, out: &mut Vec<u8>) -> anyhow::Result<()> 
 }
 
 /// Says as much as window, room and plan allow.
-fn speak(voice: &Voice, talk: &Talk, shared: &Shared, out: &mut Vec<u8>) {
+fn speak(voice: &Voice, talk: &Talk, shared: &Shared, out: &mut Vec<u8>) -> anyhow::Result<()> {
     let (is_paced, window) = (shared.plan.rate > 0, shared.plan.window);
     while shared.phase.get() != Phase::Over && out.len() < OUT_BYTES {
         let sent = voice.sent.get();
         let may = sent - voice.taken.get() < window && (!is_paced || sent < voice.due.get());
         if !may || talk.is_full(window) {
-            return;
+            return Ok(());
         }
-        let Some(frame) = voice.pool.frame(sent) else { return };
-        out.extend_from_slice(frame);
+        // Before it is sealed: that takes a part of its time too.
+        let began = shared.now_ns();
+        if !voice.write(sent, out)? {
+            return Ok(());
+        }
         if !is_paced {
-            voice.began.borrow_mut().push(shared.now_ns());
+            voice.began.borrow_mut().push(began);
         }
         voice.sent.set(sent + 1);
     }
+    Ok(())
 }
 
 /// Takes all that has come.
@@ -432,7 +471,9 @@ impl Given {
             }
             None => self.wrong.out_of_order += 1,
         }
-        let is = |voice: &Voice, number: usize| voice.pool.body(number).is_some_and(|sealed| body.starts_with(sealed));
+        let is = |voice: &Voice, number: usize| {
+            voice.pool.borrow().body(number).is_some_and(|sealed| body.starts_with(sealed))
+        };
         for (voice, next) in talk.voices.iter().zip(&mut self.next) {
             if is(voice, *next) {
                 let number = *next;
@@ -462,13 +503,23 @@ impl Given {
 
 /// Verifies a message's signature, and opens it.
 fn open(talk: &Talk, voice: &Voice, number: usize, payload: &[u8], body_bytes: usize) -> Option<()> {
+    let pool = voice.pool.borrow();
+    opens(talk.chat_id, pool.key(number)?, &voice.signing_key?, payload, &body(u64::try_from(number).ok()?, body_bytes))
+}
+
+/// Whether a delivery is this text under this key, and signed by this one.
+pub(super) fn opens(
+    chat_id: ChatId,
+    (key_id, secret): &(KeyId, Secret),
+    signing_key: &SigningKey,
+    payload: &[u8],
+    text: &[u8],
+) -> Option<()> {
     let ServerFrame::Entry(entry) = ENCODING.decode_server(payload).ok()? else { return None };
     let EntryBody::Message(envelope) = entry.entry.body else { return None };
-    let place = Place::of(talk.chat_id, &envelope)?;
-    let (key_id, secret): &(_, Secret) = voice.pool.key(number)?;
+    let place = Place::of(chat_id, &envelope)?;
     let opened = message::open(secret, &place, envelope.data.as_ref()?.as_ref()).ok()?;
-    let verifies = voice.signing_key?.verifies(&envelope.signed_bytes(talk.chat_id), &envelope.signature);
-    let text = body(u64::try_from(number).ok()?, body_bytes);
+    let verifies = signing_key.verifies(&envelope.signed_bytes(chat_id), &envelope.signature);
     (verifies && *key_id == place.key_id && opened == text).then_some(())
 }
 
@@ -486,7 +537,7 @@ mod tests {
         let talk = Talk::new(ChatId::generate(), Wire::Floor, vec![voice(0), voice(1)], 2, 7);
         let mut member = Given { last: 7, next: vec![0, 0], wrong: Wrong::default() };
         for (seq, voice, number) in given {
-            let mut body = talk.voices[*voice].pool.body((*number).min(4)).unwrap().to_vec();
+            let mut body = talk.voices[*voice].pool.borrow().body((*number).min(4)).unwrap().to_vec();
             if *number > 4 {
                 body[20] ^= 1;
             }

@@ -15,7 +15,7 @@ use super::connection::ENCODING;
 use super::figures::{Latencies, WireBytes};
 use super::member::Asker;
 use super::plan::Plan;
-use super::pool::Pool;
+use super::pool::{Audience, FIRST_ID, Pool};
 use super::server::{Kind, Server, found_chat};
 
 /// Sessions of the chat.
@@ -93,7 +93,7 @@ async fn read_all(messages: u64, pages: u32, json: Option<&Path>) -> anyhow::Res
     let (room, members) = found_chat(server.address(), SESSIONS, 0).await?;
     let owner = members.first().context("a chat of nobody")?;
     let mut asker = owner.connect(server.address()).await?;
-    let said = Pool::sealed(&room, owner, 1, BODY_BYTES)?;
+    let said = Pool::sealed(&Audience::of(&room), owner, 1, BODY_BYTES, FIRST_ID)?;
     let said =
         ENCODING.decode_client(said.payload(0).context("nothing to say")?).map_err(|error| anyhow!("{error:?}"))?;
     let Reply::Sent(sent) = asker.ask(said.request).await? else { bail!("no answer to a message") };

@@ -91,7 +91,7 @@ fn weights(server: &Server) -> (u64, u64) {
 }
 
 /// Answers pings, and reads whatever else comes.
-async fn rest(mut connection: Connection) -> anyhow::Result<()> {
+pub(super) async fn rest(mut connection: Connection) -> anyhow::Result<()> {
     let mut scratch = Vec::new();
     loop {
         connection.stream.readable().await?;

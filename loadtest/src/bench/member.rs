@@ -1,12 +1,14 @@
 //! A user with one session that speaks the bare protocol, with real keys.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use anyhow::{Context, anyhow, bail};
 use sealcast::crypto::{IdentitySecret, SessionSecrets};
 use sealcast::protocol::account::Register;
 use sealcast::protocol::certificate::{Certificate, SignedCertificate, chain_start};
-use sealcast::protocol::frame::{Authenticate, ClientFrame, Hello, Reply, Request, Resume, ServerFrame, login_bytes};
+use sealcast::protocol::frame::{
+    Authenticate, ClientFrame, Cursor, Hello, Reply, Request, Resume, ServerFrame, login_bytes,
+};
 use sealcast::protocol::ids::{Place, RequestId, SessionId, Timestamp, UserId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -63,8 +65,13 @@ impl Member {
 
     /// The same, and waits until everything that comes is new.
     pub(crate) async fn connect_live(&self, address: &str) -> anyhow::Result<Connection> {
+        self.connect_live_at(address, Vec::new()).await
+    }
+
+    /// The same, from these places on.
+    pub(crate) async fn connect_live_at(&self, address: &str, cursors: Vec<Cursor>) -> anyhow::Result<Connection> {
         let mut asker = self.connect(address).await?;
-        asker.ask(Request::Resume(Resume { cursors: Vec::new() })).await?;
+        asker.ask(Request::Resume(Resume { cursors })).await?;
         while !matches!(asker.push().await?, ServerFrame::Live(_)) {}
         if !asker.frames.is_empty() {
             bail!("frames after `live` before anybody has sent");
@@ -139,6 +146,26 @@ impl Asker {
             }
             self.more().await?;
         }
+    }
+
+    /// Asks all of it, and waits for the answers; refusals are answers too.
+    pub(crate) async fn ask_all(&mut self, requests: impl Iterator<Item = Request>) -> anyhow::Result<()> {
+        let (mut out, mut open) = (Vec::new(), HashSet::new());
+        for request in requests {
+            let id = RequestId::saturating(self.next_id);
+            self.next_id += 1;
+            open.insert(id);
+            push_frame(&mut out, &ENCODING.encode(&ClientFrame { id, request })?);
+        }
+        self.connection.stream.write_all(&out).await?;
+        while !open.is_empty() {
+            match self.push().await? {
+                ServerFrame::Ok(ok) => open.remove(&ok.id),
+                ServerFrame::Error(error) => open.remove(&error.id.context("an error that answers nothing")?),
+                _ => false,
+            };
+        }
+        Ok(())
     }
 
     /// What the server says unasked.

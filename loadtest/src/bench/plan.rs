@@ -13,6 +13,9 @@ const BUILT_IN: [(&str, &str); 3] = [
     ("latency", include_str!("../../scenarios/latency.toml")),
 ];
 
+/// Sessions of a chat that the generator can be.
+const SESSIONS_MAX: usize = 10_000;
+
 /// What is measured.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +43,20 @@ pub(crate) struct Plan {
     pub(crate) opened_one_in: usize,
     /// Of so many sessions one looks at its clock for every message.
     pub(crate) timed_one_in: usize,
+    /// When messages are sealed.
+    #[serde(default)]
+    pub(crate) crypto: Crypto,
+}
+
+/// When messages are sealed, and how many of them are opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Crypto {
+    /// Sealed and signed before the clock runs; one in many is opened.
+    #[default]
+    Replay,
+    /// Sealed and signed when it is sent; each session verifies and opens each.
+    Full,
 }
 
 impl Plan {
@@ -75,13 +92,21 @@ impl Plan {
         if self.senders_per_chat > self.sessions_per_chat {
             bail!("senders_per_chat must be at most sessions_per_chat");
         }
-        if !(1..=1_000).contains(&self.sessions_per_chat) {
-            bail!("sessions_per_chat must be at most 1000");
+        if self.sessions_per_chat > SESSIONS_MAX {
+            bail!("sessions_per_chat must be at most {SESSIONS_MAX}");
         }
         if !self.warm_up_s.is_finite() || !self.seconds.is_finite() || self.warm_up_s < 0.0 || self.seconds <= 0.0 {
             bail!("warm_up_s must not be negative, and seconds must be more than 0");
         }
         Ok(())
+    }
+
+    /// The same with all the cryptography at its time.
+    pub(crate) fn with_crypto(self, crypto: Crypto) -> Self {
+        match crypto {
+            Crypto::Replay => self,
+            Crypto::Full => Self { crypto, opened_one_in: 1, timed_one_in: 1, ..self },
+        }
     }
 
     /// Messages to be sealed for each sender.

@@ -3,11 +3,13 @@
 use anyhow::{Context, anyhow, bail};
 use sealcast::crypto::message::{self, Place};
 use sealcast::crypto::{Secret, wrap};
-use sealcast::protocol::binary::{Blob, Signature};
-use sealcast::protocol::envelope::{Envelope, MessageKind};
-use sealcast::protocol::frame::{ClientFrame, NewKey, Request, Send};
-use sealcast::protocol::ids::{Counter, KeyId, MessageId, RequestId, Revision};
-use sealcast::protocol::keys::{Announcement, PreviousKey, SignedAnnouncement, commitment};
+use sealcast::protocol::binary::{Blob, ExchangeKey, Hash, Signature};
+use sealcast::protocol::envelope::{Envelope, MessageKind, Seen};
+use sealcast::protocol::fold::roster_hash;
+use sealcast::protocol::frame::{ClientFrame, NewKey, Request, Send, StageCopies};
+use sealcast::protocol::ids::{ChatId, Counter, Epoch, KeyId, MessageId, RequestId, Revision, SessionId};
+use sealcast::protocol::keys::{Announcement, PreviousKey, SignedAnnouncement, commitment, staged_hash};
+use sealcast::protocol::limits::COPIES_PER_FRAME_MAX;
 
 use super::connection::{ENCODING, header_bytes, push_frame};
 use super::member::Member;
@@ -17,7 +19,41 @@ use super::room::Room;
 pub(crate) const KEY_MESSAGES: u64 = 10_000;
 
 /// The request number of the first message; of this size so that all numbers take nine bytes.
-const FIRST_ID: u64 = 1 << 40;
+pub(crate) const FIRST_ID: u64 = 1 << 40;
+
+/// Who is to read what is sealed, and where.
+#[derive(Clone)]
+pub(crate) struct Audience {
+    pub(crate) chat_id: ChatId,
+    pub(crate) epoch: Epoch,
+    pub(crate) roster_hash: Hash,
+    pub(crate) seen: Seen,
+    pub(crate) recipients: Vec<(SessionId, ExchangeKey)>,
+}
+
+impl Audience {
+    /// All recipients of a chat.
+    pub(crate) fn of(room: &Room) -> Self {
+        let recipients =
+            room.fold.recipients().iter().map(|(session_id, recipient)| (*session_id, recipient.public_key));
+        Self {
+            chat_id: room.chat_id,
+            epoch: room.fold.epoch(),
+            roster_hash: room.fold.roster_hash(),
+            seen: room.seen,
+            recipients: recipients.collect(),
+        }
+    }
+
+    /// The same once one of them is removed.
+    pub(crate) fn without(&self, session_id: SessionId) -> Self {
+        let mut after = self.clone();
+        after.recipients.retain(|(recipient, _)| *recipient != session_id);
+        after.epoch = self.epoch.next();
+        after.roster_hash = roster_hash(after.recipients.iter().copied(), None);
+        after
+    }
+}
 
 /// Where a message is in the pool's bytes.
 #[derive(Debug, Clone, Copy)]
@@ -28,68 +64,86 @@ struct Spot {
 }
 
 /// A sender's messages in the order in which they are sent.
+#[derive(Default)]
 pub(crate) struct Pool {
     bytes: Vec<u8>,
     spots: Vec<Spot>,
     /// The sender's keys, one for each [`KEY_MESSAGES`]; none against a floor.
     keys: Vec<(KeyId, Secret)>,
+    /// Copies of keys for more recipients than one frame holds; they go ahead.
+    staging: Vec<StageCopies>,
 }
 
 impl Pool {
-    /// Seals so many messages with bodies of so many bytes for all recipients of a chat.
-    pub(crate) fn sealed(room: &Room, sender: &Member, count: usize, body_bytes: usize) -> anyhow::Result<Self> {
-        let mut pool = Self { bytes: Vec::new(), spots: Vec::with_capacity(count), keys: Vec::new() };
-        let roster_hash = room.fold.roster_hash();
-        let mut previous = None;
-        let mut key: Option<(KeyId, Secret)> = None;
-        for number in 0..count as u64 {
-            let counter = Counter::saturating(number % KEY_MESSAGES + 1);
-            let mut new_key = None;
-            if counter.get() == 1 {
-                let (made, secret) = make_key(room, sender, previous)?;
-                let key_id = made.announcement.announcement.key_id;
-                previous = Some(PreviousKey { key_id, last_counter: Counter::saturating(KEY_MESSAGES) });
-                pool.keys.push((key_id, secret.clone()));
-                key = Some((key_id, secret));
-                new_key = Some(made);
-            }
-            let (key_id, secret) = key.as_ref().ok_or_else(|| anyhow!("a message before the first key"))?;
-            let place = Place {
-                chat_id: room.chat_id,
-                message_id: MessageId::generate(),
-                revision: Revision::default(),
-                counter,
-                sender: sender.session_id,
-                key_id: *key_id,
-            };
-            let data = message::seal(secret, &place, &body(number, body_bytes)).context("sealing a message")?;
-            let mut envelope = Envelope {
-                kind: MessageKind::Message,
-                message_id: place.message_id,
-                revision: place.revision,
-                sender_id: sender.user_id,
-                sender_session_id: sender.session_id,
-                key_id: Some(*key_id),
-                counter,
-                roster_hash,
-                seen: room.seen,
-                attachments: Vec::new(),
-                data: Some(Blob::from(data)),
-                purged: None,
-                signature: Signature([0; 64]),
-            };
-            envelope.signature = sender.secrets.sign(&envelope.signed_bytes(room.chat_id));
-            let body = ENCODING.encode(&envelope)?;
-            let send = Send { chat_id: room.chat_id, envelope, new_key, add_copies: Vec::new(), archive: None };
-            let id = RequestId::saturating(FIRST_ID + number);
-            pool.push(&ENCODING.encode(&ClientFrame { id, request: Request::Send(Box::new(send)) })?, &body)?;
+    /// Seals so many messages with bodies of so many bytes. `first_id` is the request number of the first.
+    pub(crate) fn sealed(
+        audience: &Audience,
+        sender: &Member,
+        count: usize,
+        body_bytes: usize,
+        first_id: u64,
+    ) -> anyhow::Result<Self> {
+        let mut pool = Self { spots: Vec::with_capacity(count), ..Self::default() };
+        for _ in 0..count {
+            pool.seal_next(audience, sender, body_bytes, first_id)?;
         }
         Ok(pool)
     }
 
+    /// Seals one message more.
+    pub(crate) fn seal_next(
+        &mut self,
+        audience: &Audience,
+        sender: &Member,
+        body_bytes: usize,
+        first_id: u64,
+    ) -> anyhow::Result<()> {
+        let (chat_id, number) = (audience.chat_id, self.spots.len() as u64);
+        let counter = Counter::saturating(number % KEY_MESSAGES + 1);
+        let mut new_key = None;
+        if counter.get() == 1 {
+            let last_counter = Counter::saturating(KEY_MESSAGES);
+            let previous = self.keys.last().map(|(key_id, _)| PreviousKey { key_id: *key_id, last_counter });
+            let (made, staging, secret) = make_key(audience, sender, previous)?;
+            self.staging.extend(staging);
+            self.keys.push((made.announcement.announcement.key_id, secret));
+            new_key = Some(made);
+        }
+        let (key_id, secret) = self.keys.last().ok_or_else(|| anyhow!("a message before the first key"))?;
+        let place = Place {
+            chat_id,
+            message_id: MessageId::generate(),
+            revision: Revision::default(),
+            counter,
+            sender: sender.session_id,
+            key_id: *key_id,
+        };
+        let data = message::seal(secret, &place, &body(number, body_bytes)).context("sealing a message")?;
+        let mut envelope = Envelope {
+            kind: MessageKind::Message,
+            message_id: place.message_id,
+            revision: place.revision,
+            sender_id: sender.user_id,
+            sender_session_id: sender.session_id,
+            key_id: Some(*key_id),
+            counter,
+            roster_hash: audience.roster_hash,
+            seen: audience.seen,
+            attachments: Vec::new(),
+            data: Some(Blob::from(data)),
+            purged: None,
+            signature: Signature([0; 64]),
+        };
+        envelope.signature = sender.secrets.sign(&envelope.signed_bytes(chat_id));
+        let body = ENCODING.encode(&envelope)?;
+        let send = Send { chat_id, envelope, new_key, add_copies: Vec::new(), archive: None };
+        let id = RequestId::saturating(first_id + number);
+        self.push(&ENCODING.encode(&ClientFrame { id, request: Request::Send(Box::new(send)) })?, &body)
+    }
+
     /// Frames for a floor: as long as those for a broker, and with nothing sealed in them. `sender` tells whose they are.
     pub(crate) fn plain(sender: u32, count: usize, payload_bytes: usize, deliver_bytes: usize) -> anyhow::Result<Self> {
-        let mut pool = Self { bytes: Vec::new(), spots: Vec::with_capacity(count), keys: Vec::new() };
+        let mut pool = Self { spots: Vec::with_capacity(count), ..Self::default() };
         let body_bytes = payload_bytes.saturating_sub(5);
         let delivered_bytes = body_bytes.min(deliver_bytes.saturating_sub(9));
         for number in 0..u32::try_from(count)? {
@@ -149,6 +203,11 @@ impl Pool {
         }
     }
 
+    /// What has to be asked for before the first message is sent.
+    pub(crate) fn take_staging(&mut self) -> Vec<StageCopies> {
+        std::mem::take(&mut self.staging)
+    }
+
     /// The key of a message.
     pub(crate) fn key(&self, number: usize) -> Option<&(KeyId, Secret)> {
         self.keys.get(number / usize::try_from(KEY_MESSAGES).unwrap_or(usize::MAX))
@@ -167,22 +226,31 @@ pub(crate) fn body(number: u64, bytes: usize) -> Vec<u8> {
     body
 }
 
-fn make_key(room: &Room, sender: &Member, previous: Option<PreviousKey>) -> anyhow::Result<(NewKey, Secret)> {
-    let secret = Secret::generate();
-    let key_id = KeyId::generate();
+fn make_key(
+    audience: &Audience,
+    sender: &Member,
+    previous: Option<PreviousKey>,
+) -> anyhow::Result<(NewKey, Vec<StageCopies>, Secret)> {
+    let (chat_id, secret, key_id) = (audience.chat_id, Secret::generate(), KeyId::generate());
     let announcement = Announcement {
         key_id,
         session_id: sender.session_id,
-        epoch: room.fold.epoch(),
+        epoch: audience.epoch,
         commitment: commitment(secret.expose()),
         previous,
     };
-    let signature = sender.secrets.sign(&announcement.signed_bytes(room.chat_id));
-    let mut copies = Vec::new();
-    for (session_id, recipient) in room.fold.recipients() {
-        let recipient = (*session_id, &recipient.public_key);
-        copies.push(wrap::sender_key(&secret, room.chat_id, key_id, sender.session_id, recipient)?);
-    }
+    let signature = sender.secrets.sign(&announcement.signed_bytes(chat_id));
     let announcement = SignedAnnouncement { announcement, signature };
-    Ok((NewKey { announcement, copies, staged: None }, secret))
+    let mut copies = Vec::new();
+    for (session_id, public_key) in &audience.recipients {
+        copies.push(wrap::sender_key(&secret, chat_id, key_id, sender.session_id, (*session_id, public_key))?);
+    }
+    if copies.len() <= COPIES_PER_FRAME_MAX {
+        return Ok((NewKey { announcement, copies, staged: None }, Vec::new(), secret));
+    }
+    let staged = Some(staged_hash(copies.iter()));
+    let parts = u32::try_from(copies.len().div_ceil(COPIES_PER_FRAME_MAX))?;
+    let chunks = copies.chunks(COPIES_PER_FRAME_MAX).zip(0_u32..);
+    let staging = chunks.map(|(copies, part)| StageCopies { chat_id, key_id, part, parts, copies: copies.to_vec() });
+    Ok((NewKey { announcement, copies: Vec::new(), staged }, staging.collect(), secret))
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::figures::Figures;
-use super::plan::Plan;
+use super::plan::{Crypto, Plan};
 use super::pool::KEY_MESSAGES;
 use super::server::Kind;
 
@@ -29,21 +29,21 @@ pub(crate) struct Compared {
 
 /// Median, least and most.
 #[derive(Debug, Clone, Copy)]
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
+pub(super) struct Spread {
+    pub(super) median: f64,
+    pub(super) least: f64,
+    pub(super) most: f64,
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
+    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (least, most) = (*values.first()?, *values.last()?);
         let (low, high) = (values.get((values.len() - 1) / 2)?, values.get(values.len() / 2)?);
         Some(Self { median: f64::midpoint(*low, *high), least, most })
     }
 
-    fn json(self) -> Value {
+    pub(super) fn json(self) -> Value {
         json!({ "median": self.median, "least": self.least, "most": self.most })
     }
 }
@@ -163,6 +163,7 @@ pub(crate) fn json(compared: &Compared) -> Value {
         "rate": plan.rate,
         "size": plan.body_bytes,
         "seconds": plan.seconds,
+        "crypto": if plan.crypto == Crypto::Full { "full" } else { "replay" },
         "messages_per_key": KEY_MESSAGES,
         "repeat": compared.rounds.len(),
         "latency_ms": latencies,

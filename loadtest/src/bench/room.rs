@@ -84,6 +84,29 @@ impl Room {
     }
 }
 
+/// Changes that remove these members one after the other, each signed by the owner before the first is asked for.
+pub(crate) fn removals(room: &Room, owner: &Member, removed: &[&Member]) -> Vec<Request> {
+    let membership = room.fold.membership();
+    let (mut n, mut previous) = (membership.head, membership.hash);
+    let mut requests = Vec::new();
+    for member in removed {
+        n = n.next();
+        let change = MembershipChange {
+            n,
+            previous,
+            seen: room.seen,
+            actor: actor(owner),
+            change: Change::Remove,
+            target: target(member),
+        };
+        let change = signed(owner, room.chat_id, change);
+        previous = change.chain_hash(room.chat_id);
+        let request = ChangeMembership { chat_id: room.chat_id, change, info_keys: Vec::new() };
+        requests.push(Request::ChangeMembership(request));
+    }
+    requests
+}
+
 fn events(chat_id: ChatId, after: Seq) -> Request {
     Request::Events(Events { chat_id, after, before: Seq::saturating(u64::MAX) })
 }

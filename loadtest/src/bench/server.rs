@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use futures_util::{StreamExt, TryStreamExt};
+use sealcast::protocol::frame::{Cursor, Request, StageCopies};
+use sealcast::protocol::ids::Seq;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::connection::{Connection, Frame, push_frame};
-use super::drive::{Seat, Talk, Voice};
+use super::drive::{Live, Seat, Talk, Voice};
 use super::figures::WireBytes;
 use super::member::Member;
-use super::plan::Plan;
-use super::pool::{KEY_MESSAGES, Pool};
+use super::plan::{Crypto, Plan};
+use super::pool::{Audience, FIRST_ID, KEY_MESSAGES, Pool};
 use super::room::Room;
 use super::wire::{Templates, Wire};
 use crate::ground::broker::{self, Broker};
@@ -29,6 +31,9 @@ const FLOOR_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A floor may be so many times as fast as a broker before its clients run out of messages, which cost little here.
 const FLOOR_MESSAGES: usize = 3;
+
+/// Members that a chat may have by default.
+const MEMBERS_BY_DEFAULT: usize = 3_000;
 
 /// A kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +118,7 @@ impl Server {
     pub(crate) fn wire_bytes(talks: &[Rc<Talk>]) -> Option<WireBytes> {
         let talk = talks.first()?;
         let Wire::Broker(templates) = &talk.wire else { return None };
-        let pool = &talk.voices.first()?.pool;
+        let pool = talk.voices.first()?.pool.borrow();
         // The first message carries its key.
         let send = pool.payload(1).or_else(|| pool.payload(0))?.len();
         let (deliver, ack) = templates.bytes();
@@ -122,8 +127,18 @@ impl Server {
 
     /// Sets the chats of a plan up, seals what is to be said, and connects everybody.
     pub(crate) async fn prepare(&self, plan: &Plan, wire: WireBytes) -> anyhow::Result<(Vec<Rc<Talk>>, Vec<Seat>)> {
+        self.prepare_from(0, plan, wire).await
+    }
+
+    /// The same beside others: users are named from a number on.
+    pub(crate) async fn prepare_from(
+        &self,
+        number: usize,
+        plan: &Plan,
+        wire: WireBytes,
+    ) -> anyhow::Result<(Vec<Rc<Talk>>, Vec<Seat>)> {
         let prepared = match self {
-            Self::Broker(_) => self.prepare_chats(plan).await?,
+            Self::Broker(_) => self.prepare_chats(number, plan).await?,
             Self::Floor(_) => {
                 let rooms = futures_util::stream::iter(0..plan.chats);
                 let rooms = rooms.map(|number| prepare_room(self.address(), plan, number, wire));
@@ -145,12 +160,15 @@ impl Server {
     }
 
     /// Makes the chats and seals what is to be said in them; then, since that takes its time, connects everybody.
-    async fn prepare_chats(&self, plan: &Plan) -> anyhow::Result<Vec<(Talk, Vec<Connection>)>> {
-        let sealed = futures_util::stream::iter(0..plan.chats).map(|number| seal_chat(self.address(), plan, number));
+    async fn prepare_chats(&self, first: usize, plan: &Plan) -> anyhow::Result<Vec<(Talk, Vec<Connection>)>> {
+        let sealed = futures_util::stream::iter(first..first + plan.chats);
+        let sealed = sealed.map(|number| seal_chat(self.address(), plan, number));
         let sealed: Vec<_> = sealed.buffered(SET_UP_AT_ONCE).try_collect().await?;
         let mut prepared = Vec::new();
         for (talk, members) in sealed {
-            let connected = futures_util::stream::iter(&*members).map(|member| member.connect_live(self.address()));
+            let at = Cursor { chat_id: talk.chat_id, seq: Seq::saturating(talk.before) };
+            let connect = |member| Member::connect_live_at(member, self.address(), vec![at]);
+            let connected = futures_util::stream::iter(&*members).map(connect);
             prepared.push((talk, connected.buffered(SET_UP_AT_ONCE).try_collect().await?));
         }
         Ok(prepared)
@@ -203,12 +221,18 @@ impl Floor {
 
 /// What a plan needs above the defaults.
 fn limits(plan: &Plan) -> Vec<(&'static str, u64)> {
-    vec![
+    let mut limits = vec![
         ("keys.messages_max", KEY_MESSAGES),
+        ("keys.messages_max_large", KEY_MESSAGES),
         ("limits.membership_changes_per_minute", plan.sessions_per_chat as u64 + 60),
         ("limits.requests_per_s", 1_000_000),
         ("limits.requests_burst", 1_000_000),
-    ]
+    ];
+    if plan.sessions_per_chat > MEMBERS_BY_DEFAULT {
+        // The more members a chat may have, the fewer sessions each of them.
+        limits.extend([("chat.members_max", plan.sessions_per_chat as u64), ("session.live_max", 2)]);
+    }
+    limits
 }
 
 /// Makes a chat and its members on a broker.
@@ -225,21 +249,44 @@ async fn seal_chat(address: &str, plan: &Plan, number: usize) -> anyhow::Result<
     let (room, members) = found_chat(address, plan.sessions_per_chat, number).await?;
     let (room, members) = (Arc::new(room), Arc::new(members));
     let mut sealing = Vec::new();
-    for sender in 0..plan.senders_per_chat {
+    for number in 0..plan.senders_per_chat {
         let (room, members, plan) = (Arc::clone(&room), Arc::clone(&members), plan.clone());
         sealing.push(tokio::task::spawn_blocking(move || {
-            let sender = members.get(sender).context("a sender who is no member")?;
-            let pool = Pool::sealed(&room, sender, plan.sealed_per_sender(), plan.body_bytes)?;
-            anyhow::Ok(Voice::new(pool, Some(sender.secrets.signing_public_key())))
+            let sender = members.get(number).context("a sender who is no member")?;
+            let (audience, count, body_bytes) = (Audience::of(&room), plan.sealed_per_sender(), plan.body_bytes);
+            let signing_key = sender.secrets.signing_public_key();
+            if plan.crypto == Crypto::Replay {
+                return Ok(Voice::new(
+                    Pool::sealed(&audience, sender, count, body_bytes, FIRST_ID)?,
+                    Some(signing_key),
+                ));
+            }
+            let first = Pool::sealed(&audience, sender, 1, body_bytes, FIRST_ID)?;
+            anyhow::Ok(Voice::live(first, signing_key, Live { audience, members, sender: number, body_bytes, count }))
         }));
     }
     let mut voices = Vec::new();
     for sealed in sealing {
         voices.push(sealed.await.context("sealing")??);
     }
-    let sample = voices.first().context("a chat without senders")?.pool.sample()?;
+    for (voice, member) in voices.iter_mut().zip(&*members) {
+        stage(address, member, voice.pool.get_mut().take_staging()).await?;
+    }
+    let sample = voices.first().context("a chat without senders")?.pool.borrow().sample()?;
     let wire = Wire::Broker(Box::new(Templates::learn(room.chat_id, &sample)?));
     Ok((Talk::new(room.chat_id, wire, voices, members.len(), room.seen.seq.get()), members))
+}
+
+/// Sends the copies ahead that a first message has no room for.
+async fn stage(address: &str, sender: &Member, parts: Vec<StageCopies>) -> anyhow::Result<()> {
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let mut asker = sender.connect(address).await?;
+    for part in parts {
+        asker.ask(Request::StageCopies(part)).await?;
+    }
+    Ok(())
 }
 
 /// Joins a room of a floor.
