@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Idle(IdleArgs),
     /// Is a page of a long log read as fast from its middle as from its ends?
     History(HistoryArgs),
+    /// How long does it take until all are live that come back at once, and what does ordinary traffic feel of it?
+    Storm(StormArgs),
     /// Check histories that were written before; several are one.
     Check(CheckArgs),
     /// Serve, with settings from the environment.
@@ -104,6 +106,20 @@ pub(crate) struct HistoryArgs {
     /// Pages that are read from each place.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) pages: u32,
+    /// Where the result goes as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Options of `storm`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StormArgs {
+    /// Sessions, each of a user of its own.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(50..=15_000))]
+    pub(crate) sessions: u32,
+    /// How often they come back, each time a few at a time and all at once.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) repeat: u8,
     /// Where the result goes as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => args.request().and_then(|request| bench::compare::run(&request)),
         Command::Idle(args) => bench::idle::run(args.connections, args.json.as_deref()).map(|()| true),
         Command::History(args) => bench::history::run(args.messages, args.pages, args.json.as_deref()).map(|()| true),
+        Command::Storm(args) => bench::storm::run(args.sessions, args.repeat, args.json.as_deref()),
         Command::Check(args) => run_check(&args),
     };
     match done {

@@ -5,7 +5,7 @@
 //! sealed; one in many is opened. Lives here: `plan` says what is measured, `member` and `room` set it up by the bare
 //! protocol, `wire` tells frames apart by their fixed parts, `drive` runs it on one thread, `server` is what it is run
 //! against, `compare` runs servers in turn and makes ratios, `report` prints them, `idle` weighs connections that do nothing, `history` reads
-//! a long log.
+//! a long log, `storm` lets everybody come back at once.
 
 pub(crate) mod compare;
 pub(crate) mod connection;
@@ -19,4 +19,5 @@ mod pool;
 mod report;
 mod room;
 mod server;
+pub(crate) mod storm;
 mod wire;
