@@ -79,6 +79,7 @@ cargo run --quiet --release -p loadtest -- compare fanout --seconds 1 --repeat 1
 cargo run --quiet --release -p loadtest -- compare many-chats --seconds 1 --repeat 1
 cargo run --quiet --release -p loadtest -- idle --connections 200
 cargo run --quiet --release -p loadtest -- history --messages 20000 --pages 20
+cargo run --quiet --release -p loadtest -- storm --sessions 200 --repeat 1
 
 step "torture, two minutes; its history is judged again, and found damaged when it is"
 history=$(mktemp)

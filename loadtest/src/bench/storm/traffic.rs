@@ -12,10 +12,10 @@ use crate::bench::plan::Plan;
 use crate::bench::server::Server;
 
 /// Sessions that come back in a second, at least: for so long there is something to say.
-const SESSIONS_PER_S_MIN: usize = 100;
+const SESSIONS_PER_S_MIN: usize = 50;
 
 /// Seconds of talk beyond that, in all.
-const SECONDS_BESIDE: usize = 60;
+const SECONDS_BESIDE: usize = 120;
 
 /// By whom somebody who measures is answered.
 pub(super) type Cuts = mpsc::Receiver<oneshot::Sender<Latencies>>;
