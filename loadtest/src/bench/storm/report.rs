@@ -26,6 +26,8 @@ pub(super) struct Round {
 /// All turns.
 pub(super) struct Storms {
     pub(super) sessions: usize,
+    /// Before the first turn: judged, and in no figure.
+    pub(super) first: Wave,
     pub(super) rounds: Vec<Round>,
     /// The traffic of all the time.
     pub(super) talked: Driven,
@@ -45,26 +47,29 @@ impl Round {
     }
 
     fn json(&self) -> Value {
-        let wave = |wave: &Wave| {
-            json!({
-                "took_s": wave.took.as_secs_f64(),
-                "server_cpu_s": wave.server_cpu_s,
-                "client_cpu_s": wave.client_cpu_s,
-                "traffic_ms": wave.latency.json(),
-                "failed_tries": wave.failures,
-                "first_failure": wave.first_failure,
-                "never_live": wave.never_live,
-                "missed_given": wave.right,
-                "wrong": wave.wrong.sum(),
-            })
-        };
-        json!({ "quiet_ms": self.quiet.json(), "at_a_time": wave(&self.at_a_time), "storm": wave(&self.at_once) })
+        json!({ "quiet_ms": self.quiet.json(), "at_a_time": self.at_a_time.json(), "storm": self.at_once.json() })
+    }
+}
+
+impl Wave {
+    fn json(&self) -> Value {
+        json!({
+            "took_s": self.took.as_secs_f64(),
+            "server_cpu_s": self.server_cpu_s,
+            "client_cpu_s": self.client_cpu_s,
+            "traffic_ms": self.latency.json(),
+            "failed_tries": self.failures,
+            "first_failure": self.first_failure,
+            "never_live": self.never_live,
+            "missed_given": self.right,
+            "wrong": self.wrong.sum(),
+        })
     }
 }
 
 impl Storms {
     fn waves(&self) -> impl Iterator<Item = &Wave> {
-        self.rounds.iter().flat_map(Round::waves)
+        self.rounds.iter().flat_map(Round::waves).chain([&self.first])
     }
 
     /// Of all sessions, those that talk included.
@@ -113,8 +118,10 @@ pub(super) fn print_round(round: &Round) -> std::io::Result<()> {
         if let Some(first) = &wave.first_failure {
             writeln!(
                 out,
-                "  tries that failed: {}, sessions never live: {}; the first: {first}",
-                wave.failures, wave.never_live
+                "  tries that failed: {}, sessions never live: {}; the first: {}",
+                wave.failures,
+                wave.never_live,
+                first.lines().next().unwrap_or_default()
             )?;
         }
     }
@@ -178,6 +185,7 @@ pub(super) fn json(storms: &Storms) -> anyhow::Result<Value> {
         "never_live": storms.never_live(),
         "wrong": storms.wrong().sum(),
         "wrong_counts": storms.wrong().counts().into_iter().collect::<BTreeMap<_, _>>(),
+        "first_coming": storms.first.json(),
         "rounds": storms.rounds.iter().map(Round::json).collect::<Vec<_>>(),
     }))
 }

@@ -41,7 +41,7 @@ impl Traffic {
 /// What is said: that of `latency`, for as long as this many sessions may take to come so often.
 pub(super) fn plan(sessions: usize, repeat: usize) -> anyhow::Result<Plan> {
     let pauses = usize::try_from((QUIET + REST + REST).as_secs())?;
-    let seconds = SECONDS_BESIDE + repeat * (2 * sessions.div_ceil(SESSIONS_PER_S_MIN) + pauses);
+    let seconds = SECONDS_BESIDE + (2 * repeat + 1) * sessions.div_ceil(SESSIONS_PER_S_MIN) + repeat * pauses;
     Ok(Plan { seconds: f64::from(u32::try_from(seconds)?), sealed_per_sender_and_s: 5, ..Plan::load("latency")? })
 }
 
