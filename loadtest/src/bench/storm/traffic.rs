@@ -15,7 +15,7 @@ use crate::bench::server::Server;
 const SESSIONS_PER_S_MIN: usize = 50;
 
 /// Seconds of talk beyond that, in all.
-const SECONDS_BESIDE: usize = 120;
+const SECONDS_BESIDE: usize = 240;
 
 /// By whom somebody who measures is answered.
 pub(super) type Cuts = mpsc::Receiver<oneshot::Sender<Latencies>>;
