@@ -83,6 +83,7 @@ cargo run --quiet --release -p loadtest -- history --messages 20000 --pages 20
 cargo run --quiet --release -p loadtest -- rotate --sessions 60 --senders 5 --seconds 4 --repeat 1
 cargo run --quiet --release -p loadtest -- scale --sizes 5,20 --connections 50 --loaded 100 --stored 300 --seconds 2
 cargo bench --quiet -p loadtest -- --test
+cargo run --quiet --release -p loadtest -- storm --sessions 200 --repeat 1
 
 step "torture, two minutes; its history is judged again, and found damaged when it is"
 history=$(mktemp)

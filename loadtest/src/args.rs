@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Rotate(RotateArgs),
     /// What does a message cost the server, by the size of its chat and by all that is there beside it?
     Scale(ScaleArgs),
+    /// How long does it take until all are live that come back at once, and what does ordinary traffic feel of it?
+    Storm(StormArgs),
     /// Check histories that were written before; several are one.
     Check(CheckArgs),
     /// Serve, with settings from the environment.
@@ -182,6 +184,20 @@ impl RotateArgs {
         let (seconds, removal_every_s, repeat) = (self.seconds, self.removal_every, usize::from(self.repeat));
         Ok(rotate::Request { sessions, senders, seconds, removal_every_s, repeat, json: self.json })
     }
+}
+
+/// Options of `storm`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StormArgs {
+    /// Sessions, each of a user of its own.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(50..=15_000))]
+    pub(crate) sessions: u32,
+    /// How often they come back, each time a few at a time and all at once.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) repeat: u8,
+    /// Where the result goes as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 impl CompareArgs {

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         Command::History(args) => bench::history::run(args.messages, args.pages, args.json.as_deref()).map(|()| true),
         Command::Rotate(args) => args.request().and_then(|request| bench::rotate::run(&request)),
         Command::Scale(args) => bench::scale::run(&args.request()),
+        Command::Storm(args) => bench::storm::run(args.sessions, args.repeat, args.json.as_deref()),
         Command::Check(args) => run_check(&args),
     };
     match done {

@@ -198,7 +198,22 @@ pub(crate) async fn drive(
     plan: &Plan,
     talks: &[Rc<Talk>],
     seats: Vec<Seat>,
+    mark: impl FnMut(),
+) -> anyhow::Result<Driven> {
+    drive_while(plan, talks, seats, mark, |measured, _| Ok(measured < plan.measured())).await
+}
+
+/// The same for as long as `goes_on` says so, which is asked every few milliseconds of the measured time, and may take the
+/// latencies that were measured so far.
+///
+/// # Errors
+/// The same, and those of `goes_on`.
+pub(crate) async fn drive_while(
+    plan: &Plan,
+    talks: &[Rc<Talk>],
+    seats: Vec<Seat>,
     mut mark: impl FnMut(),
+    mut goes_on: impl FnMut(Duration, &RefCell<Latencies>) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Driven> {
     let shared = Rc::new(Shared {
         plan: plan.clone(),
@@ -238,7 +253,7 @@ pub(crate) async fn drive(
         if let Some(error) = shared.failure.borrow_mut().take() {
             return Err(error);
         }
-        if measured.elapsed() >= plan.measured() {
+        if !goes_on(measured.elapsed(), &shared.latency)? {
             break false;
         }
         if is_exhausted(talks) {

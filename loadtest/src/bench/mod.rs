@@ -5,7 +5,8 @@
 //! sealed; one in many is opened. Lives here: `plan` says what is measured, `member` and `room` set it up by the bare
 //! protocol, `wire` tells frames apart by their fixed parts, `drive` runs it on one thread, `server` is what it is run
 //! against, `compare` runs servers in turn and makes ratios, `report` prints them, `idle` weighs connections that do nothing, `history` reads
-//! a long log, `rotate` removes members of a busy chat, `scale` asks what a message costs.
+//! a long log, `rotate` removes members of a busy chat, `scale` asks what a message costs,
+//! `storm` lets everybody come back at once.
 
 pub(crate) mod compare;
 pub(crate) mod connection;
@@ -21,4 +22,5 @@ mod room;
 pub(crate) mod rotate;
 pub(crate) mod scale;
 mod server;
+pub(crate) mod storm;
 mod wire;
