@@ -8,6 +8,7 @@ use tokio::task::LocalSet;
 
 use super::drive::drive;
 use super::figures::{Figures, WireBytes};
+use super::page;
 use super::plan::Plan;
 use super::report::{self, Compared, Round};
 use super::server::{Kind, Server};
@@ -23,6 +24,8 @@ pub(crate) struct Request {
     /// Whether the floors are measured too.
     pub(crate) has_floors: bool,
     pub(crate) json: Option<PathBuf>,
+    /// Where the result goes as a page.
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// Measures, prints, and tells whether every wrong count is 0.
@@ -34,6 +37,9 @@ pub(crate) fn run(request: &Request) -> anyhow::Result<bool> {
     if let Some(path) = &request.json {
         let text = serde_json::to_string_pretty(&report::json(&compared))? + "\n";
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    if let Some(path) = &request.html {
+        std::fs::write(path, page::html(&compared)).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(compared.wrong() == 0)
 }
@@ -96,13 +102,14 @@ async fn measure(plan: &Plan, kind: Kind, wire: WireBytes) -> anyhow::Result<Fig
         delivered: driven.delivered,
         latency: driven.latency,
         ack_latency: driven.ack_latency,
+        latency_over_time: driven.latency_over_time,
         opened: driven.opened,
         wrong: driven.wrong,
         is_exhausted: driven.is_exhausted,
-        server_cpu_s: used.watched_s,
+        server_cpu_s: Some(used.watched_s),
         client_cpu_s: used.own_s,
-        foreign_cpu: used.foreign_share(Duration::from_secs_f64(driven.elapsed_s)),
-        peak_rss_mib,
+        foreign_cpu: Some(used.foreign_share(Duration::from_secs_f64(driven.elapsed_s))),
+        peak_rss_mib: Some(peak_rss_mib),
         wire,
     };
     report::print_run(kind, prepared_s, &figures)?;
