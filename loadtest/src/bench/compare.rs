@@ -10,6 +10,7 @@ use super::drive::drive;
 use super::figures::{Figures, WireBytes};
 use super::page;
 use super::plan::Plan;
+use super::progress::{Extent, Progress};
 use super::report::{self, Compared, Round};
 use super::server::{Kind, Server};
 use crate::ground::descriptors;
@@ -72,6 +73,7 @@ async fn measure_floor(request: &Request, kind: Kind, wire: WireBytes) -> anyhow
 /// How long a broker's frames are in chats of this plan.
 async fn wire_bytes(plan: &Plan) -> anyhow::Result<WireBytes> {
     let small = Plan { chats: 1, sealed_per_sender_and_s: 1, ..plan.clone() };
+    let _progress = Progress::begin("asking for the broker's frames");
     let server = Server::start(Kind::Broker, &small, WireBytes::default()).await?;
     let (talks, seats) = server.prepare(&small, WireBytes::default()).await?;
     let wire = Server::wire_bytes(&talks).context("a broker without chats");
@@ -83,13 +85,23 @@ async fn wire_bytes(plan: &Plan) -> anyhow::Result<WireBytes> {
 /// One run of one server, fresh.
 async fn measure(plan: &Plan, kind: Kind, wire: WireBytes) -> anyhow::Result<Figures> {
     let began = Instant::now();
+    let name = kind.name();
+    let progress = Progress::begin(format!("{name}: preparing"));
     let server = Server::start(kind, plan, wire).await.with_context(|| format!("starting the {}", kind.name()))?;
     let (talks, seats) = server.prepare(plan, wire).await.with_context(|| format!("setting the {} up", kind.name()))?;
     let wire = Server::wire_bytes(&talks).unwrap_or(wire);
     let prepared_s = began.elapsed().as_secs_f64();
     let mut marks = Vec::new();
+    progress.phase(format!("{name}: warming up"), Extent::Lasts(plan.warm_up()));
     // Looked for at each mark: Postgres starts processes when they are first needed.
-    let driven = drive(plan, &talks, seats, || marks.push(Usage::of(&server.pids()))).await;
+    let mark = || {
+        marks.push(Usage::of(&server.pids()));
+        match marks.len() {
+            1 => progress.phase(format!("{name}: measuring"), Extent::Lasts(plan.measured())),
+            _ => progress.phase(format!("{name}: waiting for the rest"), Extent::Open),
+        }
+    };
+    let driven = drive(plan, &talks, seats, mark).await;
     let driven = driven.with_context(|| format!("running the {}", kind.name()))?;
     let peak_rss_mib = server.pids().iter().map(|pid| peak_rss_kib(*pid)).sum::<u64>() as f64 / 1024.0;
     let (before, after) = (marks.first().copied().unwrap_or_default(), marks.last().copied().unwrap_or_default());
@@ -112,6 +124,7 @@ async fn measure(plan: &Plan, kind: Kind, wire: WireBytes) -> anyhow::Result<Fig
         peak_rss_mib: Some(peak_rss_mib),
         wire,
     };
+    drop(progress);
     report::print_run(kind, prepared_s, &figures)?;
     Ok(figures)
 }

@@ -6,7 +6,7 @@ use super::chart::{self, Bar, Line, escape, number};
 use super::figures::Figures;
 use super::over_time::Second;
 use super::pool::KEY_MESSAGES;
-use super::report::{Compared, Spread, seen};
+use super::report::{Compared, Figure, Spread, seen};
 use super::server::Kind;
 
 const STYLE: &str = include_str!("page.css");
@@ -112,7 +112,7 @@ fn ratios(compared: &Compared) -> String {
 }
 
 fn bars(compared: &Compared) -> String {
-    let figures: [(&str, fn(&Figures) -> Option<f64>); 4] = [
+    let figures: [Figure; 4] = [
         ("Deliveries in a second", |figures| Some(figures.delivered_per_s())),
         ("Acknowledged in a second", |figures| Some(figures.acked_per_s())),
         ("Processor seconds for a million deliveries", Figures::cpu_s_per_million),

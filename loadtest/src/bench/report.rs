@@ -10,7 +10,7 @@ use super::pool::KEY_MESSAGES;
 use super::server::Kind;
 
 /// A figure's name, and where it is.
-type Figure = (&'static str, fn(&Figures) -> Option<f64>);
+pub(crate) type Figure = (&'static str, fn(&Figures) -> Option<f64>);
 
 /// One turn: a raw floor, the broker, a Postgres floor.
 pub(crate) struct Round {
