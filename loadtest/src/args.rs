@@ -92,6 +92,9 @@ pub(crate) struct CompareArgs {
     /// Where the result goes as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where the result goes as a page with charts, which needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Options of `idle`.
@@ -207,8 +210,13 @@ impl CompareArgs {
         if let Some(seconds) = self.seconds {
             plan.seconds = f64::from(seconds);
         }
-        let has_floors = !self.no_floors && self.crypto == Crypto::Replay;
-        Ok(compare::Request { plan, repeat: usize::from(self.repeat), has_floors, json: self.json })
+        Ok(compare::Request {
+            plan,
+            repeat: usize::from(self.repeat),
+            has_floors: !self.no_floors && self.crypto == Crypto::Replay,
+            json: self.json,
+            html: self.html,
+        })
     }
 }
 

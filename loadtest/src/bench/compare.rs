@@ -8,7 +8,9 @@ use tokio::task::LocalSet;
 
 use super::drive::drive;
 use super::figures::{Figures, WireBytes};
+use super::page;
 use super::plan::Plan;
+use super::progress::{Extent, Progress};
 use super::report::{self, Compared, Round};
 use super::server::{Kind, Server};
 use crate::ground::descriptors;
@@ -23,6 +25,8 @@ pub(crate) struct Request {
     /// Whether the floors are measured too.
     pub(crate) has_floors: bool,
     pub(crate) json: Option<PathBuf>,
+    /// Where the result goes as a page.
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// Measures, prints, and tells whether every wrong count is 0.
@@ -34,6 +38,9 @@ pub(crate) fn run(request: &Request) -> anyhow::Result<bool> {
     if let Some(path) = &request.json {
         let text = serde_json::to_string_pretty(&report::json(&compared))? + "\n";
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    if let Some(path) = &request.html {
+        std::fs::write(path, page::html(&compared)).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(compared.wrong() == 0)
 }
@@ -66,6 +73,7 @@ async fn measure_floor(request: &Request, kind: Kind, wire: WireBytes) -> anyhow
 /// How long a broker's frames are in chats of this plan.
 async fn wire_bytes(plan: &Plan) -> anyhow::Result<WireBytes> {
     let small = Plan { chats: 1, sealed_per_sender_and_s: 1, ..plan.clone() };
+    let _progress = Progress::begin("asking for the broker's frames");
     let server = Server::start(Kind::Broker, &small, WireBytes::default()).await?;
     let (talks, seats) = server.prepare(&small, WireBytes::default()).await?;
     let wire = Server::wire_bytes(&talks).context("a broker without chats");
@@ -77,13 +85,23 @@ async fn wire_bytes(plan: &Plan) -> anyhow::Result<WireBytes> {
 /// One run of one server, fresh.
 async fn measure(plan: &Plan, kind: Kind, wire: WireBytes) -> anyhow::Result<Figures> {
     let began = Instant::now();
+    let name = kind.name();
+    let progress = Progress::begin(format!("{name}: preparing"));
     let server = Server::start(kind, plan, wire).await.with_context(|| format!("starting the {}", kind.name()))?;
     let (talks, seats) = server.prepare(plan, wire).await.with_context(|| format!("setting the {} up", kind.name()))?;
     let wire = Server::wire_bytes(&talks).unwrap_or(wire);
     let prepared_s = began.elapsed().as_secs_f64();
     let mut marks = Vec::new();
+    progress.phase(format!("{name}: warming up"), Extent::Lasts(plan.warm_up()));
     // Looked for at each mark: Postgres starts processes when they are first needed.
-    let driven = drive(plan, &talks, seats, || marks.push(Usage::of(&server.pids()))).await;
+    let mark = || {
+        marks.push(Usage::of(&server.pids()));
+        match marks.len() {
+            1 => progress.phase(format!("{name}: measuring"), Extent::Lasts(plan.measured())),
+            _ => progress.phase(format!("{name}: waiting for the rest"), Extent::Open),
+        }
+    };
+    let driven = drive(plan, &talks, seats, mark).await;
     let driven = driven.with_context(|| format!("running the {}", kind.name()))?;
     let peak_rss_mib = server.pids().iter().map(|pid| peak_rss_kib(*pid)).sum::<u64>() as f64 / 1024.0;
     let (before, after) = (marks.first().copied().unwrap_or_default(), marks.last().copied().unwrap_or_default());
@@ -96,15 +114,17 @@ async fn measure(plan: &Plan, kind: Kind, wire: WireBytes) -> anyhow::Result<Fig
         delivered: driven.delivered,
         latency: driven.latency,
         ack_latency: driven.ack_latency,
+        latency_over_time: driven.latency_over_time,
         opened: driven.opened,
         wrong: driven.wrong,
         is_exhausted: driven.is_exhausted,
-        server_cpu_s: used.watched_s,
+        server_cpu_s: Some(used.watched_s),
         client_cpu_s: used.own_s,
-        foreign_cpu: used.foreign_share(Duration::from_secs_f64(driven.elapsed_s)),
-        peak_rss_mib,
+        foreign_cpu: Some(used.foreign_share(Duration::from_secs_f64(driven.elapsed_s))),
+        peak_rss_mib: Some(peak_rss_mib),
         wire,
     };
+    drop(progress);
     report::print_run(kind, prepared_s, &figures)?;
     Ok(figures)
 }

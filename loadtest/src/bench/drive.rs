@@ -23,6 +23,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use super::connection::{Connection, ENCODING, Frame, push_pong};
 use super::figures::{Latencies, Wrong};
 use super::member::Member;
+use super::over_time::{OverTime, Second};
 use super::plan::Plan;
 use super::pool::{Audience, FIRST_ID, Pool, body};
 use super::wire::{Said, Wire};
@@ -162,11 +163,14 @@ struct Shared {
     plan: Plan,
     began: Instant,
     phase: Cell<Phase>,
+    /// When measuring began, in nanoseconds since the run did.
+    measured_ns: Cell<u64>,
     acked: Cell<u64>,
     delivered: Cell<u64>,
     opened: Cell<u64>,
     latency: RefCell<Latencies>,
     ack_latency: RefCell<Latencies>,
+    over_time: RefCell<OverTime>,
     scratch: RefCell<Vec<u8>>,
     failure: RefCell<Option<anyhow::Error>>,
 }
@@ -185,6 +189,7 @@ pub(crate) struct Driven {
     pub(crate) opened: u64,
     pub(crate) latency: Latencies,
     pub(crate) ack_latency: Latencies,
+    pub(crate) latency_over_time: Vec<Option<Second>>,
     pub(crate) wrong: Wrong,
     pub(crate) is_exhausted: bool,
 }
@@ -219,11 +224,13 @@ pub(crate) async fn drive_while(
         plan: plan.clone(),
         began: Instant::now(),
         phase: Cell::new(Phase::WarmUp),
+        measured_ns: Cell::new(0),
         acked: Cell::new(0),
         delivered: Cell::new(0),
         opened: Cell::new(0),
         latency: RefCell::new(Latencies::new()?),
         ack_latency: RefCell::new(Latencies::new()?),
+        over_time: RefCell::new(OverTime::new(plan.measured())?),
         scratch: RefCell::new(Vec::new()),
         failure: RefCell::new(None),
     });
@@ -247,6 +254,7 @@ pub(crate) async fn drive_while(
     }
     mark();
     let measured = Instant::now();
+    shared.measured_ns.set(shared.now_ns());
     shared.phase.set(Phase::Measured);
     let is_exhausted = loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
@@ -288,6 +296,7 @@ pub(crate) async fn drive_while(
         opened: shared.opened.get(),
         latency: shared.latency.into_inner(),
         ack_latency: shared.ack_latency.into_inner(),
+        latency_over_time: shared.over_time.into_inner().finish(Duration::from_secs_f64(elapsed_s)),
         wrong,
         is_exhausted,
     })
@@ -427,7 +436,10 @@ fn take(seat: &mut Seat, given: &RefCell<Given>, shared: &Shared, out: &mut Vec<
                 entries += 1;
                 if let Some((voice, number)) = given.entry(talk, seq, body) {
                     if let Some(now) = timed {
-                        latencies.record_ns(now.saturating_sub(voice.began(number)));
+                        let waited = now.saturating_sub(voice.began(number));
+                        latencies.record_ns(waited);
+                        let at = Duration::from_nanos(now.saturating_sub(shared.measured_ns.get()));
+                        shared.over_time.borrow_mut().record_ns(at, waited);
                     }
                     if seat.is_timed && number % shared.plan.opened_one_in == 0 && voice.signing_key.is_some() {
                         match open(talk, voice, number, payload, shared.plan.body_bytes) {

@@ -3,6 +3,8 @@
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use super::over_time::{self, Second};
+
 /// Highest latency that is told apart, in microseconds: ten minutes.
 const LATENCY_MAX_US: u64 = 600_000_000;
 
@@ -57,6 +59,14 @@ impl Latencies {
         self.0.saturating_record(ns / 1_000);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.reset();
+    }
+
     /// Milliseconds that so large a share of all stays below.
     pub(crate) fn ms(&self, quantile: f64) -> f64 {
         self.0.value_at_quantile(quantile) as f64 / 1_000.0
@@ -78,16 +88,18 @@ pub(crate) struct Figures {
     pub(crate) latency: Latencies,
     /// From the same to the sender's answer.
     pub(crate) ack_latency: Latencies,
+    /// Of `latency`, by the second in which a receiver read.
+    pub(crate) latency_over_time: Vec<Option<Second>>,
     pub(crate) opened: u64,
     pub(crate) wrong: Wrong,
     /// Senders that had nothing left to send: the run ended when the first of them came to its end.
     pub(crate) is_exhausted: bool,
-    /// Of all processes of the server.
-    pub(crate) server_cpu_s: f64,
+    /// Of all processes of the server; none where they cannot be seen.
+    pub(crate) server_cpu_s: Option<f64>,
     pub(crate) client_cpu_s: f64,
-    /// Of everything else on the machine, as a share of all its processors.
-    pub(crate) foreign_cpu: f64,
-    pub(crate) peak_rss_mib: f64,
+    /// Of everything else on the machine, as a share of all its processors; none where the server cannot be told from it.
+    pub(crate) foreign_cpu: Option<f64>,
+    pub(crate) peak_rss_mib: Option<f64>,
     pub(crate) wire: WireBytes,
 }
 
@@ -108,8 +120,8 @@ impl Figures {
         self.delivered as f64 / self.elapsed_s
     }
 
-    pub(crate) fn cpu_s_per_million(&self) -> f64 {
-        self.server_cpu_s * 1e6 / (self.delivered as f64).max(1.0)
+    pub(crate) fn cpu_s_per_million(&self) -> Option<f64> {
+        Some(self.server_cpu_s? * 1e6 / (self.delivered as f64).max(1.0))
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -121,6 +133,7 @@ impl Figures {
             "delivered_per_s": self.delivered_per_s(),
             "latency_ms": self.latency.json(),
             "ack_latency_ms": self.ack_latency.json(),
+            "latency_over_time_ms": over_time::json(&self.latency_over_time),
             "opened": self.opened,
             "is_exhausted": self.is_exhausted,
             "server_cpu_s_per_million_deliveries": self.cpu_s_per_million(),

@@ -16,6 +16,7 @@ use super::figures::{Latencies, WireBytes};
 use super::member::Asker;
 use super::plan::Plan;
 use super::pool::{Audience, FIRST_ID, Pool};
+use super::progress::{Extent, Progress};
 use super::server::{Kind, Server, found_chat};
 
 /// Sessions of the chat.
@@ -89,6 +90,7 @@ pub(crate) fn run(messages: u32, pages: u32, json: Option<&Path>) -> anyhow::Res
 }
 
 async fn read_all(messages: u64, pages: u32, json: Option<&Path>) -> anyhow::Result<()> {
+    let progress = Progress::begin("preparing");
     let server = Server::start(Kind::Broker, &Plan::load("many-chats")?, WireBytes::default()).await?;
     let (room, members) = found_chat(server.address(), SESSIONS, 0).await?;
     let owner = members.first().context("a chat of nobody")?;
@@ -105,12 +107,15 @@ async fn read_all(messages: u64, pages: u32, json: Option<&Path>) -> anyhow::Res
         Reader::new("middle", Direction::After, first + messages / 2)?,
         Reader::new("end", Direction::Before, last + 1)?,
     ];
-    for _ in 0..pages {
+    progress.phase("measuring", Extent::Open);
+    for page in 0..pages {
+        progress.done(f64::from(page) / f64::from(pages));
         for reader in &mut readers {
             reader.read(&mut asker, room.chat_id).await.with_context(|| format!("reading from the {}", reader.name))?;
         }
     }
     server.stop().await?;
+    drop(progress);
     report(messages, &readers, json)
 }
 

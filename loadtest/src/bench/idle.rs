@@ -13,6 +13,7 @@ use tokio::task::{JoinSet, LocalSet};
 use super::connection::{Connection, Frame, push_pong};
 use super::figures::WireBytes;
 use super::plan::Plan;
+use super::progress::{Extent, Progress};
 use super::server::{Kind, Server, found_chat};
 use crate::ground::descriptors;
 use crate::ground::usage::pss_kib;
@@ -35,15 +36,18 @@ pub(crate) fn run(connections: u32, json: Option<&Path>) -> anyhow::Result<()> {
 
 async fn weigh(connections: usize, json: Option<&Path>) -> anyhow::Result<()> {
     let plan = Plan::load("many-chats")?;
+    let progress = Progress::begin("preparing");
     let server = Server::start(Kind::Broker, &plan, WireBytes::default()).await?;
     let address = server.address().to_owned();
     let chats = connections.div_ceil(CHAT_SESSIONS);
     let founded = futures_util::stream::iter(0..chats).map(|number| found_chat(&address, CHAT_SESSIONS, number));
     let founded: Vec<_> = founded.buffered(AT_ONCE).try_collect().await.context("making chats")?;
     let members: Vec<_> = founded.into_iter().flat_map(|(_, members)| members).take(connections).collect();
+    progress.phase("warming up", Extent::Lasts(REST));
     tokio::time::sleep(REST).await;
     let (before_kib, before_broker_kib) = weights(&server);
 
+    progress.phase("connecting", Extent::Open);
     let connected = futures_util::stream::iter(&members).map(|member| member.connect_live(&address));
     let connected: Vec<Connection> = connected.buffered(AT_ONCE).try_collect().await.context("connecting")?;
     let count = connected.len();
@@ -51,6 +55,7 @@ async fn weigh(connections: usize, json: Option<&Path>) -> anyhow::Result<()> {
     for connection in connected {
         resting.spawn_local(rest(connection));
     }
+    progress.phase("measuring", Extent::Lasts(REST));
     tokio::time::sleep(REST).await;
     let (after_kib, after_broker_kib) = weights(&server);
     if let Some(ended) = resting.try_join_next() {
@@ -59,6 +64,7 @@ async fn weigh(connections: usize, json: Option<&Path>) -> anyhow::Result<()> {
     resting.abort_all();
     while resting.join_next().await.is_some() {}
     server.stop().await?;
+    drop(progress);
 
     let each = |before: u64, after: u64| (after as f64 - before as f64) / count as f64;
     let (all, broker) = (each(before_kib, after_kib), each(before_broker_kib, after_broker_kib));

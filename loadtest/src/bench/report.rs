@@ -10,13 +10,24 @@ use super::pool::KEY_MESSAGES;
 use super::server::Kind;
 
 /// A figure's name, and where it is.
-type Figure = (&'static str, fn(&Figures) -> f64);
+pub(crate) type Figure = (&'static str, fn(&Figures) -> Option<f64>);
 
 /// One turn: a raw floor, the broker, a Postgres floor.
 pub(crate) struct Round {
     pub(crate) raw: Option<Figures>,
     pub(crate) broker: Figures,
     pub(crate) postgres: Option<Figures>,
+}
+
+impl Round {
+    /// The run of one kind of server.
+    pub(crate) const fn of(&self, kind: Kind) -> Option<&Figures> {
+        match kind {
+            Kind::Broker => Some(&self.broker),
+            Kind::RawFloor => self.raw.as_ref(),
+            Kind::PostgresFloor => self.postgres.as_ref(),
+        }
+    }
 }
 
 /// All turns.
@@ -56,30 +67,40 @@ impl Compared {
         floors.chain(brokers).chain(&self.last_raw).map(|figures| figures.wrong.sum()).sum()
     }
 
-    fn brokers(&self, value: impl Fn(&Figures) -> f64) -> Option<Spread> {
-        Spread::of(self.rounds.iter().map(|round| value(&round.broker)).collect())
+    /// All runs of one kind of server, in turn.
+    pub(crate) fn runs(&self, kind: Kind) -> Vec<&Figures> {
+        let last = self.last_raw.iter().filter(|_| kind == Kind::RawFloor);
+        self.rounds.iter().filter_map(|round| round.of(kind)).chain(last).collect()
+    }
+
+    /// A figure of all runs of one kind of server; none where there is no run, or one without it.
+    pub(crate) fn spread(&self, kind: Kind, value: impl Fn(&Figures) -> Option<f64>) -> Option<Spread> {
+        Spread::of(self.runs(kind).into_iter().map(value).collect::<Option<_>>()?)
     }
 
     /// The broker's figure in each turn by the mean of the raw floors before and after it.
-    fn to_raw(&self, value: impl Fn(&Figures) -> f64) -> Option<Spread> {
+    fn to_raw(&self, value: impl Fn(&Figures) -> Option<f64>) -> Option<Spread> {
         let mut ratios = Vec::new();
         for (number, round) in self.rounds.iter().enumerate() {
             let after = self.rounds.get(number + 1).map_or(self.last_raw.as_ref(), |next| next.raw.as_ref())?;
-            ratios.push(value(&round.broker) / f64::midpoint(value(round.raw.as_ref()?), value(after)));
+            ratios.push(value(&round.broker)? / f64::midpoint(value(round.raw.as_ref()?)?, value(after)?));
         }
         Spread::of(ratios)
     }
 
     /// The broker's figure in each turn by that of the Postgres floor after it.
-    fn to_postgres(&self, value: impl Fn(&Figures) -> f64) -> Option<Spread> {
-        let ratio = |round: &Round| Some(value(&round.broker) / value(round.postgres.as_ref()?));
+    fn to_postgres(&self, value: impl Fn(&Figures) -> Option<f64>) -> Option<Spread> {
+        let ratio = |round: &Round| Some(value(&round.broker)? / value(round.postgres.as_ref()?)?);
         Spread::of(self.rounds.iter().map(ratio).collect::<Option<_>>()?)
     }
 
     /// Rates for what is as fast as it can, and the 99th percentile for what follows a plan.
-    fn ratios(&self) -> [(&'static str, Option<Spread>); 8] {
-        let rate = if self.plan.chats == 1 { Figures::delivered_per_s } else { Figures::acked_per_s };
-        let (p50, p99) = (|figures: &Figures| figures.latency.ms(0.5), |figures: &Figures| figures.latency.ms(0.99));
+    pub(crate) fn ratios(&self) -> [(&'static str, Option<Spread>); 8] {
+        let rate = |figures: &Figures| {
+            Some(if self.plan.chats == 1 { figures.delivered_per_s() } else { figures.acked_per_s() })
+        };
+        let p50 = |figures: &Figures| Some(figures.latency.ms(0.5));
+        let p99 = |figures: &Figures| Some(figures.latency.ms(0.99));
         let cpu = Figures::cpu_s_per_million;
         [
             ("ratio_to_raw_floor", self.to_raw(rate)),
@@ -94,20 +115,25 @@ impl Compared {
     }
 }
 
+/// A figure with so many decimals, and a dash for one that could not be seen.
+pub(crate) fn seen(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
+}
+
 /// One line of one run, as soon as it has ended.
 pub(crate) fn print_run(kind: Kind, prepared_s: f64, figures: &Figures) -> std::io::Result<()> {
     writeln!(
         std::io::stdout(),
-        "{:<14} {:>9.0} acked/s {:>10.0} deliveries/s  p50 {:>8.3} p99 {:>8.3} ms  CPU {:>6.3} s per million  peak {:>6.0} MiB  \
-         foreign {:>4.1} %  opened {}  wrong {}  (prepared in {prepared_s:.1} s{})",
+        "{:<14} {:>9.0} acked/s {:>10.0} deliveries/s  p50 {:>8.3} p99 {:>8.3} ms  CPU {:>6} s per million  peak {:>6} MiB  \
+         foreign {:>4} %  opened {}  wrong {}  (prepared in {prepared_s:.1} s{})",
         kind.name(),
         figures.acked_per_s(),
         figures.delivered_per_s(),
         figures.latency.ms(0.5),
         figures.latency.ms(0.99),
-        figures.cpu_s_per_million(),
-        figures.peak_rss_mib,
-        figures.foreign_cpu * 100.0,
+        seen(figures.cpu_s_per_million(), 3),
+        seen(figures.peak_rss_mib, 0),
+        seen(figures.foreign_cpu.map(|share| share * 100.0), 1),
         figures.opened,
         figures.wrong.sum(),
         if figures.is_exhausted { ", ended early: all that was sealed is sent" } else { "" },
@@ -150,7 +176,7 @@ pub(crate) fn json(compared: &Compared) -> Value {
     let plan = &compared.plan;
     let mut latencies = serde_json::Map::new();
     for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)] {
-        let spread = compared.brokers(|figures| figures.latency.ms(quantile));
+        let spread = compared.spread(Kind::Broker, |figures| Some(figures.latency.ms(quantile)));
         latencies.insert(name.to_owned(), json!(spread.map(|spread| spread.median)));
     }
     let mut value = json!({
@@ -176,21 +202,20 @@ pub(crate) fn json(compared: &Compared) -> Value {
         "ok": compared.wrong() == 0,
     });
     let figures: [Figure; 6] = [
-        ("acked_per_s", Figures::acked_per_s),
-        ("delivered_per_s", Figures::delivered_per_s),
+        ("acked_per_s", |figures| Some(figures.acked_per_s())),
+        ("delivered_per_s", |figures| Some(figures.delivered_per_s())),
         ("server_cpu_s_per_million_deliveries", Figures::cpu_s_per_million),
         ("peak_rss_mib", |figures| figures.peak_rss_mib),
         ("foreign_cpu", |figures| figures.foreign_cpu),
-        ("opened", |figures| figures.opened as f64),
+        ("opened", |figures| Some(figures.opened as f64)),
     ];
     if let Some(fields) = value.as_object_mut() {
         let mut spreads = serde_json::Map::new();
-        let ratios = compared.ratios().into_iter();
-        for (name, spread) in ratios.chain(figures.map(|(name, figure)| (name, compared.brokers(figure)))) {
-            if let Some(spread) = spread {
-                fields.insert(name.to_owned(), json!(spread.median));
-                spreads.insert(name.to_owned(), spread.json());
-            }
+        let ratios = compared.ratios().into_iter().filter(|(_, spread)| spread.is_some());
+        let figures = figures.map(|(name, figure)| (name, compared.spread(Kind::Broker, figure)));
+        for (name, spread) in ratios.chain(figures) {
+            fields.insert(name.to_owned(), json!(spread.map(|spread| spread.median)));
+            spreads.insert(name.to_owned(), json!(spread.map(Spread::json)));
         }
         fields.insert("spreads".to_owned(), Value::Object(spreads));
         for (number, (name, _)) in super::figures::Wrong::default().counts().into_iter().enumerate() {

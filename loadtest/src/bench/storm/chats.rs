@@ -17,7 +17,7 @@ use super::session::Session;
 use super::{CHATS, GROUP, MISSED, SAID};
 use crate::bench::connection::ENCODING;
 use crate::bench::member::Member;
-use crate::bench::pool::Pool;
+use crate::bench::pool::{Audience, FIRST_ID, Pool};
 use crate::bench::room::Room;
 use crate::bench::server::{Server, found_chat};
 
@@ -86,7 +86,7 @@ async fn found_group(address: &str, number: usize) -> anyhow::Result<Group> {
 
 /// Says what the members miss.
 async fn say(address: &str, room: &Room, owner: &Member) -> anyhow::Result<Vec<Envelope>> {
-    let pool = Pool::sealed(room, owner, SAID, BODY_BYTES)?;
+    let pool = Pool::sealed(&Audience::of(room), owner, SAID, BODY_BYTES, FIRST_ID)?;
     let mut asker = owner.connect(address).await?;
     let mut said = Vec::new();
     for number in 0..SAID {
