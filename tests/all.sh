@@ -84,6 +84,7 @@ cargo run --quiet --release -p loadtest -- rotate --sessions 60 --senders 5 --se
 cargo run --quiet --release -p loadtest -- scale --sizes 5,20 --connections 50 --loaded 100 --stored 300 --seconds 2
 cargo bench --quiet -p loadtest -- --test
 cargo run --quiet --release -p loadtest -- storm --sessions 200 --repeat 1
+cargo run --quiet --release -p loadtest -- soak --seconds 15 --users 8 --chats 4
 
 step "torture, two minutes; its history is judged again, and found damaged when it is"
 history=$(mktemp)

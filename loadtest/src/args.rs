@@ -24,6 +24,9 @@ pub(crate) enum Command {
     /// Many users in many chats, with joins, removals and reconnects while messages flow.
     #[command(after_help = COUNTS)]
     Mixed(MixedArgs),
+    /// The same load for long: does memory grow, do queues, does latency?
+    #[command(after_help = COUNTS)]
+    Soak(SoakArgs),
     /// The same load while everything else breaks: processes, paths, clocks, sessions.
     #[command(after_help = COUNTS)]
     Torture(TortureArgs),
@@ -279,6 +282,52 @@ pub(crate) struct TortureArgs {
     common: CommonArgs,
 }
 
+/// Options of `soak`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SoakArgs {
+    /// Minutes during which messages flow; growth is judged from five on.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=1_440))]
+    minutes: u64,
+    /// Seconds instead of minutes.
+    #[arg(long, conflicts_with = "minutes", value_parser = clap::value_parser!(u64).range(10..))]
+    seconds: Option<u64>,
+    /// Users.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(3..=10_000))]
+    users: u32,
+    /// Sessions (devices) of each user.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    sessions_per_user: u32,
+    /// Chats, of 3 to 15 users each.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    chats: u32,
+    /// Messages in a second, in all.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+impl SoakArgs {
+    /// What is to be run.
+    pub(crate) fn scenario(self) -> Scenario {
+        Scenario {
+            name: "soak",
+            users: self.users,
+            sessions_per_user: self.sessions_per_user,
+            chats: self.chats,
+            seconds: self.seconds.unwrap_or(self.minutes * 60),
+            size: self.common.size,
+            rate: self.rate,
+            encoding: Encodings::Msgpack,
+            seed: self.common.seed,
+            server: None,
+            faults: Faults::default(),
+            is_watched: true,
+            outputs: self.common.outputs,
+        }
+    }
+}
+
 /// Options of every load.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CommonArgs {
@@ -351,6 +400,7 @@ impl MixedArgs {
             seed: self.common.seed,
             server: self.server,
             faults,
+            is_watched: false,
             outputs: self.common.outputs,
         }
     }
@@ -371,6 +421,7 @@ impl TortureArgs {
             seed: self.common.seed,
             server: None,
             faults: Faults::Nemesis,
+            is_watched: false,
             outputs: self.common.outputs,
         }
     }

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Command::FloorRaw(args) => floor::serve_raw(&args).map(|()| true),
         Command::FloorPostgres(args) => floor::serve_postgres(args).map(|()| true),
         Command::Mixed(args) => run_load(args.scenario()),
+        Command::Soak(args) => run_load(args.scenario()),
         Command::Torture(args) => run_load(args.scenario()),
         Command::Compare(args) => args.request().and_then(|request| bench::compare::run(&request)),
         Command::Idle(args) => bench::idle::run(args.connections, args.json.as_deref()).map(|()| true),

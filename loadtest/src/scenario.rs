@@ -1,4 +1,4 @@
-//! Says what a run is made of: `mixed` and `torture` are two of these.
+//! Says what a run is made of: `mixed`, `soak` and `torture` are such.
 //!
 //! Pure. Invariant: whatever has limits on the server is asked for here, so that no scenario is refused by a limit that
 //! it was not meant to meet.
@@ -61,6 +61,8 @@ pub(crate) struct Scenario {
     pub(crate) server: Option<String>,
     /// What breaks.
     pub(crate) faults: Faults,
+    /// Whether it is looked at memory, queues and latency from time to time, and judged whether they grow.
+    pub(crate) is_watched: bool,
     /// Where the result goes.
     pub(crate) outputs: Outputs,
 }

@@ -19,7 +19,8 @@ use sealcast::store::embedded::running;
 use sealcast::store::pool::connection_config;
 use sealcast_faults::Proxy;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::Instant;
 
@@ -35,6 +36,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the database may take to let a verification in.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the broker may take to tell its metrics.
+const METRICS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Violations of the database that are shown.
 const VIOLATIONS_LISTED: usize = 10;
@@ -70,6 +74,8 @@ pub(crate) struct Broker {
     clock: Option<Clock>,
     running: Option<Running>,
     address: String,
+    /// Of its operator's listener, `host:port`.
+    operator: String,
 }
 
 #[derive(Debug)]
@@ -94,7 +100,7 @@ impl Broker {
         let postgres = if plan.is_breakable { Some(OwnPostgres::start(data_dir).await?) } else { None };
         let clock = if plan.is_breakable { Clock::find(folder.path())? } else { None };
         let (limits, address) = (plan.limits, "127.0.0.1:0".to_owned());
-        let mut broker = Self { folder, log, limits, postgres, clock, running: None, address };
+        let mut broker = Self { folder, log, limits, postgres, clock, running: None, address, operator: String::new() };
         broker.launch().await?;
         Ok(broker)
     }
@@ -107,6 +113,16 @@ impl Broker {
     /// `host:port`.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// What its operator's listener tells at `/metrics`.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
+        let mut stream = TcpStream::connect(&self.operator).await?;
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.operator);
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        tokio::time::timeout(METRICS_TIMEOUT, stream.read_to_string(&mut answer)).await??;
+        Ok(answer)
     }
 
     /// The broker's wall clock, if it can be moved.
@@ -182,6 +198,8 @@ impl Broker {
         let Some(address) = address else {
             bail!("the broker did not start; its log ends with:\n{}", self.log_end());
         };
+        let second = tokio::time::timeout(START_TIMEOUT, lines.next_line()).await??.unwrap_or_default();
+        self.operator = second.strip_prefix("operator on http://").context("no operator's listener")?.to_owned();
         self.address = address;
         self.running = Some(Running { child, _stdin: stdin, _lines: lines });
         Ok(())

@@ -36,6 +36,8 @@ struct Inner {
     pauses: Pauses,
     faults: BTreeMap<String, u64>,
     latency: Histogram<u64>,
+    /// The same since it was asked last.
+    recent: Histogram<u64>,
     counts: Counts,
     deeds: Deeds,
     troubles: Troubles,
@@ -45,6 +47,14 @@ struct Inner {
 struct Submitted {
     at: Instant,
     by: SessionId,
+}
+
+fn percentiles(latency: &Histogram<u64>) -> Latency {
+    let at = |quantile| Duration::from_micros(latency.value_at_quantile(quantile)).as_secs_f64() * 1e3;
+    if latency.is_empty() {
+        return Latency::default();
+    }
+    Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1.0) }
 }
 
 /// The history of a run.
@@ -78,6 +88,7 @@ impl Recorder {
                 pauses: Pauses::default(),
                 faults: BTreeMap::new(),
                 latency: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?,
+                recent: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?,
                 counts: Counts::default(),
                 deeds: Deeds::default(),
                 troubles: Troubles::default(),
@@ -210,7 +221,9 @@ impl Recorder {
             inner.counts.delivered += 1;
             if let Some(submitted) = inner.submitted.get(&m).copied().filter(|submitted| submitted.by != s) {
                 let micros = now.saturating_duration_since(submitted.at).as_micros();
-                inner.latency.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX).max(1));
+                let micros = u64::try_from(micros).unwrap_or(u64::MAX).max(1);
+                inner.latency.saturating_record(micros);
+                inner.recent.saturating_record(micros);
             }
         }
         inner.push(Record::Recv { t, s, c, m, seq: seq.get(), open });
@@ -303,12 +316,15 @@ impl Recorder {
 
     /// Latencies so far.
     pub(crate) fn latency(&self) -> Latency {
-        let inner = self.lock();
-        let at = |quantile| Duration::from_micros(inner.latency.value_at_quantile(quantile)).as_secs_f64() * 1e3;
-        if inner.latency.is_empty() {
-            return Latency::default();
-        }
-        Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1.0) }
+        percentiles(&self.lock().latency)
+    }
+
+    /// Latencies since this was asked last.
+    pub(crate) fn recent_latency(&self) -> Latency {
+        let mut inner = self.lock();
+        let latency = percentiles(&inner.recent);
+        inner.recent.reset();
+        latency
     }
 
     /// Writes what waits to be written.

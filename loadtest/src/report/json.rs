@@ -40,6 +40,8 @@ impl Report {
         });
         let more = json!({
             "database_violations": self.violations(),
+            "samples": self.samples,
+            "trends": self.trends(),
             "kills": self.kills.all(),
             "kills_broker": self.kills.broker,
             "kills_postgres": self.kills.postgres,

@@ -15,6 +15,7 @@ use crate::load::churn::Changes;
 use crate::nemesis::{KILL_BROKER, KILL_POSTGRES};
 use crate::run::older::Older;
 use crate::run::trial::Control;
+use crate::run::watch::{Sample, Trend, trends};
 use crate::scenario::Scenario;
 
 /// Processes that were ended.
@@ -102,6 +103,8 @@ pub(crate) struct Report {
     pub(crate) database: Option<sealcast::verify::Report>,
     pub(crate) connections: u64,
     pub(crate) resends: u64,
+    /// What was seen of the broker from time to time, if it was looked at.
+    pub(crate) samples: Vec<Sample>,
 }
 
 impl Report {
@@ -162,7 +165,16 @@ impl Report {
         failures.extend(
             counted.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}")),
         );
+        let trends = self.trends();
+        let growing = trends.iter().filter(|trend| trend.grows);
         failures
+            .extend(growing.map(|trend| format!("{} grows: {:.1} to {:.1}", trend.figure, trend.first, trend.last)));
+        failures
+    }
+
+    /// How what was looked at went.
+    fn trends(&self) -> Vec<Trend> {
+        trends(&self.samples, self.elapsed_s)
     }
 }
 

@@ -50,6 +50,11 @@ impl Report {
             "set-up, run, heal",
             format!("{:.1} s, {:.1} s, {:.1} s", self.set_up_s, self.elapsed_s, self.healed_s),
         );
+        for trend in self.trends() {
+            let grows = if trend.grows { ", GROWS" } else { "" };
+            let of = format!("{:.2} in the first third, {:.2} in the last{grows}", trend.first, trend.last);
+            table.row(&format!("  {}", trend.figure), of);
+        }
         table.row("members", format!("{} added, {} removed, {} left", changes.added, changes.removed, changes.left));
         table.row(
             "rules",

@@ -9,6 +9,7 @@ pub(crate) mod older;
 mod probe;
 mod set_up;
 pub(crate) mod trial;
+pub(crate) mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -124,8 +125,12 @@ impl Run {
         let strangers = rosters.iter().map(|roster| users.len().saturating_sub(roster.ever.len())).sum();
         let churn = Churn::new(Arc::clone(&users), rosters, self.scenario.churn_interval(strangers));
         let churn = tokio::spawn(churn.run(Arc::clone(&self.load), rng));
+        let samples = std::sync::Mutex::new(Vec::new());
         let (broken, (counts, elapsed_s, cpu)) = tokio::join!(self.break_things(&users), async {
-            tokio::time::sleep(Duration::from_secs(self.scenario.seconds)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(self.scenario.seconds)) => {}
+                () = self.watch(&samples) => {}
+            }
             self.load.enter(Phase::Over);
             (self.load.recorder.counts(), started.elapsed().as_secs_f64(), self.cpu().await.since(before))
         });
@@ -149,6 +154,7 @@ impl Run {
         };
         let mut report = self.report(changes, cpu).await?;
         report.database = database;
+        report.samples = samples.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         report.set_up_s = set_up_s;
         report.elapsed_s = elapsed_s;
         report.healed_s = healed_s;
@@ -193,6 +199,14 @@ impl Run {
             cpu,
             ..Report::default()
         })
+    }
+
+    /// Looks at the broker, if that is wanted, for as long as it is let.
+    async fn watch(&self, samples: &std::sync::Mutex<Vec<watch::Sample>>) {
+        match &self.broker {
+            Some(broker) if self.scenario.is_watched => watch::watch(broker, &self.load.recorder, samples).await,
+            _ => std::future::pending().await,
+        }
     }
 
     async fn cpu(&self) -> Cpu {
