@@ -71,6 +71,9 @@ fn head(compared: &Compared) -> String {
     }
     let turns = compared.rounds.len();
     rows.push(("Measured", format!("{} s after {} s to warm up, {turns} times", plan.seconds, plan.warm_up_s)));
+    if let Some(server) = &compared.server {
+        rows.push(("Broker", format!("at {server}, with settings of its own")));
+    }
     rows.push(("Version", env!("CARGO_PKG_VERSION").to_owned()));
     let rows: String =
         rows.into_iter().map(|(name, text)| format!("<tr><td>{name}</td><td>{}</td></tr>\n", escape(&text))).collect();
