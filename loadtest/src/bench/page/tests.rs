@@ -138,7 +138,7 @@ fn what_cannot_be_seen_is_a_dash_on_the_page_and_null_in_json() {
     }
     let page = html(&compared);
     check_form(&page).unwrap();
-    assert!(page.contains("at 127.0.0.1:8080"));
+    assert!(page.contains("at 127.0.0.1:8080") && page.contains("measured alone"));
     assert_eq!(page.matches("<td>-</td><td>-</td><td>-</td>").count(), compared.rounds.len());
     assert!(!page.contains("raw floor</span>") && !page.contains("<h2>Ratios"));
     let json = json(&compared);
