@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench::plan::{Crypto, Plan};
-use crate::bench::{compare, rotate, scale};
+use crate::bench::{compare, remote, rotate, scale};
 use crate::check::plant::Damage;
 use crate::floor;
 use crate::scenario::{Faults, Scenario};
@@ -95,6 +95,10 @@ pub(crate) struct CompareArgs {
     /// Where the result goes as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// A running broker, `http://host:port`, is measured alone, without floors; its limits must be raised. Its processor time
+    /// and memory are not seen.
+    #[arg(long, value_name = "URL", value_parser = remote::parse)]
+    server: Option<String>,
     /// Where the result goes as a page with charts, which needs nothing else.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -216,7 +220,8 @@ impl CompareArgs {
         Ok(compare::Request {
             plan,
             repeat: usize::from(self.repeat),
-            has_floors: !self.no_floors && self.crypto == Crypto::Replay,
+            has_floors: !self.no_floors && self.crypto == Crypto::Replay && self.server.is_none(),
+            server: self.server,
             json: self.json,
             html: self.html,
         })

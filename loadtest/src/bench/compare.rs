@@ -11,6 +11,7 @@ use super::figures::{Figures, WireBytes};
 use super::page;
 use super::plan::Plan;
 use super::progress::{Extent, Progress};
+use super::remote;
 use super::report::{self, Compared, Round};
 use super::server::{Kind, Server};
 use crate::ground::descriptors;
@@ -24,6 +25,8 @@ pub(crate) struct Request {
     pub(crate) repeat: usize,
     /// Whether the floors are measured too.
     pub(crate) has_floors: bool,
+    /// `host:port` of a broker that runs already.
+    pub(crate) server: Option<String>,
     pub(crate) json: Option<PathBuf>,
     /// Where the result goes as a page.
     pub(crate) html: Option<PathBuf>,
@@ -47,7 +50,8 @@ pub(crate) fn run(request: &Request) -> anyhow::Result<bool> {
 
 async fn measure_all(request: &Request) -> anyhow::Result<Compared> {
     let plan = &request.plan;
-    let mut compared = Compared { plan: plan.clone(), rounds: Vec::new(), last_raw: None };
+    let server = request.server.clone();
+    let mut compared = Compared { plan: plan.clone(), server, rounds: Vec::new(), last_raw: None };
     // The floors forward frames as long as the broker's, so the broker is asked first.
     let mut wire = WireBytes::default();
     if request.has_floors {
@@ -55,7 +59,7 @@ async fn measure_all(request: &Request) -> anyhow::Result<Compared> {
     }
     for _ in 0..request.repeat {
         let raw = measure_floor(request, Kind::RawFloor, wire).await?;
-        let broker = measure(plan, Kind::Broker, wire).await?;
+        let broker = remote::explain(measure(request, Kind::Broker, wire).await, plan)?;
         let postgres = measure_floor(request, Kind::PostgresFloor, wire).await?;
         compared.rounds.push(Round { raw, broker, postgres });
     }
@@ -67,7 +71,7 @@ async fn measure_floor(request: &Request, kind: Kind, wire: WireBytes) -> anyhow
     if !request.has_floors {
         return Ok(None);
     }
-    measure(&request.plan, kind, wire).await.map(Some)
+    measure(request, kind, wire).await.map(Some)
 }
 
 /// How long a broker's frames are in chats of this plan.
@@ -82,12 +86,16 @@ async fn wire_bytes(plan: &Plan) -> anyhow::Result<WireBytes> {
     wire
 }
 
-/// One run of one server, fresh.
-async fn measure(plan: &Plan, kind: Kind, wire: WireBytes) -> anyhow::Result<Figures> {
+/// One run of one server, fresh but for one that runs elsewhere.
+async fn measure(request: &Request, kind: Kind, wire: WireBytes) -> anyhow::Result<Figures> {
+    let plan = &request.plan;
     let began = Instant::now();
     let name = kind.name();
     let progress = Progress::begin(format!("{name}: preparing"));
-    let server = Server::start(kind, plan, wire).await.with_context(|| format!("starting the {}", kind.name()))?;
+    let server = match &request.server {
+        Some(address) => Server::Remote(address.clone()),
+        None => Server::start(kind, plan, wire).await.with_context(|| format!("starting the {}", kind.name()))?,
+    };
     let (talks, seats) = server.prepare(plan, wire).await.with_context(|| format!("setting the {} up", kind.name()))?;
     let wire = Server::wire_bytes(&talks).unwrap_or(wire);
     let prepared_s = began.elapsed().as_secs_f64();
@@ -107,6 +115,7 @@ async fn measure(plan: &Plan, kind: Kind, wire: WireBytes) -> anyhow::Result<Fig
     let (before, after) = (marks.first().copied().unwrap_or_default(), marks.last().copied().unwrap_or_default());
     let used = after.since(before);
     drop(talks);
+    let is_seen = server.is_seen();
     server.stop().await?;
     let figures = Figures {
         elapsed_s: driven.elapsed_s,
@@ -118,10 +127,10 @@ async fn measure(plan: &Plan, kind: Kind, wire: WireBytes) -> anyhow::Result<Fig
         opened: driven.opened,
         wrong: driven.wrong,
         is_exhausted: driven.is_exhausted,
-        server_cpu_s: Some(used.watched_s),
+        server_cpu_s: is_seen.then_some(used.watched_s),
         client_cpu_s: used.own_s,
-        foreign_cpu: Some(used.foreign_share(Duration::from_secs_f64(driven.elapsed_s))),
-        peak_rss_mib: Some(peak_rss_mib),
+        foreign_cpu: is_seen.then(|| used.foreign_share(Duration::from_secs_f64(driven.elapsed_s))),
+        peak_rss_mib: is_seen.then_some(peak_rss_mib),
         wire,
     };
     drop(progress);

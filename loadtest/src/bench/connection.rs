@@ -9,8 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use sealcast::protocol::account::SOCKET_PATH;
 use sealcast::protocol::codec::Encoding;
+use sealcast::protocol::error::ErrorCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use super::remote::Refused;
 
 /// How frames are written.
 pub(crate) const ENCODING: Encoding = Encoding::MessagePack;
@@ -132,6 +135,10 @@ impl Connection {
                 bail!("the server ended the handshake");
             }
         };
+        if answer.starts_with(b"HTTP/1.1 429") {
+            let message = String::from_utf8_lossy(&answer).into_owned();
+            return Err(Refused { what: SOCKET_PATH.to_owned(), code: ErrorCode::RateLimited, message }.into());
+        }
         if !answer.starts_with(b"HTTP/1.1 101") {
             bail!("no upgrade: {}", String::from_utf8_lossy(&answer));
         }

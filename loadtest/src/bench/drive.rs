@@ -26,6 +26,7 @@ use super::member::Member;
 use super::over_time::{OverTime, Second};
 use super::plan::Plan;
 use super::pool::{Audience, FIRST_ID, Pool, body};
+use super::remote::Refused;
 use super::wire::{Said, Wire};
 
 /// How long everything that was sent may take to arrive after the end.
@@ -469,7 +470,8 @@ fn take(seat: &mut Seat, given: &RefCell<Given>, shared: &Shared, out: &mut Vec<
                 if let Wire::Broker(_) = talk.wire
                     && let ServerFrame::Error(error) = ENCODING.decode_server(payload)?
                 {
-                    bail!("refused: {error:?}");
+                    let what = "a message".to_owned();
+                    return Err(Refused { what, code: error.code, message: error.message }.into());
                 }
             }
         }

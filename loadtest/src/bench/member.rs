@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use sealcast::crypto::{IdentitySecret, SessionSecrets};
 use sealcast::protocol::account::Register;
 use sealcast::protocol::certificate::{Certificate, SignedCertificate, chain_start};
+use sealcast::protocol::error::ErrorCode;
 use sealcast::protocol::frame::{
     Authenticate, ClientFrame, Cursor, Hello, Reply, Request, Resume, ServerFrame, login_bytes,
 };
@@ -14,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::connection::{ANSWER_TIMEOUT, Connection, ENCODING, Frame, push_frame, push_pong};
+use super::remote::Refused;
 
 /// How long sessions of a run live.
 const SESSION_LIFE_MICROS: u64 = 24 * 3_600 * 1_000_000;
@@ -97,6 +99,9 @@ async fn post(address: &str, path: &str, body: &str) -> anyhow::Result<()> {
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     tokio::time::timeout(ANSWER_TIMEOUT, stream.read_to_string(&mut answer)).await??;
+    if answer.starts_with("HTTP/1.1 429") {
+        return Err(Refused { what: path.to_owned(), code: ErrorCode::RateLimited, message: answer }.into());
+    }
     if !answer.starts_with("HTTP/1.1 200") {
         bail!("{answer}");
     }
@@ -141,7 +146,10 @@ impl Asker {
             if let Some(at) = self.frames.iter().position(is_answer) {
                 return match self.frames.remove(at) {
                     Some(ServerFrame::Ok(ok)) => Ok(ok.result),
-                    refused => Err(anyhow!("{name} is refused: {refused:?}")),
+                    Some(ServerFrame::Error(error)) => {
+                        Err(Refused { what: name.to_owned(), code: error.code, message: error.message }.into())
+                    }
+                    other => Err(anyhow!("{name} is answered by {other:?}")),
                 };
             }
             self.more().await?;

@@ -70,13 +70,20 @@ fn head(compared: &Compared) -> String {
         rows.push(("Frames", format!("{send} bytes to the server, {deliver} to each member, {ack} as the answer")));
     }
     let turns = compared.rounds.len();
-    rows.push(("Measured", format!("{} s after {} s to warm up, {turns} times", plan.seconds, plan.warm_up_s)));
+    rows.push(("Measured", format!("{} s after {} s to warm up, turns: {turns}", plan.seconds, plan.warm_up_s)));
+    if let Some(server) = &compared.server {
+        rows.push(("Broker", format!("at {server}, with settings of its own")));
+    }
     rows.push(("Version", env!("CARGO_PKG_VERSION").to_owned()));
     let rows: String =
         rows.into_iter().map(|(name, text)| format!("<tr><td>{name}</td><td>{}</td></tr>\n", escape(&text))).collect();
+    let about = if compared.last_raw.is_some() {
+        "How fast the broker is, measured in turn with the smallest programs that do a part of its work."
+    } else {
+        "How fast the broker is, measured alone."
+    };
     format!(
-        "<h1>{}</h1>\n<p>How fast the broker is, measured in turn with the smallest programs that do a part of its work. \
-         Figures are medians of all runs.</p>\n<div class=\"tiles\">\n{shown}</div>\n<h2>What was run</h2>\n\
+        "<h1>{}</h1>\n<p>{about} Figures are medians of all runs.</p>\n<div class=\"tiles\">\n{shown}</div>\n<h2>What was run</h2>\n\
          <div class=\"card\"><table class=\"facts\">\n{rows}</table></div>\n",
         escape(&plan.name)
     )

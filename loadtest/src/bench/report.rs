@@ -33,6 +33,8 @@ impl Round {
 /// All turns.
 pub(crate) struct Compared {
     pub(crate) plan: Plan,
+    /// `host:port` of a broker that was not started for this.
+    pub(crate) server: Option<String>,
     pub(crate) rounds: Vec<Round>,
     /// The raw floor after the last turn.
     pub(crate) last_raw: Option<Figures>,
@@ -181,6 +183,7 @@ pub(crate) fn json(compared: &Compared) -> Value {
     }
     let mut value = json!({
         "scenario": plan.name,
+        "server": compared.server,
         "version": env!("CARGO_PKG_VERSION"),
         "chats": plan.chats,
         "sessions_per_chat": plan.sessions_per_chat,

@@ -22,6 +22,7 @@ use super::room::Room;
 use super::wire::{Templates, Wire};
 use crate::ground::broker::{self, Broker};
 use crate::ground::usage::with_descendants;
+use crate::run::draw_seed;
 
 /// Chats and connections that are set up at the same time.
 const SET_UP_AT_ONCE: usize = 16;
@@ -57,6 +58,8 @@ impl Kind {
 pub(crate) enum Server {
     Broker(Box<Broker>),
     Floor(Box<Floor>),
+    /// A broker at `host:port` that runs already, and goes on.
+    Remote(String),
 }
 
 /// A floor that runs: it ends when its standard input does.
@@ -86,6 +89,7 @@ impl Server {
         match self {
             Self::Broker(broker) => broker.address(),
             Self::Floor(floor) => &floor.address,
+            Self::Remote(address) => address,
         }
     }
 
@@ -93,7 +97,7 @@ impl Server {
     pub(crate) fn database_url(&self) -> anyhow::Result<String> {
         match self {
             Self::Broker(broker) => broker.database_url(),
-            Self::Floor(_) => bail!("a floor has none to be looked at"),
+            Self::Floor(_) | Self::Remote(_) => bail!("there is none to be looked at"),
         }
     }
 
@@ -102,14 +106,20 @@ impl Server {
         match self {
             Self::Broker(broker) => broker.pid(),
             Self::Floor(floor) => floor.child.id(),
+            Self::Remote(_) => None,
         }
+    }
+
+    /// Whether what its processes use can be seen.
+    pub(crate) const fn is_seen(&self) -> bool {
+        !matches!(self, Self::Remote(_))
     }
 
     /// Its processes, Postgres' included.
     pub(crate) fn pids(&self) -> Vec<u32> {
         let postmaster = match self {
             Self::Broker(broker) => broker.postmaster(),
-            Self::Floor(_) => None,
+            Self::Floor(_) | Self::Remote(_) => None,
         };
         with_descendants(&self.pid().into_iter().chain(postmaster).collect::<Vec<_>>())
     }
@@ -138,7 +148,7 @@ impl Server {
         wire: WireBytes,
     ) -> anyhow::Result<(Vec<Rc<Talk>>, Vec<Seat>)> {
         let prepared = match self {
-            Self::Broker(_) => self.prepare_chats(number, plan).await?,
+            Self::Broker(_) | Self::Remote(_) => self.prepare_chats(number, plan).await?,
             Self::Floor(_) => {
                 let rooms = futures_util::stream::iter(0..plan.chats);
                 let rooms = rooms.map(|number| prepare_room(self.address(), plan, number, wire));
@@ -179,6 +189,7 @@ impl Server {
         match self {
             Self::Broker(broker) => broker.stop().await,
             Self::Floor(floor) => floor.stop().await,
+            Self::Remote(_) => Ok(()),
         }
     }
 }
@@ -220,7 +231,7 @@ impl Floor {
 }
 
 /// What a plan needs above the defaults.
-fn limits(plan: &Plan) -> Vec<(&'static str, u64)> {
+pub(crate) fn limits(plan: &Plan) -> Vec<(&'static str, u64)> {
     let mut limits = vec![
         ("keys.messages_max", KEY_MESSAGES),
         ("keys.messages_max_large", KEY_MESSAGES),
@@ -237,9 +248,11 @@ fn limits(plan: &Plan) -> Vec<(&'static str, u64)> {
 
 /// Makes a chat and its members on a broker.
 pub(crate) async fn found_chat(address: &str, sessions: usize, number: usize) -> anyhow::Result<(Room, Vec<Member>)> {
+    // On a server that is used again, names of other runs are taken.
+    let tag = format!("{:08x}", draw_seed());
     let mut members = Vec::new();
     for member in 0..sessions {
-        members.push(Member::register(address, format!("lt-{number}-{member}")).await?);
+        members.push(Member::register(address, format!("lt-{tag}-{number}-{member}")).await?);
     }
     Ok((Room::create(address, &members).await?, members))
 }

@@ -88,9 +88,10 @@ mod tests {
         assert!(pss_kib(own) > 0 && peak_rss_kib(own) >= pss_kib(own) / 2);
         let before = Usage::of(&[own]);
         let mut sum = 0_u64;
-        while Usage::of(&[own]).since(before).watched_s == 0.0 {
+        // The machine's own count may be told later than the process's.
+        let is_seen = |used: Usage| used.watched_s > 0.0 && used.all_s > 0.0;
+        while !is_seen(Usage::of(&[own]).since(before)) {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
-        assert!(Usage::of(&[own]).since(before).all_s > 0.0);
     }
 }

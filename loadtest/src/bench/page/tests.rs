@@ -37,7 +37,7 @@ fn compared(has_floors: bool) -> Compared {
         postgres: has_floors.then(|| figures(scale * 2)),
     };
     let plan = Plan { name: "<b>\"tea\" & 'cake'</b>".to_owned(), ..Plan::load("fanout").unwrap() };
-    Compared { plan, rounds: vec![round(7), round(9)], last_raw: has_floors.then(|| figures(50)) }
+    Compared { plan, server: None, rounds: vec![round(7), round(9)], last_raw: has_floors.then(|| figures(50)) }
 }
 
 /// Whether every tag is closed by its like, every attribute is quoted, and every entity is one of those that are written.
@@ -131,12 +131,14 @@ fn a_page_has_all_numbers_and_needs_nothing_else() {
 #[test]
 fn what_cannot_be_seen_is_a_dash_on_the_page_and_null_in_json() {
     let mut compared = compared(false);
+    compared.server = Some("127.0.0.1:8080".to_owned());
     for round in &mut compared.rounds {
         let broker = &mut round.broker;
         (broker.server_cpu_s, broker.foreign_cpu, broker.peak_rss_mib) = (None, None, None);
     }
     let page = html(&compared);
     check_form(&page).unwrap();
+    assert!(page.contains("at 127.0.0.1:8080") && page.contains("measured alone"));
     assert_eq!(page.matches("<td>-</td><td>-</td><td>-</td>").count(), compared.rounds.len());
     assert!(!page.contains("raw floor</span>") && !page.contains("<h2>Ratios"));
     let json = json(&compared);
