@@ -74,9 +74,9 @@ impl Scenario {
     }
 
     /// How often members change, when so many users could still be added to some chat: a long torture must not run
-    /// out of them, since nobody comes back to a chat.
+    /// out of them, since nobody comes back to a chat; nor must a soak, whose end is compared with its beginning.
     pub(crate) fn churn_interval(&self, strangers: usize) -> Duration {
-        if !self.is_torture() {
+        if !self.is_torture() && !self.is_watched {
             return CHURN_INTERVAL;
         }
         let strangers = u32::try_from(strangers).unwrap_or(u32::MAX).max(1);
