@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p loadtest`; `docs/performance.md` has the figures, and what a whole message costs.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark of something that fails is to end")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::sync::Arc;
