@@ -208,10 +208,10 @@ impl Store {
     /// [`StoreError`].
     pub async fn forget_logins(&self) -> Result<(), Failure> {
         self.write("forget_logins", async |tx| {
-            tx.execute("DELETE FROM password_logins WHERE expires_at <= clock_timestamp()", &[]).await?;
+            tx.execute("DELETE FROM password_logins WHERE expires_at <= statement_timestamp()", &[]).await?;
             // One that is just being counted is left to the next time.
             let statement = "DELETE FROM password_tries WHERE bucket IN (SELECT bucket FROM password_tries \
-                 WHERE empty_at <= clock_timestamp() LIMIT 10000 FOR UPDATE SKIP LOCKED)";
+                 WHERE empty_at <= statement_timestamp() LIMIT 10000 FOR UPDATE SKIP LOCKED)";
             tx.execute(statement, &[]).await?;
             Ok(())
         })

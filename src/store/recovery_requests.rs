@@ -225,7 +225,7 @@ impl Store {
     pub async fn forget_recovery_requests(&self) -> Result<(), Failure> {
         self.write("forget_recovery_requests", async |tx| {
             let statement = "DELETE FROM recovery_requests WHERE id IN (SELECT id FROM recovery_requests \
-                 WHERE expires_at <= clock_timestamp() LIMIT 1000 FOR UPDATE SKIP LOCKED)";
+                 WHERE expires_at <= statement_timestamp() LIMIT 1000 FOR UPDATE SKIP LOCKED)";
             tx.execute(statement, &[]).await?;
             Ok(())
         })

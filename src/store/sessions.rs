@@ -182,8 +182,9 @@ impl Store {
     /// [`StoreError`].
     pub async fn users_with_due_sessions(&self) -> Result<Vec<UserId>, Failure> {
         self.read("due_sessions", async |tx| {
+            // The time of the statement, for a time that changes while it runs is compared with every session's.
             let statement = "SELECT DISTINCT user_id FROM (SELECT user_id FROM user_sessions \
-                 WHERE state = 'live' AND expired_at <= clock_timestamp() ORDER BY expired_at LIMIT $1) due";
+                 WHERE state = 'live' AND expired_at <= statement_timestamp() ORDER BY expired_at LIMIT $1) due";
             let found = tx.query(statement, &[&SWEEP_MAX]).await?;
             Ok(found.iter().map(|row| id(row, "user_id", UserId)).collect::<Result<_, _>>()?)
         })
