@@ -15,7 +15,7 @@ use super::remote;
 use super::report::{self, Compared, Round};
 use super::server::{Kind, Server};
 use crate::ground::descriptors;
-use crate::ground::usage::{Usage, peak_rss_kib};
+use crate::ground::usage::peak_rss_kib;
 
 /// What the command line says beside the plan.
 #[derive(Debug, Clone)]
@@ -101,13 +101,13 @@ async fn measure(request: &Request, kind: Kind, wire: WireBytes) -> anyhow::Resu
     let prepared_s = began.elapsed().as_secs_f64();
     let mut marks = Vec::new();
     progress.phase(format!("{name}: warming up"), Extent::Lasts(plan.warm_up()));
-    // Looked for at each mark: Postgres starts processes when they are first needed.
-    let mark = || {
-        marks.push(Usage::of(&server.pids()));
+    let mark = async || {
+        marks.push(server.usage().await?);
         match marks.len() {
             1 => progress.phase(format!("{name}: measuring"), Extent::Lasts(plan.measured())),
             _ => progress.phase(format!("{name}: waiting for the rest"), Extent::Open),
         }
+        Ok(())
     };
     let driven = drive(plan, &talks, seats, mark).await;
     let driven = driven.with_context(|| format!("running the {}", kind.name()))?;

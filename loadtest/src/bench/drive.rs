@@ -196,7 +196,7 @@ pub(crate) struct Driven {
 }
 
 /// Runs a plan on connections that are live; must be within a [`tokio::task::LocalSet`]. `mark` is called when measuring
-/// begins, and when it ends.
+/// begins, and when it ends; it must not hold up the thread, which receives.
 ///
 /// # Errors
 /// What a server refuses or closes, and whatever does not arrive in time is counted as lost.
@@ -204,7 +204,7 @@ pub(crate) async fn drive(
     plan: &Plan,
     talks: &[Rc<Talk>],
     seats: Vec<Seat>,
-    mark: impl FnMut(),
+    mark: impl AsyncFnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Driven> {
     drive_while(plan, talks, seats, mark, |measured, _| Ok(measured < plan.measured())).await
 }
@@ -218,7 +218,7 @@ pub(crate) async fn drive_while(
     plan: &Plan,
     talks: &[Rc<Talk>],
     seats: Vec<Seat>,
-    mut mark: impl FnMut(),
+    mut mark: impl AsyncFnMut() -> anyhow::Result<()>,
     mut goes_on: impl FnMut(Duration, &RefCell<Latencies>) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Driven> {
     let shared = Rc::new(Shared {
@@ -253,7 +253,7 @@ pub(crate) async fn drive_while(
     if is_exhausted(talks) {
         bail!("all that was sealed is sent before measuring begins: raise sealed_per_sender_and_s");
     }
-    mark();
+    mark().await?;
     let measured = Instant::now();
     shared.measured_ns.set(shared.now_ns());
     shared.phase.set(Phase::Measured);
@@ -271,7 +271,7 @@ pub(crate) async fn drive_while(
     };
     let elapsed_s = measured.elapsed().as_secs_f64();
     shared.phase.set(Phase::Over);
-    mark();
+    mark().await?;
     let drained = Instant::now();
     while drained.elapsed() < DRAIN_TIMEOUT && !is_all_there(talks, &all_given) {
         tokio::time::sleep(LOOK_INTERVAL).await;

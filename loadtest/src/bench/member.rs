@@ -51,6 +51,7 @@ impl Member {
             identity_key: identity.public_key(),
             certificate: SignedCertificate { certificate, signature },
             strongbox: None,
+            invitation: None,
         };
         post(address, "/v1/accounts", &serde_json::to_string(&register)?).await.context("registering")?;
         Ok(Self { user_id, session_id, identity, secrets })

@@ -295,12 +295,8 @@ impl Broker {
         lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n")
     }
 
-    /// Stops the broker and its Postgres in good order, and removes their folder.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        if self.postgres.is_some() {
-            self.signal("CONT").await?;
-            self.signal_postgres("CONT").await?;
-        }
+    /// Ends the broker with SIGTERM, and waits until it has ended well.
+    pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
         if let Some(mut running) = self.running.take()
             && let Some(pid) = running.child.id()
         {
@@ -314,6 +310,16 @@ impl Broker {
                 bail!("the broker ended with {status}; its log ends with:\n{}", self.log_end());
             }
         }
+        Ok(())
+    }
+
+    /// Stops the broker and its Postgres in good order, and removes their folder.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        if self.postgres.is_some() {
+            self.signal("CONT").await?;
+            self.signal_postgres("CONT").await?;
+        }
+        self.end().await?;
         if let Some(postgres) = self.postgres.take() {
             postgres.stop().await?;
         }

@@ -1,5 +1,6 @@
 //! Looks at processes, and signals them.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -18,13 +19,19 @@ pub(crate) async fn signal(name: &str, pid: u32) -> anyhow::Result<bool> {
 
 /// Processes that a process has as children now.
 pub(crate) fn children(pid: u32) -> Vec<u32> {
-    let mut children = Vec::new();
+    children_of_all().remove(&pid).unwrap_or_default()
+}
+
+/// The children of each process that has any, by one look at all.
+pub(crate) fn children_of_all() -> HashMap<u32, Vec<u32>> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Ok(child) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-        if parent.is_some_and(|parent| parent.trim() == pid.to_string()) {
-            children.push(child);
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // The name in brackets may hold anything; the state and the parent come after it.
+        let parent = stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(1)?.parse().ok());
+        if let Some(parent) = parent {
+            children.entry(parent).or_default().push(child);
         }
     }
     children

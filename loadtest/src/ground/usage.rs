@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::process::{TICKS_PER_S, children, cpu_s};
+use super::process::{TICKS_PER_S, children_of_all, cpu_s};
 
 /// Processes and all that they have started, as far as it runs now.
 pub(crate) fn with_descendants(roots: &[u32]) -> Vec<u32> {
     let mut all: Vec<u32> = Vec::new();
     let mut next = roots.to_vec();
+    let mut children = children_of_all();
     while let Some(pid) = next.pop() {
         if !all.contains(&pid) {
-            next.extend(children(pid));
+            next.extend(children.remove(&pid).unwrap_or_default());
             all.push(pid);
         }
     }

@@ -185,7 +185,8 @@ impl Recorder {
                 self.count(|deeds| deeds.silent += 1);
                 message(*chat_id, *seq, name(*message_id, *revision));
             }
-            Event::AccountDeleted { chat_id, seq, user_id, .. } => plain(*chat_id, *seq, Fact::UserOut(*user_id)),
+            Event::AccountDeleted { chat_id, seq, user_id, .. }
+            | Event::AccountRemoved { chat_id, seq, user_id, .. } => plain(*chat_id, *seq, Fact::UserOut(*user_id)),
             Event::Signal { .. } => self.count(|deeds| deeds.signals_delivered += 1),
             Event::Delivered { .. } => self.count(|deeds| deeds.deliveries_told += 1),
             Event::CopyRefused { .. } | Event::Unreadable { .. } => self.lock().troubles.bad_copies += 1,

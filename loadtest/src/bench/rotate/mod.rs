@@ -22,7 +22,6 @@ use super::report::Spread;
 use super::room::removals;
 use super::server::{Kind, Server, found_chat};
 use crate::ground::descriptors;
-use crate::ground::usage::Usage;
 
 /// What is measured.
 #[derive(Debug, Clone)]
@@ -170,7 +169,10 @@ async fn measure(request: &Request, removed: usize) -> anyhow::Result<Measured> 
         body_bytes: BODY_BYTES,
     };
     let mut marks = Vec::new();
-    let mark = || marks.push(Usage::of(&server.pids()));
+    let mark = async || {
+        marks.push(server.usage().await?);
+        Ok(())
+    };
     let ran = run::run(script, pace, room.seen.seq.get(), seats, &mut asker, changes, mark).await?;
     let (before, after) = (marks.first().copied().unwrap_or_default(), marks.last().copied().unwrap_or_default());
     drop(asker);

@@ -128,7 +128,7 @@ pub(super) async fn run(
     seats: Vec<Seat>,
     owner: &mut Asker,
     removals: Vec<Request>,
-    mut mark: impl FnMut(),
+    mut mark: impl AsyncFnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Ran> {
     let start = Sender {
         next: Line { roster: 0, number: 0 },
@@ -167,7 +167,7 @@ pub(super) async fn run(
         });
     }
     shared.watch(pace.warm_up).await?;
-    mark();
+    mark().await?;
     let measured = Instant::now();
     shared.phase.set(Phase::Measured);
     for (number, removal) in removals.into_iter().enumerate() {
@@ -180,7 +180,7 @@ pub(super) async fn run(
     shared.watch(pace.measured.saturating_sub(measured.elapsed())).await?;
     let elapsed_s = measured.elapsed().as_secs_f64();
     shared.phase.set(Phase::Over);
-    mark();
+    mark().await?;
     let drained = Instant::now();
     while drained.elapsed() < DRAIN_TIMEOUT && !shared.is_all_there(&all_given) {
         shared.watch(LOOK_INTERVAL).await?;

@@ -19,7 +19,7 @@ use super::figures::WireBytes;
 use super::plan::Plan;
 use super::server::{Kind, Server};
 use crate::ground::descriptors;
-use crate::ground::usage::{Usage, pss_kib};
+use crate::ground::usage::pss_kib;
 
 /// What is measured.
 #[derive(Debug, Clone)]
@@ -36,8 +36,11 @@ pub(crate) struct Request {
     pub(crate) json: Option<PathBuf>,
 }
 
-/// Messages in a second to a single chat.
+/// Messages in a second to a single chat, at most.
 const RATE_ONE: u32 = 20;
+
+/// Deliveries in a second in a single chat, at most: more, each a write of its own, and the generator would be what is measured.
+const DELIVERIES_ONE: usize = 20_000;
 
 /// Messages in a second to chats of a fixed size.
 const RATE_MANY: u32 = 400;
@@ -49,8 +52,9 @@ const FIXED_CHATS: usize = 20;
 /// Users of each measurement are named from a number of their own on.
 const NUMBERS: usize = 1_000_000;
 
-/// Before what is at rest is measured.
+/// Before what is at rest is measured, and this for each session that has just come.
 const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE_EACH: Duration = Duration::from_millis(3);
 
 /// One measurement.
 struct Point {
@@ -60,6 +64,7 @@ struct Point {
     sessions: usize,
     messages: u64,
     deliveries: u64,
+    elapsed_s: f64,
     cpu_s: f64,
     rest_cpu_s: f64,
     p50_ms: f64,
@@ -102,17 +107,12 @@ impl Point {
             self.deliveries,
             self.us_per_message(),
             self.us_per_delivery(),
-            self.rest_cpu_s * 1_000.0 / self.seconds(),
+            self.rest_cpu_s * 1_000.0 / self.elapsed_s,
             self.p50_ms,
             self.p99_ms,
             self.broker_mib,
             self.wrong,
         )
-    }
-
-    fn seconds(&self) -> f64 {
-        let rate = if self.name == "sessions" { RATE_ONE } else { RATE_MANY };
-        (self.messages as f64 / f64::from(rate)).max(f64::MIN_POSITIVE)
     }
 }
 
@@ -127,7 +127,8 @@ pub(crate) fn run(request: &Request) -> anyhow::Result<bool> {
 async fn measure_all(request: &Request) -> anyhow::Result<bool> {
     let mut points = Vec::new();
     for sessions in &request.sizes {
-        let plan = plan(1, *sessions, RATE_ONE, request.seconds)?;
+        let rate = u32::try_from(DELIVERIES_ONE / sessions.max(&1)).unwrap_or(u32::MAX).clamp(1, RATE_ONE);
+        let plan = plan(1, *sessions, rate, request.seconds)?;
         let server = Server::start(Kind::Broker, &plan, WireBytes::default()).await?;
         points.push(measure(&server, &plan, "sessions", *sessions, 0).await?);
         server.stop().await?;
@@ -192,13 +193,17 @@ async fn measure(
     number: usize,
 ) -> anyhow::Result<Point> {
     let (talks, seats) = server.prepare_from(number, plan, WireBytes::default()).await.context("setting up")?;
-    tokio::time::sleep(SETTLE).await;
-    let usage = || Usage::of(&server.pids());
-    let before = usage();
+    let sessions = u32::try_from(plan.chats * plan.sessions_per_chat).unwrap_or(u32::MAX);
+    tokio::time::sleep(SETTLE + SETTLE_EACH * sessions).await;
+    let before = server.usage().await?;
     tokio::time::sleep(plan.measured()).await;
-    let rest_cpu_s = usage().since(before).watched_s;
+    let rest_cpu_s = server.usage().await?.since(before).watched_s;
     let mut marks = Vec::new();
-    let driven: Driven = drive(plan, &talks, seats, || marks.push(usage())).await.context("running")?;
+    let mark = async || {
+        marks.push(server.usage().await?);
+        Ok(())
+    };
+    let driven: Driven = drive(plan, &talks, seats, mark).await.context("running")?;
     let (before, after) = (marks.first().copied().unwrap_or_default(), marks.last().copied().unwrap_or_default());
     let point = Point {
         name,
@@ -206,6 +211,7 @@ async fn measure(
         sessions: plan.sessions_per_chat,
         messages: driven.acked,
         deliveries: driven.delivered,
+        elapsed_s: driven.elapsed_s,
         cpu_s: after.since(before).watched_s,
         rest_cpu_s: rest_cpu_s * driven.elapsed_s / plan.measured().as_secs_f64(),
         p50_ms: driven.latency.ms(0.5),
@@ -285,7 +291,20 @@ mod tests {
         let (messages, cpu_s) = (100, us_per_message * 100.0 / 1e6 + 0.5);
         let (deliveries, p50_ms, p99_ms, broker_mib, wrong) = (messages * sessions as u64, 1.0, 1.0, 1.0, 0);
         let (name, value, rest_cpu_s) = ("sessions", sessions, 0.5);
-        Point { name, value, sessions, messages, deliveries, cpu_s, rest_cpu_s, p50_ms, p99_ms, broker_mib, wrong }
+        Point {
+            name,
+            value,
+            sessions,
+            messages,
+            deliveries,
+            elapsed_s: 10.0,
+            cpu_s,
+            rest_cpu_s,
+            p50_ms,
+            p99_ms,
+            broker_mib,
+            wrong,
+        }
     }
 
     #[test]

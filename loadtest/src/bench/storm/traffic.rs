@@ -59,7 +59,7 @@ pub(super) fn talk(server: &Server, plan: &Plan, mut wanted: Cuts) -> anyhow::Re
             Err(TryRecvError::Empty) => Ok(true),
             Err(TryRecvError::Disconnected) => Ok(false),
         };
-        let driven = drive_while(plan, &talks, seats, || {}, goes_on).await?;
+        let driven = drive_while(plan, &talks, seats, async || Ok(()), goes_on).await?;
         anyhow::ensure!(!driven.is_exhausted, "all that was sealed is said: the sessions take too long to come");
         Ok(driven)
     })

@@ -12,7 +12,6 @@ use super::session::{Session, Stay};
 use super::traffic::Traffic;
 use crate::bench::figures::{Latencies, Wrong};
 use crate::bench::server::Server;
-use crate::ground::usage::Usage;
 
 /// How often a session tries to come before it gives up.
 const TRIES_MAX: u32 = 5;
@@ -135,7 +134,7 @@ pub(super) async fn run(
     let (over, is_over) = watch::channel(false);
     let mut tasks = JoinSet::new();
     traffic.cut().await?;
-    let before = Usage::of(&server.pids());
+    let before = server.usage().await?;
     let began = Instant::now();
     for session in sessions {
         let (session, shared, is_over) = (Rc::clone(session), Rc::clone(&shared), is_over.clone());
@@ -144,7 +143,7 @@ pub(super) async fn run(
     while shared.settled.get() < sessions.len() {
         shared.has_settled.notified().await;
     }
-    let used = Usage::of(&server.pids()).since(before);
+    let used = server.usage().await?.since(before);
     let latency = traffic.cut().await?;
     over.send_replace(true);
     while let Some(ended) = tasks.join_next().await {
