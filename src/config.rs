@@ -40,6 +40,7 @@ pub struct Settings {
     pub database: Database,
     pub writer: Writer,
     pub chat: Chat,
+    pub registration: Registration,
     pub session: Session,
     pub password: Password,
     pub keys: Keys,
@@ -100,6 +101,23 @@ section! {
     Chat { workers: usize, idle_s: u64, in_flight_max: usize, members_max: u64, }
 }
 section! {
+    /// Who may register.
+    Registration { mode: RegistrationMode, }
+}
+
+/// Who may register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegistrationMode {
+    /// Everybody.
+    Open,
+    /// Who has the code of an invitation.
+    Invitation,
+    /// Nobody.
+    Closed,
+}
+
+section! {
     /// Sessions of users.
     Session {
         lifetime_max_s: u64,
@@ -122,6 +140,8 @@ section! {
     Limits {
         requests_per_s: u32,
         requests_burst: u32,
+        bytes_per_s: u32,
+        bytes_burst: u32,
         membership_changes_per_minute: u32,
         signals_per_s: u32,
         signals_burst: u32,

@@ -47,6 +47,19 @@ struct VerifyArgs {
     json: Option<PathBuf>,
 }
 
+/// What the operator wants, and how it is shown.
+#[cfg(feature = "server")]
+#[derive(Debug, clap::Args)]
+struct AdminArgs {
+    #[command(flatten)]
+    settings: SettingsFile,
+    /// Print JSON: an array of objects for a list, else an object.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: sealcast::server::admin::AdminCommand,
+}
+
 #[cfg(feature = "server")]
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
@@ -82,6 +95,21 @@ Examples:
   SEALCAST__DATABASE__URL='host=127.0.0.1 user=sealcast dbname=restored' sealcast verify
   sealcast verify --list 1000 --json found.json && echo good")]
     Verify(VerifyArgs),
+    /// See and do what an operator may: users, sessions, invitations, chats, storage.
+    ///
+    /// Works through the database, beside a broker that serves, which notices within a second or two, or without one.
+    /// Cannot read what is sealed, make a key or sign for anybody; what it forces on a chat, the chat's members see.
+    #[cfg(feature = "server")]
+    #[command(after_help = "\
+Examples:
+  sealcast admin users list
+  sealcast admin users suspend ada
+  sealcast admin users delete ada --yes
+  sealcast admin sessions disconnect ada
+  sealcast admin invitations create --uses 5 --days 30
+  sealcast admin --json chats list --by age --limit 10
+  sealcast admin --config /etc/sealcast/config.toml storage")]
+    Admin(AdminArgs),
     /// Chat from the terminal.
     #[cfg(feature = "client")]
     Client(Box<sealcast::cli::ClientArgs>),
@@ -143,6 +171,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             complain(&error);
             ExitCode::from(NOT_VERIFIED)
         })),
+        #[cfg(feature = "server")]
+        Some(Command::Admin(args)) => admin(args, arguments.settings),
         #[cfg(feature = "client")]
         Some(Command::Client(args)) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -203,6 +233,17 @@ fn check_config(file: SettingsFile) -> anyhow::Result<ExitCode> {
     let settings = sealcast::config::Settings::load(file.config.or_else(beside).as_deref())?;
     sealcast::server::check(&settings)?;
     std::io::stdout().write_all(settings.effective()?.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "server")]
+fn admin(args: AdminArgs, ahead: SettingsFile) -> anyhow::Result<ExitCode> {
+    use std::io::Write;
+
+    use sealcast::server::admin::{as_json, as_text, run_admin};
+    let outcome = run_admin(&settings(args.settings.or(ahead))?, &args.command)?;
+    let text = if args.json { as_json(&outcome) } else { as_text(&outcome) };
+    std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

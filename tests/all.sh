@@ -24,11 +24,16 @@ else
     run_tests=(cargo test --no-fail-fast)
 fi
 cargo --version
-# What reads the metrics and the alert rules, as a Prometheus would.
-if ! command -v promtool >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus >/dev/null
-fi
-command -v promtool >/dev/null || missing "promtool: apt-get install prometheus, or the archive of Prometheus"
+# A command and the package that has it; root has it installed where there is apt-get.
+needs() {
+    if ! command -v "$1" >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$2" >/dev/null
+    fi
+    command -v "$1" >/dev/null || missing "$1: apt-get install $2, or your distribution's package of it"
+}
+needs promtool prometheus     # reads the metrics and the alert rules, as a Prometheus would
+needs slowhttptest slowhttptest # reads and sends as slowly as it can
+command -v chromium-browser google-chrome google-chrome-stable >/dev/null || needs chromium chromium # looks at the status page
 promtool --version 2>&1 | head -1
 
 step "format"
@@ -84,6 +89,7 @@ cargo run --quiet --release -p loadtest -- rotate --sessions 60 --senders 5 --se
 cargo run --quiet --release -p loadtest -- scale --sizes 5,20 --connections 50 --loaded 100 --stored 300 --seconds 2
 cargo bench --quiet -p loadtest -- --test
 cargo run --quiet --release -p loadtest -- storm --sessions 200 --repeat 1
+cargo run --quiet --release -p loadtest -- restart --sessions 100 --repeat 1
 cargo run --quiet --release -p loadtest -- soak --seconds 15 --users 8 --chats 4
 
 step "torture, two minutes; its history is judged again, and found damaged when it is"

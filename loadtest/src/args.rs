@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Scale(ScaleArgs),
     /// How long does it take until all are live that come back at once, and what does ordinary traffic feel of it?
     Storm(StormArgs),
+    /// Restarts the broker while everybody talks: when are all back, do they come as a herd, and is anything lost?
+    Restart(RestartArgs),
     /// Check histories that were written before; several are one.
     Check(CheckArgs),
     /// Serve, with settings from the environment.
@@ -203,6 +205,20 @@ pub(crate) struct StormArgs {
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(50..=15_000))]
     pub(crate) sessions: u32,
     /// How often they come back, each time a few at a time and all at once.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) repeat: u8,
+    /// Where the result goes as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Options of `restart`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RestartArgs {
+    /// Sessions, each of a user of its own.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    pub(crate) sessions: u32,
+    /// How often the broker is restarted.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) repeat: u8,
     /// Where the result goes as JSON.

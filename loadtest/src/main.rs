@@ -2,7 +2,7 @@
 //!
 //! Lives here: the command line and the exit code. `scenario` says what a run is made of, `run` is its steps, `load`
 //! the clients and what they do, `nemesis` what is broken meanwhile, `ground` the broker and the Postgres that it all
-//! stands on, `bench` how fast it is and `floor` what that is compared with, `history` what happened, `check` the judgement of it, `report` the result. Imports the client library and
+//! stands on, `bench` how fast it is and `floor` what that is compared with, `restart` how all come back after one, `history` what happened, `check` the judgement of it, `report` the result. Imports the client library and
 //! the protocol of `sealcast`, and its server only to be the broker in a process of its own.
 
 mod args;
@@ -14,6 +14,7 @@ mod history;
 mod load;
 mod nemesis;
 mod report;
+mod restart;
 mod rng;
 mod run;
 mod scenario;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Rotate(args) => args.request().and_then(|request| bench::rotate::run(&request)),
         Command::Scale(args) => bench::scale::run(&args.request()),
         Command::Storm(args) => bench::storm::run(args.sessions, args.repeat, args.json.as_deref()),
+        Command::Restart(args) => restart::run(args.sessions, args.repeat, args.json.as_deref()),
         Command::Check(args) => run_check(&args),
     };
     match done {

@@ -31,6 +31,7 @@ pub struct Connection {
     /// What waits to be written to it.
     pub outbox: Arc<Outbox>,
     who: OnceLock<Requester>,
+    is_barred: AtomicBool,
     chats: Mutex<BTreeMap<ChatId, Place>>,
     /// How often it was said that a chat lags.
     words: AtomicU64,
@@ -83,6 +84,7 @@ impl Connection {
             encoding,
             outbox,
             who: OnceLock::new(),
+            is_barred: AtomicBool::new(false),
             chats: Mutex::new(BTreeMap::new()),
             words: AtomicU64::new(0),
             wake: Notify::new(),
@@ -126,6 +128,18 @@ impl Connection {
     pub fn close(&self, code: CloseCode) {
         self.outbox.close(code.number(), code.as_str());
         self.wake.notify_one();
+    }
+
+    /// Closes it, and takes nothing more from it: what it sends on until it is gone counts no more.
+    pub fn bar(&self, code: CloseCode) {
+        self.is_barred.store(true, Ordering::Release);
+        self.close(code);
+    }
+
+    /// Whether nothing is taken from it any more.
+    #[must_use]
+    pub fn is_barred(&self) -> bool {
+        self.is_barred.load(Ordering::Acquire)
     }
 
     /// Tells it to come back after a time, and closes it, because the process is going.

@@ -16,6 +16,7 @@ pub mod info;
 pub mod live_word;
 pub mod newly_live;
 pub mod open_work;
+pub mod operator;
 pub mod outbox;
 pub mod outbox_budget;
 pub mod passwords;

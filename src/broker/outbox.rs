@@ -377,6 +377,7 @@ impl Outbox {
             return Poll::Pending;
         }
         let chunk = state.take_chunk();
+        state.budget.hand_on(chunk.len());
         if let Some(pong) = state.overdue_pong.take() {
             state.append(&pong);
         }

@@ -25,6 +25,7 @@ use super::read::{What, read};
 use super::safety;
 use super::sessions::session;
 use super::talk::{Wishes, talk};
+use super::words;
 use crate::client::{
     Body, Client, ClientConfig, ClientError, Connector, Event, EventStream, NewAccount, PendingLink, Profile,
     Recovered, Storage, StorageError,
@@ -90,9 +91,9 @@ impl Runner {
 
     async fn run(&self) -> Result<(), CliError> {
         match &self.args.command {
-            Command::Register { account, password_stdin } => {
+            Command::Register { account, password_stdin, invitation } => {
                 let password = first_password(&self.printer, *password_stdin).await?;
-                self.register(account.account(), password).await
+                self.register(account.account(), password, invitation.as_deref()).await
             }
             Command::Login { account, password_stdin, recovery_code, replace } => {
                 let key = Key::ask(&self.printer, *password_stdin, *recovery_code).await?;
@@ -249,7 +250,7 @@ impl Runner {
         // The client has closed, so the stream comes to its end.
         while let Ok(Some(event)) = events.next().await {
             match &*event {
-                Event::Alarm(alarm) => self.printer.complain(&format!("alarm: {}", alarm.failure)),
+                Event::Alarm(alarm) => self.printer.complain(&words::of_alarm(alarm)),
                 Event::PasswordNeeded { expired_at } if is_well => self.printer.remark(&format!(
                     "note: this session runs out at {}; `login` with the account's password renews it",
                     time(*expired_at),
@@ -368,13 +369,21 @@ impl Runner {
         Ok(recovered.map(recovered_object))
     }
 
-    async fn register(&self, account: NewAccount, password: Option<Password>) -> Result<(), CliError> {
+    async fn register(
+        &self,
+        account: NewAccount,
+        password: Option<Password>,
+        invitation: Option<&str>,
+    ) -> Result<(), CliError> {
         let storage = self.profile(true).await?;
         let config = self.config()?;
         let registering = async {
-            match &password {
-                Some(password) => Client::register_with_password(config, account, password, storage).await,
-                None => Client::register(config, account, storage).await,
+            match (&password, invitation) {
+                (password, Some(code)) => {
+                    Client::register_invited(config, account, password.as_ref(), code, storage).await
+                }
+                (Some(password), None) => Client::register_with_password(config, account, password, storage).await,
+                (None, None) => Client::register(config, account, storage).await,
             }
         };
         let client = timeout_at(self.deadline, registering).await.map_err(|_| self.timeout(None))??;

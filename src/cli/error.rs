@@ -215,6 +215,9 @@ const fn advice_code(code: ErrorCode) -> Option<&'static str> {
     match code {
         ErrorCode::UsernameTaken => Some("choose another one"),
         ErrorCode::LoginFailed => Some("check both"),
+        ErrorCode::InvitationNeeded => Some("give its code with --invitation"),
+        ErrorCode::InvitationInvalid => Some("check it, or ask who invited you for another"),
+        ErrorCode::AccountSuspended => Some("ask the server's operator; nothing is lost meanwhile"),
         ErrorCode::StrongboxChanged => Some("try again, with the newest password"),
         ErrorCode::UsernameInvalid => Some("3 to 32 of a-z, 0-9, `.`, `_` and `-`"),
         ErrorCode::UnknownUser => Some("check the name; it must be exactly theirs"),
@@ -245,6 +248,7 @@ const fn advice_closed(reason: CloseReason) -> Option<&'static str> {
     match reason {
         CloseReason::Login(code) => advice_code(code),
         CloseReason::Code(CloseCode::SessionExpired) => advice_code(ErrorCode::SessionExpired),
+        CloseReason::Code(CloseCode::AccountSuspended) => advice_code(ErrorCode::AccountSuspended),
         CloseReason::Code(CloseCode::SessionRevoked | CloseCode::LoginRefused) => {
             Some("link a new session with another profile")
         }
@@ -277,6 +281,7 @@ const fn advice_network(error: &NetworkError) -> Option<&'static str> {
         NetworkError::Connect(_) | NetworkError::Timeout => Some("check the address and whether the server runs"),
         NetworkError::Tls(_) => Some("give the server's certificate authority with --ca"),
         NetworkError::Authorities => Some("check --ca: a PEM file with certificates"),
+        NetworkError::Version => Some("use the client of the server's version"),
         NetworkError::NotSealcast { .. } => Some("check the address"),
         _ => None,
     }

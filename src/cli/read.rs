@@ -2,6 +2,7 @@
 
 use super::error::CliError;
 use super::print::Printer;
+use super::words;
 use crate::client::{Alarm, Client, CloseReason, Event, EventStream, HistoryPage, ReceiptsTo};
 use crate::protocol::ids::{ChatId, Seq};
 
@@ -84,9 +85,7 @@ async fn something_new(printer: &Printer, events: &mut EventStream, chat: ChatId
                 return Err(CliError::Gone);
             }
             Event::Closed(reason) => return Err(CliError::Closed(*reason)),
-            Event::Alarm(alarm) if alarm.chat_id == Some(chat) => {
-                printer.complain(&format!("alarm: {}", alarm.failure))
-            }
+            Event::Alarm(alarm) if alarm.chat_id == Some(chat) => printer.complain(&words::of_alarm(alarm)),
             _ => {}
         }
     }

@@ -1,11 +1,16 @@
 //! Says in words what a code of the server means to whoever typed the command.
 
+use crate::client::{Alarm, VerificationFailure};
 use crate::protocol::error::{CloseCode, ErrorCode};
 
 /// What happened.
 pub(super) const fn of_code(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::Unauthenticated => "the server does not accept this session's proof",
+        ErrorCode::AccountSuspended => "the server's operator has suspended this account",
+        ErrorCode::RegistrationClosed => "nobody can register on this server now",
+        ErrorCode::InvitationNeeded => "this server lets in who has an invitation",
+        ErrorCode::InvitationInvalid => "the invitation's code is none, used up or run out",
         ErrorCode::SessionExpired => "this session has expired",
         ErrorCode::SessionRevoked => "this session was revoked",
         ErrorCode::SessionPending => "this session waits for approval",
@@ -67,7 +72,22 @@ pub(super) const fn of_close(code: CloseCode) -> &'static str {
         CloseCode::SessionRevoked => "this session was revoked",
         CloseCode::SessionExpired => "this session has expired",
         CloseCode::Replaced => "this session is connected from somewhere else",
+        CloseCode::AccountSuspended => of_code(ErrorCode::AccountSuspended),
+        CloseCode::AccountRemoved => "the server's operator has ended this account",
         CloseCode::LoginRefused => "the server refuses the login",
         other => other.as_str(),
     }
+}
+
+/// What did not verify, and in which chat.
+pub(super) fn of_alarm(alarm: &Alarm) -> String {
+    let place = alarm.chat_id.map(|chat_id| format!("chat {chat_id}: ")).unwrap_or_default();
+    let meaning = match alarm.failure {
+        VerificationFailure::Rollback { .. } => {
+            ": it was set back to an older backup, or it lies; what this device has is kept, and nothing else is shown \
+             of the chat until the server has that again"
+        }
+        _ => "",
+    };
+    format!("alarm: {place}{}{meaning}", alarm.failure)
 }

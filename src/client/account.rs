@@ -47,6 +47,7 @@ pub(crate) async fn register(
     config: ClientConfig,
     new: NewAccount,
     password: Option<&Password>,
+    invitation: Option<&str>,
     storage: Arc<dyn Storage>,
 ) -> Result<Client, ClientError> {
     let endpoint: Endpoint = new.server.parse()?;
@@ -72,6 +73,7 @@ pub(crate) async fn register(
         identity_key: account.me.identity_key,
         certificate: account.certificate.clone().ok_or(ClientError::NotReady)?,
         strongbox: account.strongbox.clone(),
+        invitation: invitation.map(str::to_owned),
     };
     let answer: Result<Registered, ClientError> = insist(&config, &endpoint, ACCOUNTS_PATH, &request).await;
     match answer {

@@ -198,6 +198,18 @@ pub enum Event {
         /// Who owns the chat from now on, if it was theirs.
         heir: Option<UserId>,
     },
+    /// The server says that its operator ended the account of a member: forced by the server, and signed by nobody. What
+    /// they owned has passed on by rule.
+    AccountRemoved {
+        /// The chat.
+        chat_id: ChatId,
+        /// The entry.
+        seq: Seq,
+        /// Whose.
+        user_id: UserId,
+        /// Who owns the chat from now on, if it was theirs.
+        heir: Option<UserId>,
+    },
     /// A chat is called something else, or its name can be read now.
     InfoChanged {
         /// The chat.

@@ -76,7 +76,7 @@ impl Client {
         account: NewAccount,
         storage: Arc<dyn Storage>,
     ) -> Result<Self, ClientError> {
-        account::register(config, account, None, storage).await
+        account::register(config, account, None, None, storage).await
     }
 
     /// Registers an account with a password: it opens the account on any device, and this device does not keep the
@@ -93,7 +93,24 @@ impl Client {
         password: &Password,
         storage: Arc<dyn Storage>,
     ) -> Result<Self, ClientError> {
-        account::register(config, account, Some(password), storage).await
+        account::register(config, account, Some(password), None, storage).await
+    }
+
+    /// Registers an account with the code of an invitation, with or without a password.
+    ///
+    /// # Errors
+    /// As [`Client::register`]; the server refuses with `invitation_invalid` a code that is none, used up or run out.
+    ///
+    /// # Cancel safety
+    /// As after a network error.
+    pub async fn register_invited(
+        config: ClientConfig,
+        account: NewAccount,
+        password: Option<&Password>,
+        invitation: &str,
+        storage: Arc<dyn Storage>,
+    ) -> Result<Self, ClientError> {
+        account::register(config, account, password, Some(invitation), storage).await
     }
 
     /// Opens the account of a profile and begins to connect.

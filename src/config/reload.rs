@@ -6,7 +6,7 @@ use super::{ConfigError, Settings};
 
 impl Settings {
     /// These settings with what may change taken from `newer`: the filter of the log, the limits of connections,
-    /// addresses and tries, origins, hosts, proxies, certificates.
+    /// addresses and tries, origins, hosts, proxies, certificates, who may register.
     #[must_use]
     pub fn reloaded(&self, newer: &Self) -> Self {
         let mut settings = self.clone();
@@ -19,6 +19,7 @@ impl Settings {
         if self.has_tls() == newer.has_tls() {
             settings.server.tls.clone_from(&newer.server.tls);
         }
+        settings.registration.mode = newer.registration.mode;
         settings.password.tries_per_hour = newer.password.tries_per_hour;
         settings.password.tries_per_hour_user = newer.password.tries_per_hour_user;
         settings.password.tries_per_hour_address = newer.password.tries_per_hour_address;

@@ -13,7 +13,7 @@ use crate::protocol::limits::{COPIES_PER_FRAME_MAX, CURSORS_MAX, STAGED_PARTS_MA
 use crate::telemetry::subscriber;
 
 /// Every number, with the least and the most that it may be.
-const RANGES: [(&str, i64, i64); 41] = [
+const RANGES: [(&str, i64, i64); 43] = [
     ("server.workers", 0, 1_024),
     ("server.connections_max", 1, 1_000_000),
     ("server.login_timeout_s", 1, 300),
@@ -44,6 +44,8 @@ const RANGES: [(&str, i64, i64); 41] = [
     ("keys.age_max_s", 3_600, 7_776_000),
     ("limits.requests_per_s", 1, 1_000_000),
     ("limits.requests_burst", 1, 1_000_000),
+    ("limits.bytes_per_s", 1_024, 1 << 30),
+    ("limits.bytes_burst", 1 << 20, 1 << 30),
     ("limits.membership_changes_per_minute", 1, 1_000_000),
     ("limits.signals_per_s", 1, 1_000_000),
     ("limits.signals_burst", 1, 1_000_000),
@@ -73,6 +75,8 @@ pub(super) fn check_values(layers: &mut Layers) {
     check_texts(layers, "server.trusted_proxies", networks, |text| text.parse::<Network>().is_ok());
     check_texts(layers, "server.address_header", "must be the name of an HTTP header, or empty", is_header_name);
     check_texts(layers, "database.url", "must be a Postgres URL, like postgres://user:password@host/database", is_url);
+    let modes = "must be open, invitation or closed";
+    check_texts(layers, "registration.mode", modes, |mode| matches!(mode, "open" | "invitation" | "closed"));
     check_texts(layers, "log.format", "must be text or json", |format| matches!(format, "text" | "json"));
     let filter = "must be a level, or target=level pairs: info, or sealcast=debug,info";
     check_texts(layers, "log.filter", filter, subscriber::is_filter);

@@ -45,7 +45,8 @@ async fn register(door: web::Data<Door>, body: Result<web::Bytes, actix_web::Err
     {
         return failed(refusal.into());
     }
-    match door.broker.store.register(&request, &door.broker.options.sessions).await {
+    let mode = door.current().registration.mode;
+    match door.broker.store.register(&request, mode, &door.broker.options.sessions).await {
         Ok(registered) => HttpResponse::Ok().json(registered),
         Err(failure) => failed(failure),
     }
@@ -110,6 +111,10 @@ pub(super) fn failed(failure: Failure) -> HttpResponse {
         ErrorCode::UnknownUser | ErrorCode::UnknownSession => 404,
         ErrorCode::TooLarge => 413,
         ErrorCode::LoginFailed => 401,
+        ErrorCode::AccountSuspended
+        | ErrorCode::RegistrationClosed
+        | ErrorCode::InvitationNeeded
+        | ErrorCode::InvitationInvalid => 403,
         ErrorCode::UsernameTaken | ErrorCode::StrongboxChanged => 409,
         ErrorCode::RateLimited | ErrorCode::LimitReached => 429,
         ErrorCode::StorageUnavailable => 503,

@@ -42,8 +42,7 @@ async fn readyz(door: web::Data<Door>) -> HttpResponse {
 }
 
 async fn metrics(door: web::Data<Door>) -> HttpResponse {
-    let waiting = i64::try_from(door.budget.bytes()).unwrap_or(i64::MAX);
-    door.broker.metrics.queue_depth.with_label_values(&["outboxes_bytes"]).set(waiting);
+    look(&door);
     match door.broker.metrics.text() {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
         Err(error) => {
@@ -51,6 +50,18 @@ async fn metrics(door: web::Data<Door>) -> HttpResponse {
             HttpResponse::InternalServerError().finish()
         }
     }
+}
+
+/// Brings what is counted elsewhere into the metrics.
+fn look(door: &Door) {
+    let metrics = &door.broker.metrics;
+    let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    metrics.queue_depth.with_label_values(&["outboxes_bytes"]).set(whole(door.budget.bytes()));
+    metrics.sent_bytes.inc_by(door.budget.handed_on().saturating_sub(metrics.sent_bytes.get()));
+    let pool = door.broker.store.pool_figures();
+    metrics.pool_connections.with_label_values(&["in_use"]).set(whole(pool.in_use));
+    metrics.pool_connections.with_label_values(&["idle"]).set(whole(pool.idle));
+    metrics.pool_waiting.set(whole(pool.waiting));
 }
 
 /// Whether every lane of the writer has committed what it was given.

@@ -84,7 +84,13 @@ impl Rate {
 
     /// Counts one.
     pub fn check(&mut self) -> Verdict {
-        match self.limiter.check() {
+        self.check_many(1)
+    }
+
+    /// Counts so many at once; none, and what is more than the whole burst, as one.
+    pub fn check_many(&mut self, count: u32) -> Verdict {
+        let count = NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+        match self.limiter.check_n(count).unwrap_or_else(|_| self.limiter.check()) {
             Ok(()) => {
                 self.refused = self.refused.saturating_sub(1);
                 Verdict::Pass
@@ -97,6 +103,14 @@ impl Rate {
                 Verdict::Wait(not_until.wait_time_from(self.clock.now()))
             }
         }
+    }
+}
+
+impl Verdict {
+    /// What another rate says, where this one lets pass.
+    #[must_use]
+    pub fn or(self, other: impl FnOnce() -> Self) -> Self {
+        if self == Self::Pass { other() } else { self }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod requests;
 pub mod session;
 mod signals;
 pub mod socket;
+pub mod status;
 pub mod tls;
 pub mod transport;
 

@@ -32,7 +32,7 @@ use crate::protocol::membership::Change;
 use crate::protocol::verify::Verifier;
 use crate::store::Failure;
 use crate::store::members::Requester;
-use crate::store::sessions::LoginSession;
+use crate::store::sessions::{LoginSession, suspended};
 
 /// A complete message from the peer.
 #[derive(Debug, Message)]
@@ -57,6 +57,7 @@ pub struct SessionActor {
     stage: Stage,
     heartbeat: Heartbeat,
     requests: Rate,
+    bytes: Rate,
     membership_changes: Rate,
     signals: Rate,
     staged: HashMap<ChatId, Instant>,
@@ -106,6 +107,7 @@ impl SessionActor {
             stage: nonce().map_or(Stage::Closed, Stage::New),
             heartbeat: Heartbeat::new(door.ping_interval(), Instant::now()),
             requests: Rate::new(limits.requests_per_s, Duration::from_secs(1), limits.requests_burst),
+            bytes: Rate::new(limits.bytes_per_s, Duration::from_secs(1), limits.bytes_burst),
             membership_changes: Rate::new(changes, minute, changes),
             signals: Rate::new(limits.signals_per_s, Duration::from_secs(1), limits.signals_burst),
             staged: HashMap::new(),
@@ -157,7 +159,9 @@ impl SessionActor {
             return self.connection.close(CloseCode::UnsupportedData);
         }
         let metrics = &self.door.broker.metrics;
-        match self.requests.check() {
+        let bytes = u32::try_from(message.data.len()).unwrap_or(u32::MAX);
+        metrics.received_bytes.inc_by(u64::from(bytes));
+        match self.requests.check().or(|| self.bytes.check_many(bytes)) {
             Verdict::Pass => {}
             Verdict::Flood => return self.connection.close(CloseCode::PolicyViolation),
             Verdict::Wait(wait) => {
@@ -186,6 +190,9 @@ impl SessionActor {
     fn route(&mut self, request: Request, mut responder: Responder, ctx: &mut Context<Self>) {
         if let Request::Authenticate(authenticate) = request {
             return self.authenticate(&authenticate, responder, ctx);
+        }
+        if self.connection.is_barred() {
+            return responder.refuse(suspended());
         }
         let caller = match &self.stage {
             Stage::Live(caller) => caller.clone(),
@@ -279,6 +286,8 @@ impl SessionActor {
             Some((SessionState::Revoked, _)) => {
                 Some(Refusal::new(ErrorCode::SessionRevoked, "the session was revoked"))
             }
+            // Who was revoked is told that first: it wipes what it holds.
+            Some(_) if session.is_some_and(|session| session.is_suspended) => Some(suspended()),
             Some((SessionState::Pending | SessionState::Live | SessionState::Expired, _)) => None,
         };
         let (Some(session), None) = (session, &refusal) else {
@@ -336,6 +345,7 @@ impl SessionActor {
         actix::spawn(async move {
             // A session that ended between the look at it and its entry in the directory was not found there.
             match broker.store.login_session(who.session_id).await {
+                Ok(Some(session)) if session.is_suspended => connection.bar(CloseCode::AccountSuspended),
                 Ok(Some(session)) if session.state == SessionState::Live => {}
                 // Only who was revoked is told so: it wipes what it holds.
                 Ok(Some(session)) if session.state == SessionState::Expired => {
@@ -392,6 +402,7 @@ impl SessionActor {
         self.connection.close(match code {
             ErrorCode::SessionExpired => CloseCode::SessionExpired,
             ErrorCode::SessionRevoked => CloseCode::SessionRevoked,
+            ErrorCode::AccountSuspended => CloseCode::AccountSuspended,
             ErrorCode::StorageUnavailable | ErrorCode::Internal => CloseCode::Overloaded,
             _ => CloseCode::LoginRefused,
         });

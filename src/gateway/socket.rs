@@ -9,11 +9,16 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use super::Door;
 use super::accounts::error_response;
 use super::session::{Frame, Pong, SessionActor, TransportClosed};
-use super::transport::{Closed, Inbound, InboundMessage, OriginPolicy, TransportLimits, UpgradeOptions, upgrade};
+use super::transport::{
+    Closed, HandshakeError, Inbound, InboundMessage, OriginPolicy, TransportLimits, UpgradeOptions, upgrade,
+};
 use crate::broker::connection::Connection;
 use crate::protocol::codec::Encoding;
 use crate::protocol::error::{CloseCode, ErrorCode, Refusal};
 use crate::protocol::limits::FRAME_BYTES_MAX;
+
+/// For whoever offers none of the subprotocols: a client of another version.
+const SPOKEN: &str = "this server speaks sealcast.v1.msgpack and sealcast.v1.json";
 
 /// Messages of one connection that may be open at once; then its socket is not read.
 const MESSAGES_OUTSTANDING_MAX: usize = 64;
@@ -63,6 +68,9 @@ pub async fn open(request: HttpRequest, payload: web::Payload, door: web::Data<D
         Err(error) => {
             door.open.fetch_sub(1, Ordering::Relaxed);
             metrics.handshakes.with_label_values(&[error.metric_label()]).inc();
+            if error == HandshakeError::Subprotocol {
+                return error_response(Refusal::new(ErrorCode::UnsupportedVersion, SPOKEN), 400);
+            }
             error.error_response()
         }
     }

@@ -51,6 +51,9 @@ pub struct Register {
     /// The password and what it protects; absent for an account without a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strongbox: Option<StrongboxUpload>,
+    /// The code of an invitation, where the server asks for one; else it is not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitation: Option<String>,
 }
 
 /// The account is there. The same request again gets the same answer.

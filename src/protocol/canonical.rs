@@ -26,6 +26,8 @@ pub mod label {
     pub const ACCOUNT_DELETION: &str = "sealcast/account-deletion";
     /// The expiry of a session, which nobody signs.
     pub const EXPIRY: &str = "sealcast/expiry";
+    /// The end of an account by the server's operator, which nobody signs.
+    pub const ACCOUNT_REMOVAL: &str = "sealcast/account-removal";
     /// A membership change.
     pub const MEMBERSHIP: &str = "sealcast/membership";
     /// The hash before the first membership change of a chat.

@@ -39,6 +39,14 @@ macro_rules! error_codes {
 }
 
 error_codes! {
+    /// The operator has suspended the account: no login and no message until that is taken back. What it is in goes on.
+    AccountSuspended = "account_suspended", false;
+    /// Nobody can register here now.
+    RegistrationClosed = "registration_closed", false;
+    /// Registering takes the code of an invitation.
+    InvitationNeeded = "invitation_needed", false;
+    /// The invitation's code is unknown, used up or run out: the same answer.
+    InvitationInvalid = "invitation_invalid", false;
     /// Not logged in, or the proof of the login is wrong.
     Unauthenticated = "unauthenticated", false;
     /// The session's time ran out.
@@ -339,6 +347,8 @@ close_codes! {
     IdleTimeout = 4001, "idle_timeout", true;
     /// The peer took nothing of what waited for it in time.
     Stalled = 4002, "stalled", true;
+    /// The operator cut the connection: come back.
+    Disconnected = 4003, "disconnected", true;
     /// A newer connection of the same session came.
     Replaced = 4500, "replaced", false;
     /// The session was revoked.
@@ -347,6 +357,10 @@ close_codes! {
     SessionExpired = 4502, "session_expired", false;
     /// The login was refused.
     LoginRefused = 4503, "login_refused", false;
+    /// The operator has suspended the account.
+    AccountSuspended = 4504, "account_suspended", false;
+    /// The operator has ended the account.
+    AccountRemoved = 4505, "account_removed", false;
 }
 
 #[cfg(test)]

@@ -186,6 +186,7 @@ impl ChatFold {
                 self.apply_expired(seq, created_at, *user_id, *session_id)
             }
             EntryBody::AccountDeleted(signed) => self.apply_account_deleted(seq, signed),
+            EntryBody::AccountRemoved { user_id } => self.end_account(seq, *user_id),
             EntryBody::UserKey(UserKeyEntry::Set(key)) => self.apply_user_key(seq, key),
             EntryBody::UserKey(UserKeyEntry::Withdrawn(signed)) => self.apply_withdrawn(seq, signed),
             EntryBody::Generation(signed) => self.apply_generation(seq, signed),
@@ -286,6 +287,13 @@ impl ChatFold {
         let Some(member) = self.membership.members.get(&user_id) else { return Err(FoldError::GhostMember) };
         if !signed.verifies(&member.identity_key) {
             return Err(FoldError::Signature);
+        }
+        self.end_account(seq, user_id)
+    }
+
+    fn end_account(&mut self, seq: Seq, user_id: UserId) -> Result<(), FoldError> {
+        if !self.membership.members.contains_key(&user_id) {
+            return Err(FoldError::GhostMember);
         }
         self.membership.delete_account(user_id)?;
         self.recipients.retain(|_, recipient| recipient.user_id != user_id);
@@ -455,7 +463,7 @@ impl Effect {
             EntryBody::Membership(signed) => Self::of_change(&signed.change.change, before.history),
             EntryBody::SessionIn(_) | EntryBody::Generation(_) => Self::RECIPIENT_GAINED,
             EntryBody::SessionOut(out) => Self::of_session_out(before.maker == Some(out.session_id())),
-            EntryBody::AccountDeleted(_) => Self::MEMBERS_CHANGED,
+            EntryBody::AccountDeleted(_) | EntryBody::AccountRemoved { .. } => Self::MEMBERS_CHANGED,
             EntryBody::UserKey(UserKeyEntry::Set(_)) => Self::of_user_key(before.has_user_key),
             EntryBody::UserKey(UserKeyEntry::Withdrawn(_)) => Self::of_user_key(true),
             EntryBody::GenerationRefused(_) => Self::GENERATION_REFUSED,

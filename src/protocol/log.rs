@@ -38,6 +38,12 @@ pub enum EntryBody {
     SessionOut(SessionOut),
     /// The account of a member ends: they and their sessions go, and what they owned passes on by rule.
     AccountDeleted(SignedDeletion),
+    /// The server's operator ended the account of a member: as [`EntryBody::AccountDeleted`], but nobody signs it. It is
+    /// the server's word alone, and clients show it as such.
+    AccountRemoved {
+        /// The user.
+        user_id: UserId,
+    },
     /// A member has a user key, another one than before, or none any more.
     UserKey(UserKeyEntry),
     /// The chat has a new group key.
@@ -74,7 +80,7 @@ impl SessionOut {
 }
 
 impl EntryBody {
-    /// The signed bytes, and the signature over them (none for an expiry).
+    /// The signed bytes, and the signature over them (none for an expiry and for the removal of an account).
     #[must_use]
     pub fn signed_bytes(&self, chat_id: ChatId) -> (Vec<u8>, Option<&Signature>) {
         match self {
@@ -85,6 +91,7 @@ impl EntryBody {
                 (signed.revocation.signed_bytes(), Some(&signed.signature))
             }
             Self::AccountDeleted(signed) => (signed.deletion.signed_bytes(), Some(&signed.signature)),
+            Self::AccountRemoved { user_id } => (Canonical::new(label::ACCOUNT_REMOVAL).id(user_id.0).finish(), None),
             Self::UserKey(UserKeyEntry::Set(key)) => {
                 (user_key_bytes(key.user_id, key.key_id, &key.public_key), Some(&key.signature))
             }

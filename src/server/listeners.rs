@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{ServerError, threads};
 use crate::gateway::tls::Certificates;
 use crate::gateway::transport::{self, ListenerOptions};
-use crate::gateway::{self, Door, accounts, entrance, health, socket};
+use crate::gateway::{self, Door, accounts, entrance, health, socket, status};
 use crate::protocol::account::SOCKET_PATH;
 
 /// Connections that wait to be accepted; Linux cuts it to `net.core.somaxconn`.
@@ -68,6 +68,7 @@ pub(super) fn start_operator(door: &Door) -> Result<(ServerHandle, SocketAddr), 
     let data = web::Data::new(door.clone());
     let routes = |routes: &mut web::ServiceConfig| {
         health::configure(routes);
+        status::configure(routes);
         #[cfg(feature = "fail-points")]
         gateway::fail_points::configure(routes);
     };

@@ -1,5 +1,6 @@
 //! The composition root: starts the floors bottom-up, stops them top-down, drains the writer last.
 
+pub mod admin;
 mod database;
 mod listeners;
 mod signals;
@@ -29,14 +30,14 @@ use crate::store::lanes::Lanes;
 use crate::store::pool::PoolOptions;
 use crate::store::users::SessionLimits;
 use crate::store::writer::WriterOptions;
-use crate::store::{Store, StoreError};
+use crate::store::{Failure, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{panics, subscriber};
 use crate::verify::{Report, verify};
 pub use database::Database;
 use listeners::{start_operator, start_public};
 use signals::{Signals, Wanted};
-use upkeep::{sweep, upkeep};
+use upkeep::{heed_operator, sweep, upkeep};
 
 /// The broker cannot start or run.
 #[derive(Debug, thiserror::Error)]
@@ -187,11 +188,14 @@ impl Running {
         let certificates =
             door.settings.has_tls().then(|| Certificates::read(&door.settings.server.tls)).transpose()?;
         let certificates = certificates.map(Arc::new);
+        // Before anybody connects: what the operator does from here on is noticed.
+        let seen = door.broker.store.newest_action().await.map_err(failed)?;
         let (public, public_address) = start_public(&door, certificates.as_ref())?;
         let (operator, operator_address) = start_operator(&door)?;
         let upkeep = vec![
             tokio::spawn(Arc::clone(&door.reaper).run(Duration::from_secs(1))),
             tokio::task::spawn_local(sweep(door.clone())),
+            tokio::task::spawn_local(heed_operator(door.clone(), seen)),
             tokio::task::spawn_local(upkeep(door.clone())),
         ];
         Ok(Self { door, certificates, public, operator, public_address, operator_address, upkeep, arbiters })
@@ -272,6 +276,14 @@ impl Running {
         for arbiter in &self.arbiters {
             arbiter.stop();
         }
+    }
+}
+
+/// Why the store could not be read at the start.
+fn failed(failure: Failure) -> StoreError {
+    match failure {
+        Failure::Store(error) => error,
+        _ => StoreError::Corrupt { what: "operator_actions" },
     }
 }
 

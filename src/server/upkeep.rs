@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::gateway::Door;
+use crate::store::operator::ActionNo;
 use crate::store::revisions::SweepPlace;
 
-/// How often due expiries are looked for.
+/// How often due expiries, and what the operator did, are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often copies that nobody needs are deleted, and the database's clock is read.
@@ -26,6 +27,15 @@ pub(super) async fn sweep(door: Door) {
     }
 }
 
+/// Looks for what the operator did by `sealcast admin`, and does what follows from it.
+pub(super) async fn heed_operator(door: Door, mut seen: ActionNo) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        // What fails is logged where it failed, and read again by the next look.
+        seen = door.broker.notice_actions(seen).await.unwrap_or(seen);
+    }
+}
+
 /// Reads the database's clock, and deletes what revoked sessions and purged messages left, in small steps.
 pub(super) async fn upkeep(door: Door) {
     let mut place = SweepPlace::default();
@@ -42,6 +52,7 @@ pub(super) async fn upkeep(door: Door) {
             // What fails is logged where it failed, and tried again at the next upkeep.
             let _ = door.broker.store.forget_logins().await;
             let _ = door.broker.store.forget_recovery_requests().await;
+            let _ = door.broker.store.forget_actions().await;
         }
         while is_up && door.broker.store.delete_copies_of_revoked().await.is_ok_and(|deleted| deleted > 0) {}
         if is_up {

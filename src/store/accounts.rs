@@ -40,18 +40,29 @@ impl Store {
                 return Err(Refusal::new(ErrorCode::BadSignature, "the deletion's signature does not verify").into());
             }
             check_chain(&user, signed.deletion.place, &signed.deletion.previous)?;
-            let gone = sessions_of(tx, user_id).await?;
-            // Before the chats are locked: there may be many copies, and their chats go on meanwhile. Those that
-            // come until the lock go with their sessions.
-            delete_copies(tx, &gone).await?;
-            let heads = ChatHead::lock_all(tx, &chats_of_user(tx, user_id).await?).await?;
-            let chats = heads.iter().map(|head| head.chat_id).collect();
-            leave_chats(tx, heads, user_id, signed).await?;
-            retire(tx, user_id, signed).await?;
-            Ok(SessionsChanged { chats, gone })
+            let changed = leave_all(tx, user_id, &EntryBody::AccountDeleted(signed.clone())).await?;
+            end_chain(tx, user_id, signed).await?;
+            retire(tx, user_id).await?;
+            Ok(changed)
         })
         .await
     }
+}
+
+/// Takes a user whose row is locked out of every chat, with an entry in each, and deletes the copies of their sessions.
+pub(super) async fn leave_all(
+    tx: &Transaction<'_>,
+    user_id: UserId,
+    entry: &EntryBody,
+) -> Result<SessionsChanged, Failure> {
+    let gone = sessions_of(tx, user_id).await?;
+    // Before the chats are locked: there may be many copies, and their chats go on meanwhile. Those that come until the
+    // lock go with their sessions.
+    delete_copies(tx, &gone).await?;
+    let heads = ChatHead::lock_all(tx, &chats_of_user(tx, user_id).await?).await?;
+    let chats = heads.iter().map(|head| head.chat_id).collect();
+    leave_chats(tx, heads, user_id, entry).await?;
+    Ok(SessionsChanged { chats, gone })
 }
 
 /// Takes the user out of every chat, with an entry in each; a chat in which nobody is left ends.
@@ -59,7 +70,7 @@ async fn leave_chats(
     tx: &Transaction<'_>,
     mut heads: Vec<ChatHead>,
     user_id: UserId,
-    signed: &SignedDeletion,
+    entry: &EntryBody,
 ) -> Result<(), Failure> {
     let owned: Vec<&ChatHead> = heads.iter().filter(|head| head.owner_id == user_id).collect();
     let heirs = heirs(tx, &owned, user_id).await?;
@@ -74,7 +85,7 @@ async fn leave_chats(
         heirs.iter().map(|(chat_id, (heir, member))| (*chat_id, *heir, *member)).collect();
     update_rights(tx, &heirs_rights).await?;
     for head in &mut heads {
-        head.append(EntryBody::AccountDeleted(signed.clone()));
+        head.append(entry.clone());
         if let Some((heir, _)) = heirs.get(&head.chat_id) {
             head.owner_id = *heir;
         }
@@ -114,12 +125,17 @@ async fn delete_copies(tx: &Transaction<'_>, sessions: &[SessionId]) -> Result<(
     Ok(())
 }
 
-/// Ends the chain, keeps the name from ever being given out again, and deletes the user with all that hangs on it.
-async fn retire(tx: &Transaction<'_>, user_id: UserId, signed: &SignedDeletion) -> Result<(), Failure> {
+/// Ends the chain with what its user signed.
+async fn end_chain(tx: &Transaction<'_>, user_id: UserId, signed: &SignedDeletion) -> Result<(), Failure> {
     let insert = "INSERT INTO user_events (user_id, place, kind, body, hash) VALUES ($1, $2, 'deletion', $3, $4)";
     let body = pack(signed, "user_events.body")?;
     let place = bigint(signed.deletion.place);
     tx.execute(insert, &[&user_id.0, &place, &body, &signed.chain_hash().as_ref()]).await?;
+    Ok(())
+}
+
+/// Keeps the name from ever being given out again, and deletes the user with all that hangs on it.
+pub(super) async fn retire(tx: &Transaction<'_>, user_id: UserId) -> Result<(), Failure> {
     let retire = "INSERT INTO retired_usernames (username) SELECT username FROM users WHERE id = $1";
     tx.execute(retire, &[&user_id.0]).await?;
     tx.execute("DELETE FROM users WHERE id = $1", &[&user_id.0]).await?;

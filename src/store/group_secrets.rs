@@ -177,7 +177,7 @@ impl Store {
                 });
             }
             let statement = "SELECT coalesce(max(seq), 0) AS seq FROM chat_events WHERE chat_id = $1 \
-                 AND (kind = 'account_deleted' OR kind = 'membership' AND change IN ('remove', 'leave'))";
+                 AND (kind IN ('account_deleted', 'account_removed') OR kind = 'membership' AND change IN ('remove', 'leave'))";
             let removal_seq = number(&tx.query_one(statement, &[&chat_id.0]).await?, "seq")?;
             let openers = openers(tx, chat_id, generations).await?;
             let last_seq = last_seq(tx, chat_id).await?;

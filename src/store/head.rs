@@ -270,7 +270,7 @@ pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
 const fn takes_access(body: &EntryBody) -> bool {
     match body {
         EntryBody::Membership(signed) => matches!(signed.change.change, Change::Remove | Change::Leave),
-        EntryBody::SessionOut(_) | EntryBody::AccountDeleted(_) => true,
+        EntryBody::SessionOut(_) | EntryBody::AccountDeleted(_) | EntryBody::AccountRemoved { .. } => true,
         EntryBody::SessionIn(_)
         | EntryBody::Message(_)
         | EntryBody::UserKey(_)
@@ -290,6 +290,7 @@ async fn insert_entries(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
                 EntryBody::SessionIn(_) => ("session_in", None),
                 EntryBody::SessionOut(SessionOut::Revoked(_) | SessionOut::Expired { .. }) => ("session_out", None),
                 EntryBody::AccountDeleted(_) => ("account_deleted", None),
+                EntryBody::AccountRemoved { .. } => ("account_removed", None),
                 EntryBody::UserKey(_) => ("user_key", None),
                 EntryBody::Generation(_) => ("generation", None),
                 EntryBody::GenerationRefused(_) => ("generation_refused", None),
@@ -367,13 +368,14 @@ pub async fn chats_of_user(tx: &Transaction<'_>, user_id: UserId) -> Result<Vec<
 /// [`Failure::Store`].
 pub async fn lock_user(tx: &Transaction<'_>, user_id: UserId) -> Result<Option<LockedUser>, Failure> {
     tx.query("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE", &[&user_id.0]).await?;
-    let statement =
-        "SELECT identity_public_key, chain_place, chain_hash, clock_timestamp() AS now FROM users WHERE id = $1";
+    let statement = "SELECT identity_public_key, chain_place, chain_hash, suspended_at IS NOT NULL AS is_suspended, \
+         clock_timestamp() AS now FROM users WHERE id = $1";
     let Some(row) = tx.query_opt(statement, &[&user_id.0]).await? else { return Ok(None) };
     Ok(Some(LockedUser {
         identity_key: fixed(&row, "identity_public_key")?,
         place: number_of(get(&row, "chain_place")?, "chain_place")?,
         hash: fixed(&row, "chain_hash")?,
+        is_suspended: get(&row, "is_suspended")?,
         now: timestamp(&row, "now")?,
     }))
 }
@@ -387,6 +389,8 @@ pub struct LockedUser {
     pub place: crate::protocol::ids::Place,
     /// Its hash.
     pub hash: Hash,
+    /// Whether the operator has suspended the user.
+    pub is_suspended: bool,
     /// The database's clock after the lock.
     pub now: Timestamp,
 }

@@ -45,6 +45,19 @@ pub async fn check_schema(client: &Client) -> Result<(), StoreError> {
     if found == expected { Ok(()) } else { Err(StoreError::Schema { found, expected }) }
 }
 
+/// The same of a database that is to be connected to.
+///
+/// # Errors
+/// As [`check_schema`].
+pub async fn check_database(config: &tokio_postgres::Config) -> Result<(), StoreError> {
+    let (client, connection) = config.connect(NoTls).await?;
+    let driver = tokio::spawn(connection);
+    let result = check_schema(&client).await;
+    drop(client);
+    driver.abort();
+    result
+}
+
 async fn run(client: &mut Client) -> Result<(), StoreError> {
     // Waiting for another process' migration may take longer than any statement in service.
     client.batch_execute("SET statement_timeout = 0; SET lock_timeout = 0").await?;

@@ -42,7 +42,29 @@ pub struct Store {
     outage: Outage,
 }
 
+/// How the pool stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolFigures {
+    /// Connections that somebody has.
+    pub in_use: usize,
+    /// Connections that wait to be used.
+    pub idle: usize,
+    /// Transactions that wait for a connection.
+    pub waiting: usize,
+}
+
 impl Store {
+    /// How the pool stands now.
+    #[must_use]
+    pub fn pool_figures(&self) -> PoolFigures {
+        let status = self.pool.status();
+        PoolFigures {
+            in_use: status.size.saturating_sub(status.available),
+            idle: status.available,
+            waiting: status.waiting,
+        }
+    }
+
     /// Connects, and reads the database's clock.
     ///
     /// # Errors

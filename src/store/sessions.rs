@@ -33,6 +33,8 @@ const SWEEP_MAX: i64 = 200;
 pub struct LoginSession {
     /// Its user.
     pub user_id: UserId,
+    /// Whether the operator has suspended its user.
+    pub is_suspended: bool,
     /// Its state; `Expired` as soon as its time has run out, written down or not.
     pub state: SessionState,
     /// Whether it has been certified: one that expired may be renewed, one that waited in vain may not.
@@ -59,8 +61,9 @@ impl Store {
     /// [`StoreError`].
     pub async fn login_session(&self, session_id: SessionId) -> Result<Option<LoginSession>, Failure> {
         self.read("login", async |tx| {
-            let statement = "SELECT user_id, state, expired_at, signing_public_key, expired_at <= clock_timestamp() AS is_over \
-                 FROM user_sessions WHERE id = $1";
+            let statement = "SELECT s.user_id, s.state, s.expired_at, s.signing_public_key, \
+                 s.expired_at <= clock_timestamp() AS is_over, u.suspended_at IS NOT NULL AS is_suspended \
+                 FROM user_sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1";
             let Some(row) = tx.query_opt(statement, &[&session_id.0]).await? else { return Ok(None) };
             let is_over: bool = get(&row, "is_over")?;
             let stored = state_of(&row)?;
@@ -70,6 +73,7 @@ impl Store {
             };
             Ok(Some(LoginSession {
                 user_id: id(&row, "user_id", UserId)?,
+                is_suspended: get(&row, "is_suspended")?,
                 state,
                 is_certified: stored != SessionState::Pending,
                 expired_at: timestamp(&row, "expired_at")?,
@@ -348,6 +352,12 @@ async fn check_withdrawal(
 pub(super) async fn locked(tx: &Transaction<'_>, user_id: UserId) -> Result<LockedUser, Failure> {
     let user = lock_user(tx, user_id).await?;
     user.ok_or_else(|| Refusal::new(ErrorCode::UnknownUser, "no such user").into())
+}
+
+/// The refusal of whoever the operator has suspended.
+#[must_use]
+pub const fn suspended() -> Refusal {
+    Refusal::new(ErrorCode::AccountSuspended, "the account is suspended")
 }
 
 /// Checks under the lock that the acting session is live still, and gives its key.

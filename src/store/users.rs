@@ -2,8 +2,10 @@
 
 use super::Store;
 use super::error::{Failure, StoreError};
+use super::invitations;
 use super::rows::{fixed, get, id, pack, system_time, timestamp, unpack};
 use super::strongboxes::{check_upload, write_strongbox};
+use crate::config::RegistrationMode;
 use crate::protocol::account::{Register, Registered};
 use crate::protocol::certificate::{SignedCertificate, chain_start};
 use crate::protocol::error::{ErrorCode, Refusal};
@@ -50,8 +52,14 @@ impl Store {
     /// same answer.
     ///
     /// # Errors
-    /// `username_invalid`, `username_taken`, `bad_certificate`, or [`StoreError`].
-    pub async fn register(&self, request: &Register, limits: &SessionLimits) -> Result<Registered, Failure> {
+    /// `username_invalid`, `username_taken`, `bad_certificate`, `registration_closed`, `invitation_needed`,
+    /// `invitation_invalid`, or [`StoreError`].
+    pub async fn register(
+        &self,
+        request: &Register,
+        mode: RegistrationMode,
+        limits: &SessionLimits,
+    ) -> Result<Registered, Failure> {
         let username = Username::parse(&request.username).map_err(|_| {
             Refusal::new(ErrorCode::UsernameInvalid, "a username is 3 to 32 of a-z, 0-9, '.', '_', '-'")
         })?;
@@ -68,6 +76,13 @@ impl Store {
                 return Err(Refusal::new(ErrorCode::Malformed, "the first version of a strongbox is 1").into());
             }
         }
+        if mode == RegistrationMode::Closed {
+            // A repeat whose first answer was lost is told that it is done.
+            return match self.registered_before(request, &username).await {
+                Err(Failure::Refused(_)) => Err(invitations::closed().into()),
+                done => done.map(|()| Registered { user_id: request.user_id, username }),
+            };
+        }
         let result = self.write("register", async |tx| {
             let now_row = tx.query_one("SELECT clock_timestamp() AS now", &[]).await?;
             check_lifetime(&request.certificate, timestamp(&now_row, "now")?, limits)?;
@@ -80,6 +95,10 @@ impl Store {
             let taken = "SELECT EXISTS (SELECT 1 FROM retired_usernames WHERE username = $1) AS taken";
             if get(&tx.query_one(taken, &[&username.as_str()]).await?, "taken")? {
                 return Err(Refusal::new(ErrorCode::UsernameTaken, "the username belongs to somebody").into());
+            }
+            if mode == RegistrationMode::Invitation {
+                // After the insertion, which tells a repeat: what it used up is not used up twice.
+                invitations::use_up(tx, request.invitation.as_deref()).await?;
             }
             let session = "INSERT INTO user_sessions (id, user_id, expired_at, public_key, signing_public_key, certificate, state) \
                  VALUES ($1, $2, $3, $4, $5, $6, 'live')";

@@ -81,7 +81,7 @@ impl Drop for AppendReply {
     reason = "outcomes are bounded by the appends in flight and must never be dropped"
 )]
 fn send(to: &Recipient<Appended>, outcomes: Vec<(u64, Outcome)>) {
-    to.do_send(Appended { outcomes });
+    to.do_send(Appended { outcomes, known_at: Instant::now() });
 }
 
 /// What became of an item.
@@ -109,6 +109,8 @@ pub enum Outcome {
 pub struct Appended {
     /// Of each, its ticket and its outcome.
     pub outcomes: Vec<(u64, Outcome)>,
+    /// Since when they are known.
+    pub known_at: Instant,
 }
 
 /// How a lane behaves.
@@ -185,7 +187,7 @@ impl BatchWriter {
             (lane, items, verdicts, error)
         };
         let finish = commit.into_actor(self).map(move |(lane, items, verdicts, error), actor, ctx| {
-            actor.metrics.batch_seconds.with_label_values::<&str>(&[]).observe(started.elapsed().as_secs_f64());
+            actor.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
             actor.note(error.as_ref(), &verdicts);
             actor.answer(items, replies, verdicts);
             actor.lane = Some(lane);
@@ -212,7 +214,7 @@ impl BatchWriter {
             self.metrics.batch_failures.with_label_values(&["refused"]).inc();
         }
         #[expect(clippy::cast_precision_loss, reason = "a batch has at most thousands of items")]
-        self.metrics.batch_messages.with_label_values::<&str>(&[]).observe(count(Outcome::Committed) as f64);
+        self.metrics.batch_messages.observe(count(Outcome::Committed) as f64);
     }
 
     /// Tells each sender what became of its item; those of chats that were locked wait again.

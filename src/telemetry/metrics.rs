@@ -2,14 +2,15 @@
 //!
 //! Names follow the Prometheus conventions: `sealcast_`, base units, `_total` on counters. Labels are bounded:
 //! codes, kinds and names of this crate, never an identity. Identity kept between counters:
-//! submitted = committed + refused + in flight.
+//! submitted = committed + refused + in flight, and each committed message is in one histogram of `submit_seconds`.
 
 use std::sync::Arc;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// The metrics; cheap to clone.
@@ -80,10 +81,20 @@ const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 /// Counts of things in one batch.
 const COUNTS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0];
 
+fn buckets(name: &str) -> Vec<f64> {
+    let buckets: &[f64] = if name.ends_with("_seconds") { &SECONDS } else { &COUNTS };
+    buckets.to_vec()
+}
+
 impl Metric for HistogramVec {
     fn make(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error> {
-        let buckets: &[f64] = if name.ends_with("_seconds") { &SECONDS } else { &COUNTS };
-        Self::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)
+        Self::new(HistogramOpts::new(name, help).buckets(buckets(name)), labels)
+    }
+}
+
+impl Metric for Histogram {
+    fn make(name: &str, help: &str, _: &[&str]) -> Result<Self, prometheus::Error> {
+        Self::with_opts(HistogramOpts::new(name, help).buckets(buckets(name)))
     }
 }
 
@@ -110,6 +121,20 @@ metrics! {
     refused: IntCounter = "messages_refused_total" [];
     /// Messages between being taken in and their answer.
     in_flight: IntGauge = "messages_in_flight" [];
+    /// Time from a message's coming to its answer, of those that were committed.
+    submit_seconds: Histogram = "submit_seconds" [];
+    /// Time from a commit until what it committed in a chat is in the outboxes of all who are there.
+    hand_over_seconds: Histogram = "hand_over_seconds" [];
+    /// Sender keys that were committed: each is a rotation, or a session's first in a chat.
+    sender_keys: IntCounter = "sender_keys_total" [];
+    /// Bytes of requests that sessions sent, without what frames them.
+    received_bytes: IntCounter = "received_bytes_total" [];
+    /// Bytes that were handed to sockets for sessions, with what frames them.
+    sent_bytes: IntCounter = "sent_bytes_total" [];
+    /// Connections of the pool to the database, by whether somebody has them.
+    pool_connections: IntGaugeVec = "pool_connections" ["state"];
+    /// Transactions that wait for a connection of the pool.
+    pool_waiting: IntGauge = "pool_waiting" [];
     /// Entries put into outboxes.
     delivered: IntCounter = "entries_delivered_total" [];
     /// Times that a connection's outbox was full and it fell back to catching up from the store.
@@ -137,9 +162,9 @@ metrics! {
     /// Times that a queue was full, by queue.
     queue_full: IntCounterVec = "queue_full_total" ["queue"];
     /// Messages in one commit of the writer.
-    batch_messages: HistogramVec = "batch_messages" [];
+    batch_messages: Histogram = "batch_messages" [];
     /// Time of one commit of the writer, begin to end.
-    batch_seconds: HistogramVec = "batch_seconds" [];
+    batch_seconds: Histogram = "batch_seconds" [];
     /// Batches that failed, by why.
     batch_failures: IntCounterVec = "batch_failures_total" ["reason"];
     /// Transactions outside the writer, by name and outcome.

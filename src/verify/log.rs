@@ -264,6 +264,7 @@ fn check_columns(body: &EntryBody, facts: &EventFacts, place: Place, report: &mu
         EntryBody::SessionIn(_) => ("session_in", None),
         EntryBody::SessionOut(SessionOut::Revoked(_) | SessionOut::Expired { .. }) => ("session_out", None),
         EntryBody::AccountDeleted(_) => ("account_deleted", None),
+        EntryBody::AccountRemoved { .. } => ("account_removed", None),
         EntryBody::UserKey(_) => ("user_key", None),
         EntryBody::Generation(_) => ("generation", None),
         EntryBody::GenerationRefused(_) => ("generation_refused", None),

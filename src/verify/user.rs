@@ -68,6 +68,11 @@ impl UserCheck {
         self.is_ended |= matches!(event, UserEvent::Deletion(_));
     }
 
+    /// Takes note that the operator ended the account, after the chain's last entry: nobody signed that.
+    pub const fn note_removal(&mut self) {
+        self.is_ended = true;
+    }
+
     /// Compares the user's row and sessions with the chain, after its last entry.
     pub fn end(&self, row: Option<&UserRow>, sessions: &[SessionRow], now: Timestamp, report: &mut Report) {
         if self.is_broken {
@@ -76,7 +81,13 @@ impl UserCheck {
         let place = Place::user(self.user_id);
         let Some((row, chain)) = row.zip(self.chain.as_ref()) else {
             report.counts.ended_users += 1;
-            report.holds(Kind::AccountEnd, place, self.is_ended, "no account", "a chain that ends with its deletion");
+            report.holds(
+                Kind::AccountEnd,
+                place,
+                self.is_ended,
+                "no account",
+                "a chain that ends with its deletion, or a removal",
+            );
             return;
         };
         report.counts.users += 1;

@@ -74,6 +74,9 @@ async fn verify_user(snapshot: &Snapshot<'_>, user_id: UserId, report: &mut Repo
             None => break,
         }
     }
+    if snapshot.is_removed(user_id).await? {
+        check.note_removal();
+    }
     let sessions = snapshot.sessions(user_id).await?;
     check.end(row.as_ref(), &sessions, snapshot.now().await?, report);
     Ok(())

@@ -85,6 +85,10 @@ async fn p12_metrics_pass_promtool_and_messages_are_all_accounted_for() {
     let [submitted, committed, refused] =
         ["submitted", "committed", "refused"].map(|what| value(&format!("sealcast_messages_{what}_total")));
     assert_eq!(submitted, committed + refused + value("sealcast_messages_in_flight"));
+    assert_eq!(value("sealcast_submit_seconds_count"), committed);
+    for taken_in in ["hand_over_seconds_count", "sender_keys_total", "received_bytes_total", "sent_bytes_total"] {
+        assert!(value(&format!("sealcast_{taken_in}")) > 0.0, "{taken_in}");
+    }
     assert_eq!((committed, refused), (2.0, 1.0));
     let version = concat!("sealcast_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}");
     assert_eq!(value(version), 1.0);

@@ -42,6 +42,7 @@ mod deploy;
 mod door;
 mod drain;
 mod embedded;
+mod faults;
 mod fetch;
 mod found_by_worlds;
 #[cfg(feature = "client")]
@@ -61,6 +62,7 @@ mod membership;
 mod messages;
 mod model;
 mod operations;
+mod operator;
 #[cfg(feature = "client")]
 mod passwords;
 #[cfg(feature = "client")]
@@ -68,6 +70,8 @@ mod profiles;
 #[cfg(feature = "client")]
 mod reading;
 mod renewal;
+#[cfg(feature = "client")]
+mod restore;
 mod revisions;
 mod rights;
 mod secrets;
@@ -77,6 +81,7 @@ mod shared_history;
 mod signals;
 mod simulation;
 mod state_machine;
+mod status_page;
 #[cfg(feature = "client")]
 mod stranger;
 mod support;
@@ -91,4 +96,5 @@ mod transport;
 #[cfg(feature = "client")]
 mod vectors;
 mod verify;
+mod versions;
 mod wire;

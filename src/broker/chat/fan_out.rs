@@ -235,6 +235,7 @@ impl Gone {
                 Some(Self::User(signed.change.target.user_id))
             }
             EntryBody::AccountDeleted(signed) => Some(Self::User(signed.deletion.user_id)),
+            EntryBody::AccountRemoved { user_id } => Some(Self::User(*user_id)),
             EntryBody::SessionOut(out) => Some(Self::Session(out.session_id())),
             _ => None,
         }

@@ -69,6 +69,9 @@ impl Submit {
         let is_committed = result.as_ref().is_ok_and(|sent| !sent.duplicate);
         if let Some(count) = &mut self.count {
             count.is_committed = is_committed;
+            if is_committed {
+                count.metrics.submit_seconds.observe(self.since.elapsed().as_secs_f64());
+            }
         }
         self.responder.answer(result.map(Reply::Sent));
     }

@@ -109,6 +109,9 @@ last one seals the keys in the profile under the passphrase; every later command
         /// Take the password from the first line of standard input.
         #[arg(long)]
         password_stdin: bool,
+        /// The code of an invitation, for a server that asks for one.
+        #[arg(long, value_name = "CODE", env = "SEALCAST_INVITATION", hide_env_values = true)]
+        invitation: Option<String>,
     },
     /// Make this profile a new session of an account by its password, or by its recovery code.
     ///

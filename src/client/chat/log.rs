@@ -73,7 +73,7 @@ pub(crate) enum Taken {
     /// A recipient has a later certificate, perhaps with another X25519 key, which is now folded.
     Renewed,
     /// The end of a member's account, which is now folded.
-    AccountDeleted { user_id: UserId, heir: Option<UserId> },
+    AccountDeleted { user_id: UserId, heir: Option<UserId>, is_forced: bool },
     /// A member's user key, or that there is none any more, which is now folded.
     UserKey { user_id: UserId, before: Option<UserKeyId>, now: Option<UserKeyId> },
     /// A new group key, or the refusal of the newest, which is now folded.
@@ -282,6 +282,7 @@ impl ChatLog {
                 self.leaving(|_, user_id| user_id == signed.change.target.user_id)
             }
             EntryBody::AccountDeleted(signed) => self.leaving(|_, user_id| user_id == signed.deletion.user_id),
+            EntryBody::AccountRemoved { user_id: gone } => self.leaving(|_, user_id| user_id == *gone),
             _ => Vec::new(),
         };
         let was_in = |session_id| self.fold.recipients().contains_key(&session_id);
@@ -316,10 +317,13 @@ impl ChatLog {
                 session_id: out.session_id(),
                 is_in: false,
             },
-            EntryBody::AccountDeleted(signed) => {
-                let owner_id = self.fold.membership().owner_id;
-                let heir = (owner_id != owner_before).then_some(owner_id);
-                Taken::AccountDeleted { user_id: signed.deletion.user_id, heir }
+            EntryBody::AccountDeleted(signed) => Taken::AccountDeleted {
+                user_id: signed.deletion.user_id,
+                heir: self.heir(owner_before),
+                is_forced: false,
+            },
+            EntryBody::AccountRemoved { user_id } => {
+                Taken::AccountDeleted { user_id: *user_id, heir: self.heir(owner_before), is_forced: true }
             }
             EntryBody::UserKey(entry) => Taken::UserKey {
                 user_id: entry.user_id(),
@@ -340,6 +344,12 @@ impl ChatLog {
             }
             EntryBody::Message(_) => Taken::Refused(VerificationFailure::Fold(FoldError::NotFounded)),
         }
+    }
+
+    /// Who owns the chat now, if that is another than before.
+    fn heir(&self, owner_before: UserId) -> Option<UserId> {
+        let owner_id = self.fold.membership().owner_id;
+        (owner_id != owner_before).then_some(owner_id)
     }
 
     fn leaving(&self, is_leaving: impl Fn(SessionId, UserId) -> bool) -> Vec<(SessionId, SigningKey)> {

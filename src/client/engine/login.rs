@@ -1,6 +1,6 @@
 //! Begins a connection: login, chats that were handed over, catch-up, chats that are gone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -21,7 +21,7 @@ use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::{
     Authenticate, Authenticated, Chats, Cursor, Hello, Nothing, Reply, Request, Resume, SessionState, login_bytes,
 };
-use crate::protocol::ids::ChatId;
+use crate::protocol::ids::{ChatId, Seq};
 use crate::protocol::limits::CURSORS_MAX;
 
 /// Why a connection did not come to be live.
@@ -41,6 +41,7 @@ impl From<CallError> for LoginError {
                 ErrorCode::Unauthenticated
                 | ErrorCode::SessionExpired
                 | ErrorCode::SessionRevoked
+                | ErrorCode::AccountSuspended
                 | ErrorCode::UnsupportedVersion => Self::Closed(CloseReason::Login(refused.code)),
                 code => {
                     tracing::warn!(%code, "login is refused for now");
@@ -123,8 +124,9 @@ pub(crate) async fn begin(
         }
         Err(CallError::Refused(refused)) if refused.code == ErrorCode::AheadOfLog => {
             // The other chats are resumed all the same.
-            let seq = refused.details.seq.unwrap_or_default();
-            shared.alarm(None, Some(seq), VerificationFailure::Rollback { seq });
+            let chats = list(shared, wire).await?;
+            tell_rolled_back(shared, &cursors, &chats, refused.details.seq.unwrap_or_default());
+            listed = Some(chats);
         }
         Err(error) => return Err(error.into()),
     }
@@ -135,6 +137,22 @@ pub(crate) async fn begin(
     };
     sort_out(shared, &known, &chats);
     Ok(())
+}
+
+/// Names each chat whose log is shorter than what this session has verified of it; what it has is kept as it is.
+///
+/// `told`: the end that the server gave with its refusal, for a server whose list hides what it refused.
+fn tell_rolled_back(shared: &Shared, cursors: &[Cursor], chats: &Chats, told: Seq) {
+    let ends: HashMap<ChatId, Seq> = chats.chats.iter().map(|chat| (chat.chat_id, chat.last_seq)).collect();
+    let mut is_named = false;
+    for cursor in cursors {
+        let Some(seq) = ends.get(&cursor.chat_id).copied().filter(|end| *end < cursor.seq) else { continue };
+        is_named = true;
+        shared.alarm(Some(cursor.chat_id), Some(seq), VerificationFailure::Rollback { seq });
+    }
+    if !is_named {
+        shared.alarm(None, Some(told), VerificationFailure::Rollback { seq: told });
+    }
 }
 
 async fn list(shared: &Shared, wire: &Wire) -> Result<Chats, LoginError> {

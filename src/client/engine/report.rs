@@ -26,8 +26,11 @@ impl State {
         match taken {
             Taken::Duplicate => {}
             Taken::Refused(failure) => events.push(Event::alarm_in(chat_id, Some(seq), failure)),
-            Taken::AccountDeleted { user_id, heir } => {
+            Taken::AccountDeleted { user_id, heir, is_forced: false } => {
                 events.push(Event::AccountDeleted { chat_id, seq, user_id, heir });
+            }
+            Taken::AccountDeleted { user_id, heir, is_forced: true } => {
+                events.push(Event::AccountRemoved { chat_id, seq, user_id, heir });
             }
             Taken::UserKey { user_id, before, now } => {
                 if user_id == self.account.me.user_id {

@@ -162,6 +162,9 @@ pub enum NetworkError {
     /// The WebSocket handshake failed.
     #[error("no socket: {0}")]
     Handshake(#[source] Box<tokio_tungstenite::tungstenite::Error>),
+    /// The server knows none of the versions of the protocol that this client speaks.
+    #[error("the server speaks another version of the protocol")]
+    Version,
     /// Not an answer of this protocol.
     #[error("status {status}, and not an answer of this protocol: is this a server of Sealcast?")]
     NotSealcast {

@@ -8,9 +8,9 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
-use tokio_tungstenite::tungstenite::http::Uri;
+use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::connector::{Connector, Endpoint, NetworkError, Stream};
 use super::wire::Outgoing;
@@ -59,11 +59,17 @@ pub(crate) async fn open(
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
     let handshake = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
-    let (socket, _) = tokio::time::timeout(timeout, handshake)
-        .await
-        .map_err(|_| NetworkError::Timeout)?
-        .map_err(|error| NetworkError::Handshake(Box::new(error)))?;
+    let (socket, _) =
+        tokio::time::timeout(timeout, handshake).await.map_err(|_| NetworkError::Timeout)?.map_err(refused)?;
     Ok(socket.split())
+}
+
+/// A handshake of this client lacks nothing that a server answers 400 for, but a version that both know.
+fn refused(error: Error) -> NetworkError {
+    match error {
+        Error::Http(answer) if answer.status() == StatusCode::BAD_REQUEST => NetworkError::Version,
+        error => NetworkError::Handshake(Box::new(error)),
+    }
 }
 
 /// Reads the next frame; pings are answered on the way.

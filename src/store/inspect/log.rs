@@ -193,6 +193,7 @@ pub fn user_event(body: &EntryBody) -> Option<(UserId, UserEvent)> {
         EntryBody::Message(_)
         | EntryBody::Membership(_)
         | EntryBody::SessionOut(SessionOut::Expired { .. })
+        | EntryBody::AccountRemoved { .. }
         | EntryBody::UserKey(_)
         | EntryBody::Generation(_)
         | EntryBody::GenerationRefused(_) => None,

@@ -104,6 +104,15 @@ impl Snapshot<'_> {
         }))
     }
 
+    /// Whether the operator ended the user's account.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_removed(&self, user_id: UserId) -> Result<bool, StoreError> {
+        let statement = "SELECT EXISTS (SELECT 1 FROM removed_users WHERE user_id = $1) AS is_removed";
+        get(&self.tx.query_one(statement, &[&user_id.0]).await?, "is_removed")
+    }
+
     /// The entries of a user's chain after a place, a bounded number of them.
     ///
     /// # Errors

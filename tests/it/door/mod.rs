@@ -5,6 +5,7 @@ mod proxies;
 #[cfg(feature = "client")]
 mod reload;
 mod slow;
+mod slowhttptest;
 #[cfg(feature = "client")]
 mod tls;
 

@@ -87,6 +87,7 @@ impl Fold {
                 self.epoch += 1;
             }
             EntryBody::AccountDeleted(signed) => self.take_out(signed.deletion.user_id),
+            EntryBody::AccountRemoved { user_id } => self.take_out(*user_id),
             // Nobody in it has a user key.
             EntryBody::UserKey(_) | EntryBody::Generation(_) | EntryBody::GenerationRefused(_) => {}
         }

@@ -319,6 +319,7 @@ impl World {
                 Some(Entry::Message { message, revision: envelope.revision.get() })
             }
             EntryBody::AccountDeleted(_)
+            | EntryBody::AccountRemoved { .. }
             | EntryBody::UserKey(_)
             | EntryBody::Generation(_)
             | EntryBody::GenerationRefused(_) => None,

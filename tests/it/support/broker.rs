@@ -115,6 +115,13 @@ impl Broker {
         *self = Self::start_at(listen, self.settings.clone()).await;
     }
 
+    /// The same broker again, on the same ports and another database.
+    #[cfg(feature = "client")]
+    pub async fn restart_on(&mut self, database: &Database) {
+        self.settings = self.settings.clone().with("database.url", database.url());
+        self.restart().await;
+    }
+
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();

@@ -104,6 +104,7 @@ impl Device {
             identity_key: self.identity_key(),
             certificate: self.certificate.clone(),
             strongbox: None,
+            invitation: None,
         }
     }
 

@@ -206,6 +206,7 @@ impl ChatActor {
                 // A key comes behind what was said before it, and ahead of its first message.
                 self.fan_out.messages(std::mem::take(&mut messages));
                 self.fan_out.keys(announcement, &done.item.copies);
+                self.broker.metrics.sender_keys.inc();
             }
             messages.extend(self.committed(done, ctx));
         }

@@ -12,7 +12,7 @@ use super::{ChatActor, Phase, Work, idle_limit};
 use crate::broker::Broker;
 use crate::broker::wakes::together;
 use crate::protocol::ids::ChatId;
-use crate::store::writer::Appended;
+use crate::store::writer::{Appended, Outcome};
 
 impl Actor for ChatActor {
     type Context = Context<Self>;
@@ -173,7 +173,11 @@ impl Handler<Appended> for ChatActor {
     fn handle(&mut self, appended: Appended, ctx: &mut Self::Context) {
         self.busy_at = Instant::now();
         // Whoever is answered and handed entries here is woken once, with all of it there.
+        let has_committed = appended.outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Committed);
         together(|| self.appended(appended.outcomes, ctx));
+        if has_committed {
+            self.broker.metrics.hand_over_seconds.observe(appended.known_at.elapsed().as_secs_f64());
+        }
         self.pump(ctx);
     }
 }

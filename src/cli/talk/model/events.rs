@@ -48,10 +48,17 @@ impl Model {
                     self.attend(effects);
                 }
             }
-            Event::AccountDeleted { chat_id, seq, user_id, heir } if *chat_id == self.chat => {
+            Event::AccountDeleted { chat_id, seq, user_id, heir }
+            | Event::AccountRemoved { chat_id, seq, user_id, heir }
+                if *chat_id == self.chat =>
+            {
                 let name = self.people.name(*user_id);
                 let passes = heir.map(|heir| format!("; {} owns this chat now", self.people.name(heir)));
-                let text = format!("{name} has ended their account{}", passes.unwrap_or_default());
+                let passes = passes.unwrap_or_default();
+                let text = match event {
+                    Event::AccountRemoved { .. } => format!("forced by the server: {name}'s account is gone{passes}"),
+                    _ => format!("{name} has ended their account{passes}"),
+                };
                 self.presence.left(*user_id);
                 self.transcript.push_at(*seq, Item::Notice { at: now, text });
                 effects.push(Effect::Members);
