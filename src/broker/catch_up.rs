@@ -1,7 +1,7 @@
 //! Brings a connection up to date from the store, chat by chat, as fast as it takes what it is given.
 //!
-//! One reader for each connection. A chat is live again when the connection stands in it and a look at the store
-//! finds nothing newer: in this order, so that no entry is missed.
+//! One reader for each connection. A chat is live again when the connection stands in it and then a look at the store
+//! has shown all that is newer: in this order, so that no entry is missed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,9 +63,15 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
         Subscribed::Again => return,
         Subscribed::Waiting | Subscribed::Behind | Subscribed::Stranger => {}
     }
+    let stands = broker.directory.waits(chat_id, connection, after);
     match read_page(broker, connection, who, chat_id, after).await {
         Ok(page) => match take(connection, &broker.metrics, lagging, subscribed, page) {
             Taken::In | Taken::Forgotten => {}
+            // It stood there all along, so what was committed after the look would have taken it out of the room.
+            Taken::All { up_to } if stands && broker.directory.move_on(chat_id, connection, after, up_to) => {
+                connection.caught_up(lagging);
+            }
+            Taken::All { .. } => {}
             Taken::Left => broker.refresh_chat(chat_id),
         },
         Err(Failure::Refused(_)) => {
@@ -82,6 +88,11 @@ async fn read_chat(broker: &Broker, connection: &Arc<Connection>, who: Requester
 enum Taken {
     /// The chat is where the page ends; live when it is empty, unless the store was known to have more.
     In,
+    /// The same, and it had no more when it was asked.
+    All {
+        /// Where the page ends.
+        up_to: Seq,
+    },
     /// The chat is where it was: its actor must look at the store first.
     Left,
     /// It was said meanwhile that the chat is gone, and nothing of it may come after that word.
@@ -105,8 +116,9 @@ fn take(connection: &Connection, metrics: &Metrics, lagging: Lagging, subscribed
         return Taken::In;
     }
     metrics.catch_up_pages.inc();
+    let taken = if page.more { Taken::In } else { Taken::All { up_to: page.up_to } };
     connection.push_reply(&ServerFrame::Page(page));
-    Taken::In
+    taken
 }
 
 /// Forgets a chat that the store refused, and says so; not if its user has come into it anew since the store was asked.
@@ -236,8 +248,10 @@ mod tests {
         };
         for subscribed in [Waiting, Behind, Live, Again] {
             let (taken, place, connection) = after_taking(subscribed, &something);
-            assert_eq!((taken, place), (Taken::In, Some(up_to)), "it goes on behind the page");
+            assert_eq!((taken, place), (Taken::All { up_to }, Some(up_to)), "it goes on behind the page");
             assert!(is_told(&connection, &ServerFrame::Page(something.clone())));
+            let (taken, place, _) = after_taking(subscribed, &Page { more: true, ..something.clone() });
+            assert_eq!((taken, place), (Taken::In, Some(up_to)));
             let (taken, place, connection) = after_taking(subscribed, &nothing);
             assert_eq!((taken, place, connection.outbox.frames()), (Taken::In, None, 0));
             assert!(connection.is_in(chat_id));
@@ -253,7 +267,7 @@ mod tests {
             let (taken, place, connection) = after_taking(Stranger, page);
             assert_eq!((taken, place, connection.outbox.frames()), (Taken::Left, Some(after), 0));
         }
-        assert_eq!(metrics.catch_up_pages.get(), 4);
+        assert_eq!(metrics.catch_up_pages.get(), 8);
     }
 
     #[test]

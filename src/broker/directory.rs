@@ -170,6 +170,24 @@ impl Directory {
         }
     }
 
+    /// Whether a connection stands in the waiting room of a chat at this place.
+    #[must_use]
+    pub fn waits(&self, chat_id: ChatId, connection: &Connection, position: Seq) -> bool {
+        let is_it = |other: &Subscriber| other.connection.id == connection.id && other.position == position;
+        matches!(self.chats.get(&chat_id).as_deref(), Some(Slot::Waiting(waiting)) if waiting.iter().any(is_it))
+    }
+
+    /// Moves a connection on that still stands in the waiting room of a chat where it stood; says whether it does.
+    #[must_use]
+    pub fn move_on(&self, chat_id: ChatId, connection: &Connection, from: Seq, to: Seq) -> bool {
+        let is_it = |other: &&mut Subscriber| other.connection.id == connection.id && other.position == from;
+        let mut slot = self.chats.get_mut(&chat_id);
+        let Some(Slot::Waiting(waiting)) = slot.as_deref_mut() else { return false };
+        let Some(subscriber) = waiting.iter_mut().find(is_it) else { return false };
+        subscriber.position = to;
+        true
+    }
+
     /// Takes a connection out of a chat.
     pub fn unsubscribe(&self, chat_id: ChatId, connection: &Arc<Connection>) {
         let Entry::Occupied(mut slot) = self.chats.entry(chat_id) else { return };

@@ -27,7 +27,7 @@ use crate::gateway::{Door, health};
 use crate::store::batch::BatchLimits;
 use crate::store::embedded::EmbeddedError;
 use crate::store::lanes::Lanes;
-use crate::store::pool::PoolOptions;
+use crate::store::pool::{Plans, PoolOptions};
 use crate::store::users::SessionLimits;
 use crate::store::writer::WriterOptions;
 use crate::store::{Failure, Store, StoreError};
@@ -168,7 +168,7 @@ impl Running {
         let metrics = Metrics::new()?;
         panics::count(metrics.panics.clone());
         let deadline = Duration::from_secs(settings.database.deadline_s);
-        let pool = PoolOptions { connections_max: settings.database.connections_max, deadline };
+        let pool = PoolOptions { connections_max: settings.database.connections_max, deadline, plans: Plans::Kept };
         show_bounds(&settings, &metrics);
         let store = Store::connect(database.config().clone(), &pool, metrics.clone()).await?;
         let mut arbiters = Vec::new();

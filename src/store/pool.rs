@@ -3,13 +3,14 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::{Config, IsolationLevel, NoTls};
 
 use super::clock::DbClock;
 use super::error::{Failure, StoreError};
 use super::outage::Outage;
 use super::rows;
+use super::statements::PLANS;
 use super::transaction::Transaction;
 use crate::telemetry::metrics::Metrics;
 
@@ -20,6 +21,18 @@ pub struct PoolOptions {
     pub connections_max: usize,
     /// How long a request waits for its transaction, all in all.
     pub deadline: Duration,
+    /// How its statements are planned.
+    pub plans: Plans,
+}
+
+/// How Postgres plans the statements of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plans {
+    /// Each once, by the primary keys and indexes, whatever the statistics say: for statements that look up rows by their
+    /// keys and come again and again. Planning them anew would cost more than running them.
+    Kept,
+    /// As Postgres sees fit: for statements that look at whole tables, now and then.
+    Chosen,
 }
 
 /// How many times longer than others a transaction may take that touches any number of rows.
@@ -72,12 +85,17 @@ impl Store {
     pub async fn connect(config: Config, options: &PoolOptions, metrics: Metrics) -> Result<Self, StoreError> {
         let manager =
             Manager::from_config(config.clone(), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-        let pool = Pool::builder(manager)
+        let mut pool = Pool::builder(manager)
             .max_size(options.connections_max)
             .wait_timeout(Some(options.deadline))
             .create_timeout(Some(options.deadline))
-            .runtime(Runtime::Tokio1)
-            .build()?;
+            .runtime(Runtime::Tokio1);
+        if options.plans == Plans::Kept {
+            pool = pool.post_create(Hook::async_fn(|client, _| {
+                Box::pin(async { client.batch_execute(PLANS).await.map_err(HookError::Backend) })
+            }));
+        }
+        let pool = pool.build()?;
         let asked = Instant::now();
         let row = pool.get().await?.query_one("SELECT clock_timestamp() AS now", &[]).await?;
         let clock = DbClock::new(rows::timestamp(&row, "now")?);

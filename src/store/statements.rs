@@ -6,8 +6,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::error::StoreError;
 
-/// How a lane's statements are planned: once, by the primary keys, whatever the statistics say. They are few, each looks up
-/// rows by their keys, and planning them anew for each batch would cost more than running them.
+/// Has statements planned once for each connection, by their keys and indexes: [`Plans::Kept`](super::pool::Plans::Kept).
 pub(super) const PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET jit = off; \
      SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 

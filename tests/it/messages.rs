@@ -269,6 +269,33 @@ async fn p3_catch_up_of_any_depth_is_ordered_gapless_and_chained() {
 }
 
 #[tokio::test]
+async fn p3_what_was_missed_of_a_chat_at_rest_is_read_once_and_what_follows_comes_next() {
+    let mut pair = Pair::start().await;
+    let now = view(&mut pair.ada_socket, pair.chat_id).await;
+    let mut key = pair.ada.sender_key(&now, pair.chat_id);
+    let mut last = now.seen.seq;
+    for _ in 0..3 {
+        let message = pair.ada.seal(&now, &mut key, &[7; 300]);
+        last = submit(&mut pair.ada_socket, message).await.unwrap().seq;
+    }
+    // After it no chat is loaded.
+    pair.broker.kill_and_restart().await;
+    pair.bob_socket = pair.bob.connect(&pair.broker).await;
+    let cursor = Cursor { chat_id: pair.chat_id, seq: now.seen.seq };
+    pair.bob_socket.request(Request::Resume(Resume { cursors: vec![cursor] })).await.unwrap();
+    let Some(ServerFrame::Page(page)) = pair.bob_socket.push().await else { panic!("a page") };
+    assert_eq!((page.entries.len(), page.up_to, page.more), (3, last, false));
+    assert!(matches!(pair.bob_socket.push().await, Some(ServerFrame::Live(_))));
+    assert_eq!(pair.broker.metric("sealcast_transactions_total", "name=\"page\"").await, 1.0);
+    pair.ada_socket = pair.ada.connect(&pair.broker).await;
+    let message = pair.ada.seal(&now, &mut key, &[8; 300]);
+    let next = submit(&mut pair.ada_socket, message).await.unwrap().seq;
+    let Some(ServerFrame::Entry(entry)) = pair.bob_socket.push().await else { panic!("an entry") };
+    assert_eq!((entry.entry.seq, next), (last.next(), last.next()));
+    assert_eq!(pair.broker.metric("sealcast_transactions_total", "name=\"page\"").await, 1.0);
+}
+
+#[tokio::test]
 async fn p4_a_message_commits_only_with_exactly_the_recipients() {
     let mut pair = Pair::start().await;
     let now = view(&mut pair.ada_socket, pair.chat_id).await;

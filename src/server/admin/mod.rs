@@ -13,7 +13,7 @@ use crate::protocol::error::Refusal;
 use crate::protocol::ids::SessionId;
 use crate::store::migrate::check_database;
 use crate::store::operator::{ChatOrder, Listed};
-use crate::store::pool::PoolOptions;
+use crate::store::pool::{Plans, PoolOptions};
 use crate::store::{Failure, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 pub use args::{AdminCommand, By};
@@ -73,7 +73,7 @@ pub fn run_admin(settings: &Settings, command: &AdminCommand) -> Result<Outcome,
 async fn carry_out(settings: &Settings, database: &Database, command: &AdminCommand) -> Result<Outcome, AdminError> {
     check_database(database.config()).await?;
     let deadline = std::time::Duration::from_secs(settings.database.deadline_s);
-    let pool = PoolOptions { connections_max: CONNECTIONS, deadline };
+    let pool = PoolOptions { connections_max: CONNECTIONS, deadline, plans: Plans::Chosen };
     let metrics = Metrics::new().map_err(ServerError::from)?;
     let store = Store::connect(database.config().clone(), &pool, metrics).await?;
     Ok(match command {
