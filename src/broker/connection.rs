@@ -31,7 +31,7 @@ pub struct Connection {
     /// What waits to be written to it.
     pub outbox: Arc<Outbox>,
     who: OnceLock<Requester>,
-    is_barred: AtomicBool,
+    barred_by: OnceLock<CloseCode>,
     chats: Mutex<BTreeMap<ChatId, Place>>,
     /// How often it was said that a chat lags.
     words: AtomicU64,
@@ -84,7 +84,7 @@ impl Connection {
             encoding,
             outbox,
             who: OnceLock::new(),
-            is_barred: AtomicBool::new(false),
+            barred_by: OnceLock::new(),
             chats: Mutex::new(BTreeMap::new()),
             words: AtomicU64::new(0),
             wake: Notify::new(),
@@ -132,14 +132,14 @@ impl Connection {
 
     /// Closes it, and takes nothing more from it: what it sends on until it is gone counts no more.
     pub fn bar(&self, code: CloseCode) {
-        self.is_barred.store(true, Ordering::Release);
+        let _ = self.barred_by.set(code);
         self.close(code);
     }
 
-    /// Whether nothing is taken from it any more.
+    /// Why nothing is taken from it any more, if that is so.
     #[must_use]
-    pub fn is_barred(&self) -> bool {
-        self.is_barred.load(Ordering::Acquire)
+    pub fn barred_by(&self) -> Option<CloseCode> {
+        self.barred_by.get().copied()
     }
 
     /// Tells it to come back after a time, and closes it, because the process is going.

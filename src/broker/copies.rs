@@ -14,7 +14,7 @@ use crate::protocol::frame::{
 };
 use crate::protocol::ids::{ChatId, KeyId, SessionId};
 use crate::store::Failure;
-use crate::store::copies::RequestNoted;
+use crate::store::copies::{OpenRequest, RequestNoted};
 use crate::store::members::Requester;
 
 /// Holders that are asked at once for the keys of one request: more of them would all wrap the same.
@@ -87,18 +87,6 @@ impl Broker {
         Ok(Reply::Done(Nothing {}))
     }
 
-    /// Tells a session that has come online what others lack that it may hand on.
-    pub async fn tell_open_requests(&self, connection: &Connection, who: Requester) {
-        // Who is not told now is told the next time.
-        let Ok(open) = self.store.open_requests(who).await else { return };
-        for request in open {
-            let frame = key_requested(request.chat_id, request.session_id, request.key_ids);
-            if connection.outbox.try_push(&connection.frame(&frame)).is_err() {
-                return;
-            }
-        }
-    }
-
     /// The connected sessions that may be asked for keys. Those whose keys they are and the asking user's own come
     /// first.
     fn whom_to_ask(&self, who: Requester, noted: &RequestNoted) -> Vec<SessionId> {
@@ -125,6 +113,16 @@ impl Broker {
         let connection: Option<Arc<Connection>> = self.directory.connection(session_id);
         if let Some(connection) = connection {
             let _ = connection.outbox.try_push(&connection.frame(frame));
+        }
+    }
+}
+
+/// Tells a session that has come online what others lack that it may hand on. What does not fit is told the next time.
+pub fn tell_open_requests(connection: &Connection, open: Vec<OpenRequest>) {
+    for request in open {
+        let frame = key_requested(request.chat_id, request.session_id, request.key_ids);
+        if connection.outbox.try_push(&connection.frame(&frame)).is_err() {
+            return;
         }
     }
 }

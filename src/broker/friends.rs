@@ -6,8 +6,8 @@ use super::Broker;
 use super::connection::Connection;
 use crate::protocol::error::{ErrorCode, Refusal};
 use crate::protocol::frame::{
-    CancelRecoveryRequest, FetchUserKeys, Nothing, RecoveryCancelled, RecoveryRequests, ReleaseShare, Reply,
-    ServerFrame,
+    CancelRecoveryRequest, FetchUserKeys, Nothing, RecoveryCancelled, RecoveryRequest, RecoveryRequests, ReleaseShare,
+    Reply, ServerFrame,
 };
 use crate::protocol::friends::{AskFriends, FriendsAsked};
 use crate::protocol::ids::RecoveryRequestId;
@@ -86,22 +86,21 @@ impl Broker {
         Ok(Reply::Done(Nothing {}))
     }
 
-    /// Tells a session that has come online of the open requests that concern it.
-    pub async fn tell_recovery_requests(&self, connection: &Connection, who: Requester) {
-        let Ok(requests) = self.store.recovery_requests(who).await else { return };
-        for request in requests {
-            let frame = connection.frame(&ServerFrame::RecoveryRequested(request));
-            if connection.outbox.try_push(&frame).is_err() {
-                return;
-            }
-        }
-    }
-
     async fn announce(&self, request_id: RecoveryRequestId) {
         let Ok(Some((request, audience))) = self.store.recovery_request(request_id).await else { return };
         let frame = ServerFrame::RecoveryRequested(request);
         for session_id in audience {
             self.push_to(session_id, &frame);
+        }
+    }
+}
+
+/// Tells a session that has come online of the requests that concern its user. What does not fit is told the next time.
+pub fn tell_recovery_requests(connection: &Connection, requests: Vec<RecoveryRequest>) {
+    for request in requests {
+        let frame = connection.frame(&ServerFrame::RecoveryRequested(request));
+        if connection.outbox.try_push(&frame).is_err() {
+            return;
         }
     }
 }

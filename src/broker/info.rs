@@ -78,20 +78,11 @@ impl Broker {
         });
     }
 
-    /// Tells a session that has come online what others lack that it holds, and asks others for what it lacks itself.
-    pub async fn tell_info_keys(&self, connection: &Connection, who: Requester) {
+    /// Asks others for the info keys that a session lacks.
+    pub async fn ask_for_info_keys_of(&self, who: Requester) {
         let Ok(lacking) = self.store.note_info_keys_lacking_to(who).await else { return };
         for chat_id in lacking {
             self.ask_holders(chat_id).await;
-        }
-        let Ok(mut open) = self.store.open_info_key_requests(who).await else { return };
-        if let Ok(unsealed) = self.store.open_seals(who).await {
-            open.extend(unsealed);
-        }
-        for request in open {
-            if connection.outbox.try_push(&connection.frame(&requested(request))).is_err() {
-                return;
-            }
         }
     }
 
@@ -125,6 +116,15 @@ impl Broker {
             if self.directory.connection(session_id).is_some() {
                 self.push_to(session_id, &ServerFrame::ChatInfo(Box::new(info)));
             }
+        }
+    }
+}
+
+/// Tells a session that has come online what others lack that it holds. What does not fit is told the next time.
+pub fn tell_info_keys(connection: &Connection, open: impl Iterator<Item = LackingInfoKey>) {
+    for request in open {
+        if connection.outbox.try_push(&connection.frame(&requested(request))).is_err() {
+            return;
         }
     }
 }

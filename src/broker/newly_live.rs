@@ -7,6 +7,9 @@
 
 use super::Broker;
 use super::connection::Connection;
+use super::copies::tell_open_requests;
+use super::friends::tell_recovery_requests;
+use super::info::tell_info_keys;
 use crate::store::members::Requester;
 
 impl Broker {
@@ -20,9 +23,16 @@ impl Broker {
             () = connection.outbox.gone() => return,
         };
         let Ok(_turn) = turn else { return };
-        self.tell_open_requests(connection, who).await;
-        self.tell_info_keys(connection, who).await;
-        self.tell_profiles(connection, who).await;
-        self.tell_recovery_requests(connection, who).await;
+        let Ok(open) = self.store.open_for(who).await else { return };
+        tell_open_requests(connection, open.requests);
+        if !open.info_keys_lacking.is_empty() {
+            self.ask_for_info_keys_of(who).await;
+        }
+        tell_info_keys(connection, open.info_key_requests.into_iter().chain(open.seals));
+        self.ask_for_profile_keys(open.profile_holders);
+        if let Some(revision) = open.profile {
+            self.tell_profile(connection, who.user_id, revision).await;
+        }
+        tell_recovery_requests(connection, open.recovery_requests);
     }
 }

@@ -1,36 +1,56 @@
 //! What the operator did through the database, noticed here: connections are cut, loaded chats look at the store.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::Broker;
 use super::connection::Connection;
 use crate::protocol::error::CloseCode;
+use crate::protocol::ids::UserId;
 use crate::store::Failure;
 use crate::store::operator::{Action, ActionKind, ActionNo};
 use crate::store::sessions::SessionsChanged;
 
+type ByUser = HashMap<UserId, Vec<Arc<Connection>>>;
+
 impl Broker {
-    /// Does what follows from actions after one; gives the newest that was seen.
+    /// Does what follows from actions after one, until there are no more; gives the newest that was seen.
     ///
     /// # Errors
-    /// [`Failure::Store`]; then nothing was done.
+    /// [`Failure::Store`]; what was done before it is done again the next time, which changes nothing.
     pub async fn notice_actions(&self, seen: ActionNo) -> Result<ActionNo, Failure> {
         let mut newest = seen;
-        for (number, action) in self.store.actions_after(seen).await? {
-            tracing::info!(kind = ?action.kind, user.id = %action.user_id, "the operator's word is followed");
-            self.notice(&action);
-            newest = number;
+        loop {
+            let actions = self.store.actions_after(newest).await?;
+            let Some((last, _)) = actions.last() else { return Ok(newest) };
+            newest = *last;
+            let connections = self.connections_by_user();
+            for (_, action) in actions {
+                match action {
+                    Some(action) if action.stands => self.notice(&action, &connections),
+                    Some(_) => {}
+                    None => tracing::warn!("the operator did something that this version does not know"),
+                }
+            }
         }
-        Ok(newest)
     }
 
-    fn notice(&self, action: &Action) {
-        let connections = self.directory.everybody();
-        let is_meant = |connection: &Connection| {
-            let who = connection.who();
-            who.is_some_and(|who| {
-                who.user_id == action.user_id && action.session_id.is_none_or(|session_id| who.session_id == session_id)
-            })
+    fn connections_by_user(&self) -> ByUser {
+        let mut connections = ByUser::new();
+        for connection in self.directory.everybody() {
+            if let Some(who) = connection.who() {
+                connections.entry(who.user_id).or_default().push(connection);
+            }
+        }
+        connections
+    }
+
+    fn notice(&self, action: &Action, connections: &ByUser) {
+        tracing::info!(kind = ?action.kind, user.id = %action.user_id, "the operator's word is followed");
+        let is_meant = |connection: &&Arc<Connection>| {
+            action.session_id.is_none_or(|session_id| connection.who().is_some_and(|who| who.session_id == session_id))
         };
-        for connection in connections.iter().filter(|connection| is_meant(connection)) {
+        for connection in connections.get(&action.user_id).into_iter().flatten().filter(is_meant) {
             match action.kind {
                 ActionKind::Suspend => connection.bar(CloseCode::AccountSuspended),
                 ActionKind::Remove => connection.bar(CloseCode::AccountRemoved),

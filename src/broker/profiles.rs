@@ -8,9 +8,10 @@ use super::connection::Connection;
 use crate::protocol::frame::{
     Nothing, ProfileChanged, Reply, RequestProfileKey, ServerFrame, SetProfile, UploadProfileKeys,
 };
-use crate::protocol::ids::{SessionId, UserId};
+use crate::protocol::ids::{Revision, SessionId, UserId};
 use crate::store::Failure;
 use crate::store::members::Requester;
+use crate::store::profile_readers::HolderOf;
 
 impl Broker {
     /// Saves a user's profile, and tells its readers.
@@ -53,14 +54,11 @@ impl Broker {
         Ok(Reply::Done(Nothing {}))
     }
 
-    /// Tells a session that has come online of its user's own profile and of who lacks its key, and asks others for
-    /// what it lacks itself.
-    pub async fn tell_profiles(&self, connection: &Connection, who: Requester) {
-        self.ask_profile_keys_for(who).await;
-        let Ok(Some(revision)) = self.store.profile_revision(who.user_id).await else { return };
-        let changed = ServerFrame::ProfileChanged(ProfileChanged { user_id: who.user_id, revision });
+    /// Tells a session that has come online of its user's own profile and of who lacks its key.
+    pub async fn tell_profile(&self, connection: &Connection, user_id: UserId, revision: Revision) {
+        let changed = ServerFrame::ProfileChanged(ProfileChanged { user_id, revision });
         if connection.outbox.try_push(&connection.frame(&changed)).is_ok() {
-            self.ask_for_profile_key(who.user_id).await;
+            self.ask_for_profile_key(user_id).await;
         }
     }
 
@@ -92,7 +90,13 @@ impl Broker {
 
     /// Asks the sessions of other users for the info keys that one session lacks.
     async fn ask_profile_keys_for(&self, reader: Requester) {
-        let Ok(holders) = self.store.profile_holders_for(reader).await else { return };
+        if let Ok(holders) = self.store.profile_holders_for(reader).await {
+            self.ask_for_profile_keys(holders);
+        }
+    }
+
+    /// Asks sessions of other users for the info keys that they hold and one lacks.
+    pub fn ask_for_profile_keys(&self, holders: Vec<HolderOf>) {
         for found in holders {
             self.push_to(found.holder, &ServerFrame::ProfileKeyRequested(found.requested));
         }

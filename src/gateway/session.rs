@@ -191,8 +191,12 @@ impl SessionActor {
         if let Request::Authenticate(authenticate) = request {
             return self.authenticate(&authenticate, responder, ctx);
         }
-        if self.connection.is_barred() {
-            return responder.refuse(suspended());
+        if let Some(code) = self.connection.barred_by() {
+            return responder.refuse(match code {
+                CloseCode::AccountSuspended => suspended(),
+                // There is no such account any more.
+                _ => Refusal::new(ErrorCode::Unauthenticated, "the account has ended"),
+            });
         }
         let caller = match &self.stage {
             Stage::Live(caller) => caller.clone(),
@@ -352,7 +356,8 @@ impl SessionActor {
                     connection.close(CloseCode::SessionExpired);
                 }
                 Ok(_) => connection.close(CloseCode::SessionRevoked),
-                Err(_) => {}
+                // It might be one of those; on its next connection it is looked at again.
+                Err(_) => return connection.close(CloseCode::Overloaded),
             }
             let _ = broker.store.touch_session(who.session_id).await;
             broker.look_after(&connection, who).await;
@@ -364,6 +369,7 @@ impl SessionActor {
         let (broker, connection) = (self.door.broker.clone(), Arc::clone(&self.connection));
         actix::spawn(async move {
             match broker.store.login_session(who.session_id).await {
+                Ok(Some(session)) if session.is_suspended => connection.bar(CloseCode::AccountSuspended),
                 Ok(Some(session)) if session.state == SessionState::Live => {
                     connection.push_reply(&ServerFrame::Approved(Nothing {}));
                 }

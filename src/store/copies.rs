@@ -189,34 +189,31 @@ impl Store {
         })
         .await
     }
+}
 
-    /// What others lack that a session may hand on, the oldest first, a bounded number of keys.
-    ///
-    /// # Errors
-    /// [`super::StoreError`].
-    pub async fn open_requests(&self, holder: Requester) -> Result<Vec<OpenRequest>, Failure> {
-        self.read("open_requests", async |tx| {
-            let statement = format!(
-                "SELECT r.chat_id, r.session_id, r.sender_key_id FROM user_in_chat m \
-                 JOIN key_requests r ON r.chat_id = m.chat_id AND r.session_id <> $2 \
-                 JOIN user_sessions s ON s.id = r.session_id AND s.state = 'live' \
-                 JOIN user_in_chat reader ON reader.chat_id = r.chat_id AND reader.user_id = s.user_id \
-                 JOIN sender_keys k ON k.chat_id = r.chat_id AND k.key_id = r.sender_key_id \
-                 WHERE m.user_id = $1 AND (k.sender_session_id = $2 OR EXISTS (SELECT 1 FROM vault_chat_sender_keys v \
-                     WHERE v.chat_id = r.chat_id AND v.sender_key_id = r.sender_key_id AND v.session_id = $2 \
-                     AND NOT {IS_REFUSED})) \
-                 ORDER BY r.created_at LIMIT $3"
-            );
-            let mut open: BTreeMap<(ChatId, SessionId), Vec<KeyId>> = BTreeMap::new();
-            for row in tx.query(&statement, &[&holder.user_id.0, &holder.session_id.0, &OPEN_REQUESTS_MAX]).await? {
-                let asker = (id(&row, "chat_id", ChatId)?, id(&row, "session_id", SessionId)?);
-                open.entry(asker).or_default().push(id(&row, "sender_key_id", KeyId)?);
-            }
-            let request = |((chat_id, session_id), key_ids)| OpenRequest { chat_id, session_id, key_ids };
-            Ok(open.into_iter().map(request).collect())
-        })
-        .await
+/// What others lack that a session may hand on, the oldest first, a bounded number of keys.
+///
+/// # Errors
+/// [`super::StoreError`].
+pub(super) async fn open_requests(tx: &Transaction<'_>, holder: Requester) -> Result<Vec<OpenRequest>, Failure> {
+    let statement = format!(
+        "SELECT r.chat_id, r.session_id, r.sender_key_id FROM user_in_chat m \
+         JOIN key_requests r ON r.chat_id = m.chat_id AND r.session_id <> $2 \
+         JOIN user_sessions s ON s.id = r.session_id AND s.state = 'live' \
+         JOIN user_in_chat reader ON reader.chat_id = r.chat_id AND reader.user_id = s.user_id \
+         JOIN sender_keys k ON k.chat_id = r.chat_id AND k.key_id = r.sender_key_id \
+         WHERE m.user_id = $1 AND (k.sender_session_id = $2 OR EXISTS (SELECT 1 FROM vault_chat_sender_keys v \
+             WHERE v.chat_id = r.chat_id AND v.sender_key_id = r.sender_key_id AND v.session_id = $2 \
+             AND NOT {IS_REFUSED})) \
+         ORDER BY r.created_at LIMIT $3"
+    );
+    let mut open: BTreeMap<(ChatId, SessionId), Vec<KeyId>> = BTreeMap::new();
+    for row in tx.query(&statement, &[&holder.user_id.0, &holder.session_id.0, &OPEN_REQUESTS_MAX]).await? {
+        let asker = (id(&row, "chat_id", ChatId)?, id(&row, "session_id", SessionId)?);
+        open.entry(asker).or_default().push(id(&row, "sender_key_id", KeyId)?);
     }
+    let request = |((chat_id, session_id), key_ids)| OpenRequest { chat_id, session_id, key_ids };
+    Ok(open.into_iter().map(request).collect())
 }
 
 fn unknown_key() -> Refusal {

@@ -202,21 +202,9 @@ impl Store {
     /// Notes who lacks a key, of the chats or sessions whose `column` is one of `ids`. Mostly nobody does, so it is
     /// looked before anything is written.
     async fn note_lacking(&self, column: &str, ids: &[Uuid]) -> Result<BTreeSet<ChatId>, Failure> {
-        let lacking = format!(
-            "SELECT c.id AS chat_id, s.id AS session_id FROM chats c \
-                 JOIN user_in_chat m ON m.chat_id = c.id \
-                 JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
-                 WHERE {column} = ANY($1) AND c.info_key_id IS NOT NULL AND NOT EXISTS \
-                     (SELECT 1 FROM vault_chat_info_keys v \
-                     WHERE v.chat_id = c.id AND v.key_id = c.info_key_id AND v.session_id = s.id)"
-        );
-        let chats: BTreeSet<ChatId> = self
-            .read("lacking_info_keys", async |tx| {
-                let found = tx.query(&lacking, &[&ids]).await?;
-                Ok(found.iter().map(|row| id(row, "chat_id", ChatId)).collect::<Result<_, _>>()?)
-            })
-            .await?;
+        let chats = self.read("lacking_info_keys", async |tx| lacking(tx, column, ids).await).await?;
         if !chats.is_empty() {
+            let lacking = who_lacks(column);
             let note = format!("INSERT INTO info_key_requests (chat_id, session_id) {lacking} ON CONFLICT DO NOTHING");
             self.write("note_lacking_info_keys", async |tx| {
                 tx.execute(&note, &[&ids]).await?;
@@ -265,40 +253,6 @@ impl Store {
         .await
     }
 
-    /// What others lack that a session holds, the oldest first, a bounded number of sessions.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn open_info_key_requests(&self, holder: Requester) -> Result<Vec<LackingInfoKey>, Failure> {
-        self.read("open_info_key_requests", async |tx| {
-            let statement = "SELECT r.chat_id, c.last_seq, c.info_key_id, r.session_id FROM user_in_chat m \
-                 JOIN chats c ON c.id = m.chat_id \
-                 JOIN vault_chat_info_keys h ON h.chat_id = c.id AND h.key_id = c.info_key_id AND h.session_id = $2 \
-                 JOIN info_key_requests r ON r.chat_id = c.id AND r.session_id <> $2 \
-                 JOIN user_sessions s ON s.id = r.session_id AND s.state = 'live' \
-                 JOIN user_in_chat reader ON reader.chat_id = c.id AND reader.user_id = s.user_id \
-                 WHERE m.user_id = $1 ORDER BY r.chat_id, r.created_at LIMIT $3";
-            let mut open: Vec<LackingInfoKey> = Vec::new();
-            for row in tx.query(statement, &[&holder.user_id.0, &holder.session_id.0, &OPEN_MAX]).await? {
-                let (chat_id, session_id) = (id(&row, "chat_id", ChatId)?, id(&row, "session_id", SessionId)?);
-                match open.last_mut() {
-                    Some(last) if last.chat_id == chat_id && last.session_ids.len() < INFO_KEY_WRAPS_PER_CHAT_MAX => {
-                        last.session_ids.push(session_id);
-                    }
-                    Some(last) if last.chat_id == chat_id => {}
-                    _ => {
-                        let key_id = id(&row, "info_key_id", InfoKeyId)?;
-                        let last_seq = number(&row, "last_seq")?;
-                        let session_ids = vec![session_id];
-                        open.push(LackingInfoKey { chat_id, last_seq, key_id, session_ids, generation: None });
-                    }
-                }
-            }
-            Ok(open)
-        })
-        .await
-    }
-
     /// What a chat is called, as its recipients are shown it, or those of them that are named.
     ///
     /// # Errors
@@ -327,6 +281,65 @@ impl Store {
         })
         .await
     }
+}
+
+/// The recipients that lack their chat's info key, where `column` is one of `$1`.
+fn who_lacks(column: &str) -> String {
+    format!(
+        "SELECT c.id AS chat_id, s.id AS session_id FROM chats c \
+             JOIN user_in_chat m ON m.chat_id = c.id \
+             JOIN user_sessions s ON s.user_id = m.user_id AND s.state = 'live' \
+             WHERE {column} = ANY($1) AND c.info_key_id IS NOT NULL AND NOT EXISTS \
+                 (SELECT 1 FROM vault_chat_info_keys v \
+                 WHERE v.chat_id = c.id AND v.key_id = c.info_key_id AND v.session_id = s.id)"
+    )
+}
+
+async fn lacking(tx: &Transaction<'_>, column: &str, ids: &[Uuid]) -> Result<BTreeSet<ChatId>, Failure> {
+    let found = tx.query(&who_lacks(column), &[&ids]).await?;
+    Ok(found.iter().map(|row| id(row, "chat_id", ChatId)).collect::<Result<_, _>>()?)
+}
+
+/// The chats whose info key a session lacks.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn chats_lacking_to(tx: &Transaction<'_>, who: Requester) -> Result<BTreeSet<ChatId>, Failure> {
+    lacking(tx, "s.id", &[who.session_id.0]).await
+}
+
+/// What others lack that a session holds, the oldest first, a bounded number of sessions.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn open_info_key_requests(
+    tx: &Transaction<'_>,
+    holder: Requester,
+) -> Result<Vec<LackingInfoKey>, Failure> {
+    let statement = "SELECT r.chat_id, c.last_seq, c.info_key_id, r.session_id FROM user_in_chat m \
+         JOIN chats c ON c.id = m.chat_id \
+         JOIN vault_chat_info_keys h ON h.chat_id = c.id AND h.key_id = c.info_key_id AND h.session_id = $2 \
+         JOIN info_key_requests r ON r.chat_id = c.id AND r.session_id <> $2 \
+         JOIN user_sessions s ON s.id = r.session_id AND s.state = 'live' \
+         JOIN user_in_chat reader ON reader.chat_id = c.id AND reader.user_id = s.user_id \
+         WHERE m.user_id = $1 ORDER BY r.chat_id, r.created_at LIMIT $3";
+    let mut open: Vec<LackingInfoKey> = Vec::new();
+    for row in tx.query(statement, &[&holder.user_id.0, &holder.session_id.0, &OPEN_MAX]).await? {
+        let (chat_id, session_id) = (id(&row, "chat_id", ChatId)?, id(&row, "session_id", SessionId)?);
+        match open.last_mut() {
+            Some(last) if last.chat_id == chat_id && last.session_ids.len() < INFO_KEY_WRAPS_PER_CHAT_MAX => {
+                last.session_ids.push(session_id);
+            }
+            Some(last) if last.chat_id == chat_id => {}
+            _ => {
+                let key_id = id(&row, "info_key_id", InfoKeyId)?;
+                let last_seq = number(&row, "last_seq")?;
+                let session_ids = vec![session_id];
+                open.push(LackingInfoKey { chat_id, last_seq, key_id, session_ids, generation: None });
+            }
+        }
+    }
+    Ok(open)
 }
 
 /// The name that a chat was made with, what was saved since, and the key of either.

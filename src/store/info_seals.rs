@@ -44,33 +44,30 @@ impl Store {
         })
         .await
     }
+}
 
-    /// Info keys that a session holds and that are not sealed to their chats' recovery keys, a bounded number.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn open_seals(&self, holder: Requester) -> Result<Vec<LackingInfoKey>, Failure> {
-        self.read("open_seals", async |tx| {
-            let statement = format!(
-                "SELECT c.id, c.last_seq, c.info_key_id, c.group_key_generation FROM user_in_chat m \
-                 JOIN chats c ON c.id = m.chat_id \
-                 JOIN vault_chat_info_keys h ON h.chat_id = c.id AND h.key_id = c.info_key_id AND h.session_id = $2 \
-                 WHERE m.user_id = $1 AND {IS_SEAL_DUE} ORDER BY c.id LIMIT $3"
-            );
-            let mut open = Vec::new();
-            for row in tx.query(&statement, &[&holder.user_id.0, &holder.session_id.0, &OPEN_MAX]).await? {
-                open.push(LackingInfoKey {
-                    chat_id: id(&row, "id", ChatId)?,
-                    last_seq: number(&row, "last_seq")?,
-                    key_id: id(&row, "info_key_id", InfoKeyId)?,
-                    session_ids: Vec::new(),
-                    generation: Some(number(&row, "group_key_generation")?),
-                });
-            }
-            Ok(open)
-        })
-        .await
+/// Info keys that a session holds and that are not sealed to their chats' recovery keys, a bounded number.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn open_seals(tx: &Transaction<'_>, holder: Requester) -> Result<Vec<LackingInfoKey>, Failure> {
+    let statement = format!(
+        "SELECT c.id, c.last_seq, c.info_key_id, c.group_key_generation FROM user_in_chat m \
+         JOIN chats c ON c.id = m.chat_id \
+         JOIN vault_chat_info_keys h ON h.chat_id = c.id AND h.key_id = c.info_key_id AND h.session_id = $2 \
+         WHERE m.user_id = $1 AND {IS_SEAL_DUE} ORDER BY c.id LIMIT $3"
+    );
+    let mut open = Vec::new();
+    for row in tx.query(&statement, &[&holder.user_id.0, &holder.session_id.0, &OPEN_MAX]).await? {
+        open.push(LackingInfoKey {
+            chat_id: id(&row, "id", ChatId)?,
+            last_seq: number(&row, "last_seq")?,
+            key_id: id(&row, "info_key_id", InfoKeyId)?,
+            session_ids: Vec::new(),
+            generation: Some(number(&row, "group_key_generation")?),
+        });
     }
+    Ok(open)
 }
 
 /// A seal is of this info key, by the session that brings it, and for the current recovery key (I1).

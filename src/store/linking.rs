@@ -7,7 +7,9 @@ use super::head::{LockedUser, lock_user};
 use super::members::Requester;
 use super::renewal::{Entering, bring_in};
 use super::rows::{get, id, pack, system_time, timestamp};
-use super::sessions::{SessionsChanged, append_user_event, check_chain, locked, require_live, state_of};
+use super::sessions::{
+    SessionsChanged, append_user_event, check_chain, locked, require_live, require_unsuspended, state_of,
+};
 use super::transaction::Transaction;
 use super::users::{SessionLimits, certificate_of, check_lifetime};
 use crate::protocol::account::{Link, Linked};
@@ -117,6 +119,7 @@ impl Store {
         }
         self.write("certify_session", async |tx| {
             let user = locked(tx, who.user_id).await?;
+            require_unsuspended(&user)?;
             let statement = "SELECT 1 FROM user_sessions WHERE id = $1 AND logged_in_at IS NOT NULL";
             if tx.query_opt(statement, &[&who.session_id.0]).await?.is_none() {
                 return Err(Refusal::new(ErrorCode::SessionPending, "the session waits for approval").into());

@@ -38,6 +38,7 @@ pub mod loaded;
 pub mod members;
 pub mod messages;
 pub mod migrate;
+pub mod newly_live;
 pub mod operator;
 pub mod outage;
 mod parts;

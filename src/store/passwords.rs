@@ -8,7 +8,7 @@ use super::group_keys::active_key;
 use super::linking::{PENDING_MAX, forget_overdue};
 use super::profiles::give_own_key;
 use super::rows::{bigint, fixed, get, id, number_of, system_time, timestamp, unpack};
-use super::sessions::{locked, state_of, suspended};
+use super::sessions::{locked, require_unsuspended, state_of};
 use super::strongboxes::strongbox_of;
 use super::transaction::Transaction;
 use super::users::SessionLimits;
@@ -176,9 +176,7 @@ impl Store {
             let found = strongbox_of(tx, user_id).await?.filter(|strongbox| strongbox.version == version);
             let strongbox = found.ok_or_else(failed)?;
             // Only who has proven the password learns it.
-            if user.is_suspended {
-                return Err(suspended().into());
-            }
+            require_unsuspended(&user)?;
             let expires_at = match session {
                 Some(session) => Some(make_session(tx, user_id, session, user.now, limits).await?),
                 None => None,

@@ -83,14 +83,6 @@ impl Store {
         .await
     }
 
-    /// The newest revision of a user's profile; none without one.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn profile_revision(&self, user_id: UserId) -> Result<Option<Revision>, Failure> {
-        self.read("profile_revision", async |tx| Ok(head(tx, user_id).await?.map(|(revision, _)| revision))).await
-    }
-
     /// Who lacks a user's info key, a bounded number of them, and the user's own sessions that hold it.
     ///
     /// # Errors
@@ -139,30 +131,43 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn profile_holders_for(&self, reader: Requester) -> Result<Vec<HolderOf>, Failure> {
-        self.read("profile_holders_for", async |tx| {
-            // Mostly few users have a profile: each of them is looked at, and not each pair of members.
-            let statement = "SELECT s.id AS holder, u.info_key_id, shared.chat_id, c.last_seq FROM users u \
-                 JOIN LATERAL (SELECT own.chat_id FROM user_in_chat own \
-                     JOIN user_in_chat theirs ON theirs.chat_id = own.chat_id AND theirs.user_id = u.id \
-                     WHERE own.user_id = $1 ORDER BY own.chat_id LIMIT 1) shared ON true \
-                 JOIN chats c ON c.id = shared.chat_id \
-                 JOIN vault_user_info_keys h ON h.user_id = u.id AND h.key_id = u.info_key_id AND h.is_usable \
-                 JOIN user_sessions s ON s.id = h.session_id AND s.user_id = u.id AND s.state = 'live' \
-                 WHERE u.info_key_id IS NOT NULL AND u.id <> $1 \
-                     AND NOT EXISTS (SELECT 1 FROM user_blocks b WHERE b.user_id = u.id AND b.blocked_user_id = $1) \
-                     AND NOT EXISTS (SELECT 1 FROM vault_user_info_keys v WHERE v.user_id = u.id \
-                         AND v.key_id = u.info_key_id AND v.session_id = $2 AND v.is_usable) LIMIT $3";
-            let mut holders = Vec::new();
-            for row in tx.query(statement, &[&reader.user_id.0, &reader.session_id.0, &LACKING_MAX]).await? {
-                let chats = vec![Cursor { chat_id: id(&row, "chat_id", ChatId)?, seq: number(&row, "last_seq")? }];
-                let key_id = id(&row, "info_key_id", InfoKeyId)?;
-                let requested = ProfileKeyRequested { key_id, session_ids: vec![reader.session_id], chats };
-                holders.push(HolderOf { holder: id(&row, "holder", SessionId)?, requested });
-            }
-            Ok(holders)
-        })
-        .await
+        self.read("profile_holders_for", async |tx| profile_holders_for(tx, reader).await).await
     }
+}
+
+/// Whose info keys one session lacks, and which of their sessions hold them: a bounded number.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn profile_holders_for(tx: &Transaction<'_>, reader: Requester) -> Result<Vec<HolderOf>, Failure> {
+    // Mostly few users have a profile: each of them is looked at, and not each pair of members.
+    let statement = "SELECT s.id AS holder, u.info_key_id, shared.chat_id, c.last_seq FROM users u \
+         JOIN LATERAL (SELECT own.chat_id FROM user_in_chat own \
+             JOIN user_in_chat theirs ON theirs.chat_id = own.chat_id AND theirs.user_id = u.id \
+             WHERE own.user_id = $1 ORDER BY own.chat_id LIMIT 1) shared ON true \
+         JOIN chats c ON c.id = shared.chat_id \
+         JOIN vault_user_info_keys h ON h.user_id = u.id AND h.key_id = u.info_key_id AND h.is_usable \
+         JOIN user_sessions s ON s.id = h.session_id AND s.user_id = u.id AND s.state = 'live' \
+         WHERE u.info_key_id IS NOT NULL AND u.id <> $1 \
+             AND NOT EXISTS (SELECT 1 FROM user_blocks b WHERE b.user_id = u.id AND b.blocked_user_id = $1) \
+             AND NOT EXISTS (SELECT 1 FROM vault_user_info_keys v WHERE v.user_id = u.id \
+                 AND v.key_id = u.info_key_id AND v.session_id = $2 AND v.is_usable) LIMIT $3";
+    let mut holders = Vec::new();
+    for row in tx.query(statement, &[&reader.user_id.0, &reader.session_id.0, &LACKING_MAX]).await? {
+        let chats = vec![Cursor { chat_id: id(&row, "chat_id", ChatId)?, seq: number(&row, "last_seq")? }];
+        let key_id = id(&row, "info_key_id", InfoKeyId)?;
+        let requested = ProfileKeyRequested { key_id, session_ids: vec![reader.session_id], chats };
+        holders.push(HolderOf { holder: id(&row, "holder", SessionId)?, requested });
+    }
+    Ok(holders)
+}
+
+/// The newest revision of a user's profile; none without one.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn profile_revision(tx: &Transaction<'_>, user_id: UserId) -> Result<Option<Revision>, Failure> {
+    Ok(head(tx, user_id).await?.map(|(revision, _)| revision))
 }
 
 /// What a stranger is told of any user's profile, and of one that is not there.

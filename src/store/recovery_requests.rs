@@ -99,13 +99,7 @@ impl Store {
     /// # Errors
     /// A requester that is not live, or [`StoreError`].
     pub async fn recovery_requests(&self, who: Requester) -> Result<Vec<RecoveryRequest>, Failure> {
-        self.read("recovery_requests", async |tx| {
-            require_live(tx, who.user_id, who.session_id).await?;
-            let any: Option<Uuid> = None;
-            let rows = tx.query(CONCERNED, &[&Some(who.user_id.0), &any]).await?;
-            Ok(rows.iter().map(request_of).collect::<Result<_, _>>()?)
-        })
-        .await
+        self.read("recovery_requests", async |tx| recovery_requests(tx, who).await).await
     }
 
     /// Cancels a request of one's own account. Gives the sessions to be told; none if it was cancelled before.
@@ -231,6 +225,17 @@ impl Store {
         })
         .await
     }
+}
+
+/// The open requests that concern a user, the oldest first.
+///
+/// # Errors
+/// A requester that is not live, or [`StoreError`].
+pub(super) async fn recovery_requests(tx: &Transaction<'_>, who: Requester) -> Result<Vec<RecoveryRequest>, Failure> {
+    require_live(tx, who.user_id, who.session_id).await?;
+    let any: Option<Uuid> = None;
+    let rows = tx.query(CONCERNED, &[&Some(who.user_id.0), &any]).await?;
+    Ok(rows.iter().map(request_of).collect::<Result<_, _>>()?)
 }
 
 async fn audience(tx: &Transaction<'_>, user_id: UserId) -> Result<Vec<SessionId>, StoreError> {

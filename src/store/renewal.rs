@@ -9,7 +9,7 @@ use super::head::{self, ChatHead};
 use super::linking::{check_certificates, check_live_count};
 use super::members::Requester;
 use super::rows::{get, pack, system_time, timestamp};
-use super::sessions::{SessionsChanged, append_user_event, check_chain, locked, state_of};
+use super::sessions::{SessionsChanged, append_user_event, check_chain, locked, require_unsuspended, state_of};
 use super::transaction::Transaction;
 use super::users::{SessionLimits, certificate_of, check_lifetime};
 use crate::protocol::certificate::SignedCertificate;
@@ -35,6 +35,7 @@ impl Store {
         let certificate = &signed.certificate;
         self.write("renew_session", async |tx| {
             let user = locked(tx, who.user_id).await?;
+            require_unsuspended(&user)?;
             let statement = "SELECT public_key, signing_public_key, state, expired_at, certificate, \
                  expired_at <= clock_timestamp() AS is_over FROM user_sessions WHERE id = $1 AND user_id = $2";
             let Some(row) = tx.query_opt(statement, &[&who.session_id.0, &who.user_id.0]).await? else {

@@ -360,17 +360,26 @@ pub const fn suspended() -> Refusal {
     Refusal::new(ErrorCode::AccountSuspended, "the account is suspended")
 }
 
-/// Checks under the lock that the acting session is live still, and gives its key.
+/// Checks under the lock that an acting user is not suspended: for what needs no live session.
+pub(super) fn require_unsuspended(user: &LockedUser) -> Result<(), Refusal> {
+    if user.is_suspended { Err(suspended()) } else { Ok(()) }
+}
+
+/// Checks under the lock that the acting session is live still and its user not suspended, and gives its key.
 pub(super) async fn require_live(
     tx: &Transaction<'_>,
     user_id: UserId,
     session_id: SessionId,
 ) -> Result<SigningKey, Failure> {
-    let statement = "SELECT signing_public_key, state, expired_at <= clock_timestamp() AS is_over \
-         FROM user_sessions WHERE id = $1 AND user_id = $2";
+    let statement = "SELECT s.signing_public_key, s.state, s.expired_at <= clock_timestamp() AS is_over, \
+         u.suspended_at IS NOT NULL AS is_suspended \
+         FROM user_sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1 AND s.user_id = $2";
     let Some(row) = tx.query_opt(statement, &[&session_id.0, &user_id.0]).await? else {
         return Err(Refusal::new(ErrorCode::UnknownSession, "no such session").into());
     };
+    if get(&row, "is_suspended")? {
+        return Err(suspended().into());
+    }
     match state_of(&row)? {
         SessionState::Live if !get::<bool>(&row, "is_over")? => Ok(fixed(&row, "signing_public_key")?),
         SessionState::Live | SessionState::Expired => {

@@ -8,7 +8,7 @@ use super::friends::forget_stale_set;
 use super::group_keys::show_user_key;
 use super::head::{self, ChatHead};
 use super::rows::{bigint, fixed, fixed_or_null, get, id, number_of, pack, unpack};
-use super::sessions::{SessionsChanged, locked};
+use super::sessions::{SessionsChanged, locked, require_unsuspended};
 use super::transaction::Transaction;
 use crate::protocol::binary::{Blob, IdentityKey};
 use crate::protocol::error::{ErrorCode, ErrorDetails, Refusal};
@@ -38,7 +38,7 @@ impl Store {
     /// same request again gets the same answer.
     ///
     /// # Errors
-    /// `unknown_user`, `malformed`, `bad_signature`, `strongbox_changed`, `limit_reached`, or [`StoreError`].
+    /// `unknown_user`, `account_suspended`, `malformed`, `bad_signature`, `strongbox_changed`, `limit_reached`, or [`StoreError`].
     pub async fn replace_strongbox(
         &self,
         request: &ReplaceStrongbox,
@@ -47,6 +47,8 @@ impl Store {
         self.write("replace_strongbox", async |tx| {
             let user = locked(tx, user_id).await?;
             check_upload(user_id, &user.identity_key, upload)?;
+            // Only who has the identity key learns it.
+            require_unsuspended(&user)?;
             let present = strongbox_of(tx, user_id).await?;
             let version = present.as_ref().map_or(0, |strongbox| strongbox.version);
             if present.as_ref().is_some_and(|strongbox| *strongbox == upload.strongbox) {

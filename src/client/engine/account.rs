@@ -73,7 +73,8 @@ pub(crate) fn fate(shared: &Shared, reason: CloseReason) -> Fate {
     }
     match reason {
         CloseReason::Code(CloseCode::SessionRevoked) => Fate::Unknown,
-        CloseReason::Code(CloseCode::LoginRefused) | CloseReason::Login(ErrorCode::Unauthenticated) => Fate::Deleted,
+        CloseReason::Code(CloseCode::LoginRefused | CloseCode::AccountRemoved)
+        | CloseReason::Login(ErrorCode::Unauthenticated) => Fate::Deleted,
         _ => Fate::Closed,
     }
 }

@@ -9,6 +9,9 @@ use crate::store::error::{Failure, StoreError};
 use crate::store::rows::{get, id};
 use crate::store::transaction::Transaction;
 
+/// What whoever notes an action locks: any number that nothing else locks in this database.
+const LOCK: i64 = 0x5ea1_ca57_0000_0002;
+
 /// The number of an action, in the order of their commits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ActionNo(i64);
@@ -35,11 +38,13 @@ pub struct Action {
     pub session_id: Option<SessionId>,
     /// Whose logs say so.
     pub chats: Vec<ChatId>,
+    /// Whether it is so still: a suspension may have been taken back since.
+    pub stands: bool,
 }
 
 impl Action {
     pub(super) const fn new(kind: ActionKind, user_id: UserId) -> Self {
-        Self { kind, user_id, session_id: None, chats: Vec::new() }
+        Self { kind, user_id, session_id: None, chats: Vec::new(), stands: true }
     }
 }
 
@@ -66,14 +71,15 @@ impl Store {
         .await
     }
 
-    /// Actions after one, in order, a bounded number of them.
+    /// Actions after one, in order, a bounded number of them; none is given for a row of a kind that is not known here.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn actions_after(&self, after: ActionNo) -> Result<Vec<(ActionNo, Action)>, Failure> {
+    pub async fn actions_after(&self, after: ActionNo) -> Result<Vec<(ActionNo, Option<Action>)>, Failure> {
         self.read("actions_after", async |tx| {
-            let statement = "SELECT id, kind, user_id, session_id, chats FROM operator_actions WHERE id > $1 \
-                 ORDER BY id LIMIT 100";
+            let statement = "SELECT a.id, a.kind, a.user_id, a.session_id, a.chats, a.kind <> 'suspend' OR EXISTS \
+                     (SELECT 1 FROM users u WHERE u.id = a.user_id AND u.suspended_at IS NOT NULL) AS stands \
+                 FROM operator_actions a WHERE a.id > $1 ORDER BY a.id LIMIT 100";
             let found = tx.query(statement, &[&after.0]).await?;
             Ok(found.iter().map(action_of).collect::<Result<_, _>>()?)
         })
@@ -98,7 +104,7 @@ impl Store {
 
 /// Notes an action, as the last step of its transaction: from the lock on others wait, so numbers are in order of commits.
 pub(super) async fn note(tx: &Transaction<'_>, action: &Action) -> Result<(), Failure> {
-    tx.batch_execute("LOCK TABLE operator_actions IN SHARE ROW EXCLUSIVE MODE").await?;
+    tx.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     let insert = "INSERT INTO operator_actions (kind, user_id, session_id, chats) VALUES ($1, $2, $3, $4)";
     let session_id = action.session_id.map(|session_id| session_id.0);
     let chats: Vec<Uuid> = action.chats.iter().map(|chat_id| chat_id.0).collect();
@@ -106,14 +112,17 @@ pub(super) async fn note(tx: &Transaction<'_>, action: &Action) -> Result<(), Fa
     Ok(())
 }
 
-fn action_of(row: &Row) -> Result<(ActionNo, Action), StoreError> {
+fn action_of(row: &Row) -> Result<(ActionNo, Option<Action>), StoreError> {
+    let number = ActionNo(get(row, "id")?);
     let kind = match get::<&str>(row, "kind")? {
         "suspend" => ActionKind::Suspend,
         "remove" => ActionKind::Remove,
         "disconnect" => ActionKind::Disconnect,
-        _ => return Err(StoreError::Corrupt { what: "operator_actions.kind" }),
+        // Of a later version, whose brokers know what follows from it.
+        _ => return Ok((number, None)),
     };
     let chats = get::<Vec<Uuid>>(row, "chats")?.into_iter().map(ChatId).collect();
     let session_id = get::<Option<Uuid>>(row, "session_id")?.map(SessionId);
-    Ok((ActionNo(get(row, "id")?), Action { kind, user_id: id(row, "user_id", UserId)?, session_id, chats }))
+    let (user_id, stands) = (id(row, "user_id", UserId)?, get(row, "stands")?);
+    Ok((number, Some(Action { kind, user_id, session_id, chats, stands })))
 }
