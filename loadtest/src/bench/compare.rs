@@ -97,6 +97,7 @@ async fn measure(request: &Request, kind: Kind, wire: WireBytes) -> anyhow::Resu
         None => Server::start(kind, plan, wire).await.with_context(|| format!("starting the {}", kind.name()))?,
     };
     let (talks, seats) = server.prepare(plan, wire).await.with_context(|| format!("setting the {} up", kind.name()))?;
+    server.settle().await?;
     let wire = Server::wire_bytes(&talks).unwrap_or(wire);
     let prepared_s = began.elapsed().as_secs_f64();
     let mut marks = Vec::new();

@@ -33,6 +33,12 @@ const FLOOR_TIMEOUT: Duration = Duration::from_secs(60);
 /// A floor may be so many times as fast as a broker before its clients run out of messages, which cost little here.
 const FLOOR_MESSAGES: usize = 3;
 
+/// How often, and how many times at most, it is looked whether a server is at rest; then it takes less than this share of a
+/// processor.
+const REST_LOOK: Duration = Duration::from_millis(500);
+const REST_LOOKS_MAX: u32 = 240;
+const REST_SHARE: f64 = 0.06;
+
 /// Members that a chat may have by default.
 const MEMBERS_BY_DEFAULT: usize = 3_000;
 
@@ -148,6 +154,24 @@ impl Server {
         let send = pool.payload(1).or_else(|| pool.payload(0))?.len();
         let (deliver, ack) = templates.bytes();
         Some(WireBytes { send, deliver, ack })
+    }
+
+    /// Waits until it has done what logins leave behind: no message that is measured is to pay for it. A server that does
+    /// not come to rest is measured as it is.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        if !self.is_seen() {
+            return Ok(());
+        }
+        let mut before = self.usage().await?;
+        for _ in 0..REST_LOOKS_MAX {
+            tokio::time::sleep(REST_LOOK).await;
+            let now = self.usage().await?;
+            if now.since(before).watched_s < REST_LOOK.as_secs_f64() * REST_SHARE {
+                break;
+            }
+            before = now;
+        }
+        Ok(())
     }
 
     /// Sets the chats of a plan up, seals what is to be said, and connects everybody.

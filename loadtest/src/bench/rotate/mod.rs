@@ -160,6 +160,7 @@ async fn measure(request: &Request, removed: usize) -> anyhow::Result<Measured> 
     let owner = members.first().context("a chat of nobody")?;
     let changes = removals(&room, owner, &members.get(gone).unwrap_or_default().iter().collect::<Vec<_>>());
     let mut asker = owner.connect(server.address()).await?;
+    server.settle().await?;
     let pace = Pace {
         window: WINDOW,
         warm_up: WARM_UP,

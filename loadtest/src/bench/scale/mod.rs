@@ -7,7 +7,6 @@ mod crowd;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -51,10 +50,6 @@ const FIXED_CHATS: usize = 20;
 
 /// Users of each measurement are named from a number of their own on.
 const NUMBERS: usize = 1_000_000;
-
-/// Before what is at rest is measured, and this for each session that has just come.
-const SETTLE: Duration = Duration::from_secs(2);
-const SETTLE_EACH: Duration = Duration::from_millis(3);
 
 /// One measurement.
 struct Point {
@@ -193,8 +188,7 @@ async fn measure(
     number: usize,
 ) -> anyhow::Result<Point> {
     let (talks, seats) = server.prepare_from(number, plan, WireBytes::default()).await.context("setting up")?;
-    let sessions = u32::try_from(plan.chats * plan.sessions_per_chat).unwrap_or(u32::MAX);
-    tokio::time::sleep(SETTLE + SETTLE_EACH * sessions).await;
+    server.settle().await?;
     let before = server.usage().await?;
     tokio::time::sleep(plan.measured()).await;
     let rest_cpu_s = server.usage().await?.since(before).watched_s;
