@@ -148,6 +148,7 @@ pub(super) fn fresh(new: &NewAccount, username: Username, info: ServerInfo) -> A
         anchors: Vec::new(),
         left: std::collections::BTreeMap::new(),
         retired_keys: std::collections::BTreeMap::new(),
+        removed: std::collections::BTreeMap::new(),
         seen_requests: SeenRequests::default(),
     }
 }

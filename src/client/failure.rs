@@ -187,6 +187,9 @@ pub enum VerificationFailure {
     /// Whoever sealed a group secret again has changed what it says. What it said before is read.
     #[error("group secret {0} was changed by the session that sealed it again")]
     SecretDiffers(SecretId),
+    /// The server said that its operator had ended a user's account, and the account goes on.
+    #[error("the account of user {0} was said to have been ended by the server's operator, and it goes on")]
+    RemovedYetThere(UserId),
     /// What the approving session said of a chat is not what the server shows.
     #[error("the chat is not as the approving session knew it")]
     Anchor,

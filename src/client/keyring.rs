@@ -231,6 +231,9 @@ pub(crate) struct Account {
     /// User keys of this user that were replaced or withdrawn, and when the first chat said so.
     #[serde(default)]
     pub(crate) retired_keys: BTreeMap<UserKeyId, Timestamp>,
+    /// Users whose accounts the server said were ended by its operator, and when.
+    #[serde(default)]
+    pub(crate) removed: BTreeMap<UserId, Timestamp>,
     /// Since when this device has known requests for recovery.
     #[serde(default)]
     pub(crate) seen_requests: SeenRequests,
@@ -246,6 +249,13 @@ pub(crate) struct Left {
     pub(crate) change_hash: Hash,
 }
 
+/// Accounts that ended by the operator's word of which this is kept, at most.
+const REMOVED_MAX: usize = 10_000;
+
+/// How much later than the word that an account has ended something of its user's may be in another log: the logs are written
+/// in one transaction, each with a time of its own.
+const REMOVAL_SLACK_MICROS: u64 = 60_000_000;
+
 /// Chats that are gone of which this is kept, at most; the oldest go first.
 const LEFT_MAX: usize = 10_000;
 
@@ -259,6 +269,30 @@ impl Account {
         if self.left.len() > LEFT_MAX {
             self.left.pop_first();
         }
+    }
+
+    /// Notes that the server said of a user's account that its operator has ended it.
+    pub(crate) fn note_removed(&mut self, user_id: UserId, at: Timestamp) {
+        let known = self.removed.entry(user_id).or_insert(at);
+        *known = at.max(*known);
+        if self.removed.len() > REMOVED_MAX {
+            let oldest = self.removed.iter().min_by_key(|(_, at)| **at).map(|(user_id, _)| *user_id);
+            oldest.map(|user_id| self.removed.remove(&user_id));
+        }
+    }
+
+    /// Notes a sign that a user's account is there.
+    ///
+    /// # Errors
+    /// [`VerificationFailure::RemovedYetThere`], once, if the server said before that it had ended: nobody signs that word,
+    /// and by it alone a server could take a member out of one chat.
+    pub(crate) fn note_life(&mut self, user_id: UserId, at: Timestamp) -> Result<(), VerificationFailure> {
+        let is_later = |removed: &Timestamp| at > removed.plus_micros(REMOVAL_SLACK_MICROS);
+        if !self.removed.get(&user_id).is_some_and(is_later) {
+            return Ok(());
+        }
+        self.removed.remove(&user_id);
+        Err(VerificationFailure::RemovedYetThere(user_id))
     }
 
     /// Notes what a chat says of this user's own user key: which it was, and which it is from now on.
@@ -408,8 +442,7 @@ impl Account {
 mod tests {
     use super::*;
 
-    #[test]
-    fn p7_a_user_key_of_ones_own_that_was_replaced_does_not_come_back() {
+    fn account() -> Account {
         let me = Me {
             user_id: UserId::generate(),
             session_id: SessionId::generate(),
@@ -418,7 +451,7 @@ mod tests {
             next: None,
             older: Vec::new(),
         };
-        let mut account = Account {
+        Account {
             server_url: String::new(),
             server_name: String::new(),
             username: Username::parse("ada").unwrap(),
@@ -434,10 +467,16 @@ mod tests {
             anchors: Vec::new(),
             left: BTreeMap::new(),
             retired_keys: BTreeMap::new(),
+            removed: BTreeMap::new(),
             seen_requests: SeenRequests::default(),
             own_key: None,
             profiles: BTreeMap::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn p7_a_user_key_of_ones_own_that_was_replaced_does_not_come_back() {
+        let mut account = account();
         let [old, new] = [UserKeyId::generate(), UserKeyId::generate()];
         let at = Timestamp::saturating;
         let alarm = Err(VerificationFailure::OwnUserKey(old));
@@ -449,5 +488,19 @@ mod tests {
         assert_eq!(account.note_user_key(at(21), None, Some(old)), alarm);
         assert_eq!(account.note_user_key(at(30), Some(new), None), Ok(()));
         assert_eq!(account.note_user_key(at(31), None, Some(old)), alarm);
+    }
+
+    #[test]
+    fn p7_an_account_that_the_server_said_had_ended_and_that_goes_on_is_an_alarm_once() {
+        let mut account = account();
+        let (user_id, at) = (UserId::generate(), |seconds: u64| Timestamp::saturating(seconds * 1_000_000));
+        assert_eq!(account.note_life(user_id, at(100)), Ok(()));
+        account.note_removed(user_id, at(100));
+        account.note_removed(user_id, at(90));
+        // Other chats are read later, and show what was before.
+        assert_eq!(account.note_life(user_id, at(99)), Ok(()));
+        assert_eq!(account.note_life(user_id, at(160)), Ok(()));
+        assert_eq!(account.note_life(user_id, at(161)), Err(VerificationFailure::RemovedYetThere(user_id)));
+        assert_eq!(account.note_life(user_id, at(170)), Ok(()));
     }
 }

@@ -85,6 +85,7 @@ impl PendingLink {
             anchors: Vec::new(),
             left: BTreeMap::new(),
             retired_keys: BTreeMap::new(),
+            removed: BTreeMap::new(),
             seen_requests: SeenRequests::default(),
         };
         let _: Linked = insist(&config, &endpoint, LINKS_PATH, &request).await?;

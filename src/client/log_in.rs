@@ -214,6 +214,7 @@ fn account_of(
         anchors: Vec::new(),
         left: BTreeMap::new(),
         retired_keys: BTreeMap::new(),
+        removed: BTreeMap::new(),
         seen_requests: SeenRequests::default(),
     }
 }

@@ -47,7 +47,11 @@ impl Heartbeat {
 
 /// Refusals, less what passed, after which a flood that does not heed them is ended. What passes counts against
 /// them one for one: a rate lets something pass all the time, so a flood never has refusals alone.
-const STUBBORN: u32 = 1_000;
+const STUBBORN: u64 = 1_000;
+
+/// What counts as one refusal where bytes are counted: bytes weigh as many, so that small frames between large ones do not
+/// make up for them.
+const STUBBORN_BYTES: u64 = 16 * 1024;
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<Instant>>;
 
@@ -56,7 +60,8 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddlewa
 pub struct Rate {
     limiter: Limiter,
     clock: MonotonicClock,
-    refused: u32,
+    refused: u64,
+    stubborn: u64,
 }
 
 /// What a rate says.
@@ -79,7 +84,15 @@ impl Rate {
         let every = period / per.get();
         let quota = Quota::with_period(every.max(Duration::from_nanos(1))).unwrap_or(Quota::per_second(per));
         let clock = MonotonicClock;
-        Self { limiter: RateLimiter::direct_with_clock(quota.allow_burst(burst), clock.clone()), clock, refused: 0 }
+        let limiter = RateLimiter::direct_with_clock(quota.allow_burst(burst), clock.clone());
+        Self { limiter, clock, refused: 0, stubborn: STUBBORN }
+    }
+
+    /// The same of bytes, each second.
+    #[must_use]
+    pub fn of_bytes(per_s: u32, burst: u32) -> Self {
+        let rate = Self::new(per_s, Duration::from_secs(1), burst);
+        Self { stubborn: STUBBORN * STUBBORN_BYTES, ..rate }
     }
 
     /// Counts one.
@@ -92,12 +105,12 @@ impl Rate {
         let count = NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
         match self.limiter.check_n(count).unwrap_or_else(|_| self.limiter.check()) {
             Ok(()) => {
-                self.refused = self.refused.saturating_sub(1);
+                self.refused = self.refused.saturating_sub(count.get().into());
                 Verdict::Pass
             }
             Err(not_until) => {
-                self.refused = self.refused.saturating_add(1);
-                if self.refused > STUBBORN {
+                self.refused = self.refused.saturating_add(count.get().into());
+                if self.refused > self.stubborn {
                     return Verdict::Flood;
                 }
                 Verdict::Wait(not_until.wait_time_from(self.clock.now()))
@@ -144,6 +157,17 @@ mod tests {
             verdict => verdict == Verdict::Flood,
         });
         assert!(flood && passed > 1, "{passed} passed");
+    }
+
+    #[test]
+    fn small_frames_between_large_ones_do_not_make_up_for_them() {
+        const LARGE: u32 = 256 * 1024;
+        let mut rate = Rate::of_bytes(64, 4 * LARGE);
+        let is_flood = |rate: &mut Rate, count| rate.check_many(count) == Verdict::Flood;
+        assert!((0..200).any(|_| is_flood(&mut rate, LARGE) || (0..3).any(|_| is_flood(&mut rate, 8))));
+        let mut rate = Rate::of_bytes(64, 4 * LARGE);
+        assert!((0..4).all(|_| rate.check_many(LARGE) == Verdict::Pass));
+        assert!((0..60).all(|_| matches!(rate.check_many(LARGE), Verdict::Wait(_))), "who waits is not cut for a few");
     }
 
     #[test]

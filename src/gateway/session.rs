@@ -107,7 +107,7 @@ impl SessionActor {
             stage: nonce().map_or(Stage::Closed, Stage::New),
             heartbeat: Heartbeat::new(door.ping_interval(), Instant::now()),
             requests: Rate::new(limits.requests_per_s, Duration::from_secs(1), limits.requests_burst),
-            bytes: Rate::new(limits.bytes_per_s, Duration::from_secs(1), limits.bytes_burst),
+            bytes: Rate::of_bytes(limits.bytes_per_s, limits.bytes_burst),
             membership_changes: Rate::new(changes, minute, changes),
             signals: Rate::new(limits.signals_per_s, Duration::from_secs(1), limits.signals_burst),
             staged: HashMap::new(),

@@ -39,6 +39,8 @@ pub struct ChatHead {
     pub log_hash: Hash,
     /// The epoch.
     pub epoch: Epoch,
+    /// How many began since the lock.
+    epochs_begun: u64,
     /// The seq of the last entry that changed the recipients.
     pub roster_version: Seq,
     /// The hash of the recipients.
@@ -95,6 +97,7 @@ impl ChatHead {
             last_seq: Seq::default(),
             log_hash: log_start,
             epoch: Epoch::saturating(1),
+            epochs_begun: 0,
             roster_version: Seq::default(),
             roster_hash: roster_hash(std::iter::empty::<(SessionId, ExchangeKey)>(), None),
             change_no: ChangeNo::default(),
@@ -120,6 +123,7 @@ impl ChatHead {
             last_seq: number(row, "last_seq")?,
             log_hash: fixed(row, "log_hash")?,
             epoch: number(row, "epoch")?,
+            epochs_begun: 0,
             roster_version: number(row, "roster_version")?,
             roster_hash: fixed(row, "roster_hash")?,
             change_no: number(row, "change_no")?,
@@ -185,6 +189,7 @@ impl ChatHead {
         }
         if effect.raises_epoch {
             self.epoch = self.epoch.next();
+            self.epochs_begun += 1;
         }
         self.entries.push(entry);
         self.last_seq
@@ -207,6 +212,7 @@ pub async fn write_back(tx: &Transaction<'_>, heads: &[ChatHead]) -> Result<(), 
     let (mut owners, mut shared_sinces, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     let (mut generations, mut recovery_keys) = (Vec::new(), Vec::<Option<Vec<u8>>>::new());
     let (mut makers, mut outdated) = (Vec::new(), Vec::new());
+    tx.begins_epochs(heads.iter().map(|head| head.epochs_begun).sum());
     for head in heads.iter().filter(|head| !head.entries.is_empty()) {
         let roster = rosters.iter().find(|roster| roster.chat_id == head.chat_id);
         chats.push(head.chat_id.0);

@@ -247,7 +247,9 @@ impl Store {
         let Some(client) = loan.0.as_mut() else { return Err(Failure::Store(StoreError::Deadline)) };
         let result = in_transaction(client, isolation, read_only, work).await;
         loan.give_back();
-        result
+        let (value, epochs) = result?;
+        self.metrics.epoch_changes.inc_by(epochs);
+        Ok(value)
     }
 }
 
@@ -256,12 +258,12 @@ async fn in_transaction<T>(
     isolation: IsolationLevel,
     read_only: bool,
     work: &impl AsyncFn(&Transaction<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+) -> Result<(T, u64), Failure> {
     let begun = client.build_transaction().isolation_level(isolation).read_only(read_only).start().await?;
     let transaction = Transaction::new(begun);
     let value = work(&transaction).await?;
-    transaction.commit().await?;
-    Ok(value)
+    let epochs = transaction.commit().await?;
+    Ok((value, epochs))
 }
 
 /// A connection on loan. Given up halfway, by a deadline, it is closed: what it is doing is unknown, and the next

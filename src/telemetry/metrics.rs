@@ -127,6 +127,8 @@ metrics! {
     hand_over_seconds: Histogram = "hand_over_seconds" [];
     /// Sender keys that were committed: each is a rotation, or a session's first in a chat.
     sender_keys: IntCounter = "sender_keys_total" [];
+    /// Epochs that began: by each, the sender keys of before became stale in one chat.
+    epoch_changes: IntCounter = "epoch_changes_total" [];
     /// Bytes of requests that sessions sent, without what frames them.
     received_bytes: IntCounter = "received_bytes_total" [];
     /// Bytes that were handed to sockets for sessions, with what frames them.

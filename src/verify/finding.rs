@@ -184,7 +184,8 @@ words! {
         CopyRefusal = "copy_refusal",
         /// A member's identity key is not the one that the log names.
         MemberIdentity = "member_identity",
-        /// A certificate, revocation or deletion in a chat's log that is not in its user's chain.
+        /// A certificate, revocation or deletion in a chat's log that is not in its user's chain, or an account's removal by
+        /// the operator that is noted nowhere.
         NotInChain = "not_in_chain",
         /// An entry of a user's chain that does not follow or verify.
         ChainEntry = "chain_entry",

@@ -12,7 +12,7 @@ use crate::protocol::envelope::Seen;
 use crate::protocol::fold::ChatFold;
 use crate::protocol::ids::{ChatId, Counter, Epoch, KeyId, Seq, SessionId, Timestamp, UserId};
 use crate::protocol::log::{EntryBody, SessionOut, log_hash, log_start};
-use crate::store::inspect::{EventFacts, KeyRow, LogRow, RowFacts, user_event};
+use crate::store::inspect::{EventFacts, KeyRow, LogRow, RowFacts, removed_user, user_event};
 
 /// A chat's log up to some place.
 #[derive(Debug)]
@@ -156,6 +156,11 @@ impl LogCheck {
             let is_there = found == Some(expected);
             let found = OrNone(found.as_ref().map(Short));
             report.holds(Kind::NotInChain, place, is_there, found, Short(&expected));
+        }
+        // Nobody signs it, so the note that the operator did it is all there is to tell it from a forgery.
+        if removed_user(body).is_some() {
+            let found = if facts.is_removed { "noted" } else { "not noted" };
+            report.holds(Kind::NotInChain, place, facts.is_removed, found, "a removal that is noted");
         }
         let Some(fold) = &mut self.fold else {
             self.begin(body, place, report);

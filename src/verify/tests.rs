@@ -122,6 +122,7 @@ impl Writer {
             change_no: change.map(|(number, _)| number),
             change: change.map(|(_, word)| word.to_owned()),
             chained,
+            is_removed: false,
         };
         self.append(body, RowFacts::Event(facts));
     }

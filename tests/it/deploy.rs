@@ -90,6 +90,9 @@ async fn p12_metrics_pass_promtool_and_messages_are_all_accounted_for() {
         assert!(value(&format!("sealcast_{taken_in}")) > 0.0, "{taken_in}");
     }
     assert_eq!((committed, refused), (2.0, 1.0));
+    let epochs = value("sealcast_epoch_changes_total");
+    pair.ada.remove(&mut pair.ada_socket, pair.chat_id, &pair.bob).await.unwrap();
+    assert_eq!(pair.broker.metric("sealcast_epoch_changes_total", "").await, epochs + 1.0);
     let version = concat!("sealcast_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}");
     assert_eq!(value(version), 1.0);
     assert!(value("process_open_fds") > 2.0 && value("process_resident_memory_bytes") > 1e6);

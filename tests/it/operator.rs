@@ -9,12 +9,15 @@ use sealcast::protocol::ids::UserId;
 use sealcast::protocol::log::{EntryBody, LogEntry};
 use serde_json::Value;
 
+use super::codes::contents;
 use super::messages::Pair;
 use super::rights::agrees;
 use super::support::broker::{Broker, Settings, executable};
 use super::support::chat::{submit, view};
 use super::support::database::Database;
 use super::support::device::{Device, Socket};
+use super::support::halves::Halves;
+use super::support::link::sessions;
 use super::support::within;
 use super::verify::program::verify_url;
 
@@ -202,7 +205,60 @@ async fn p5_p7_an_account_that_the_operator_ends_leaves_by_an_entry_that_says_wh
     verify_url(pair.database.url(), &[]).await.good();
     // Without the note that the operator did it, the chain lacks its end.
     pair.database.client().await.batch_execute("DELETE FROM removed_users").await.unwrap();
-    assert_eq!(verify_url(pair.database.url(), &[]).await.count("account_end"), 1);
+    let report = verify_url(pair.database.url(), &[]).await;
+    assert_eq!((report.count("account_end"), report.count("not_in_chain")), (1, 1));
+}
+
+#[tokio::test]
+async fn p5_the_store_refuses_who_is_suspended_before_a_broker_has_noticed() {
+    let mut pair = Pair::start().await;
+    let mut halves = Halves::none();
+    halves.renew(&pair.broker, &pair.bob).await;
+    let mut tablet = pair.bob.pending(&pair.broker).await;
+    let chain = sessions(&mut pair.bob_socket).await;
+    tablet.certify_at(chain.place.next(), chain.hash);
+    let approve = Request::ApproveSession(tablet.approval());
+    pair.bob.certify_again(chain.place.next(), chain.hash, 30 * 24 * 3_600 * 1_000_000);
+    let renew = pair.bob.renewal();
+    // As between the command's commit and the word that brokers have of it.
+    let suspend = format!("UPDATE users SET suspended_at = clock_timestamp() WHERE id = '{}'", pair.bob.user_id);
+    pair.database.client().await.batch_execute(&suspend).await.unwrap();
+    let before = contents(&pair.database).await;
+    for request in [approve, renew, Request::ListSessions(Nothing {}), Request::ListChats(Nothing {})] {
+        let name = request.name();
+        let refused = pair.bob_socket.request(request).await.expect_err(name);
+        assert_eq!(refused.code, ErrorCode::AccountSuspended, "{name}");
+    }
+    let answer = halves.try_to_renew(&pair.broker, &pair.bob).await;
+    assert!(is(&answer, 403, ErrorCode::AccountSuspended), "{answer:?}");
+    assert_eq!(contents(&pair.database).await, before);
+}
+
+#[cfg(feature = "client")]
+#[tokio::test]
+async fn p7_clients_show_that_an_account_was_ended_by_the_server_and_its_own_is_told() {
+    use sealcast::client::{CloseReason, Event};
+
+    use super::support::library::{ann_and_bob, event_that};
+
+    let database = Database::create().await;
+    let broker = Broker::start(&database).await;
+    let (ann, bob, chat_id) = ann_and_bob(&broker.public).await;
+    let (mut anns, mut bobs) = (ann.events(), bob.events());
+    admin(&database, &["users", "delete", "bob", "--yes"]).await;
+    let forced = event_that("the end of Bob's account", &mut anns, |event| match event {
+        Event::AccountRemoved { chat_id, user_id, heir, .. } => Some((*chat_id, *user_id, *heir)),
+        Event::Alarm(alarm) => panic!("{alarm:?}"),
+        _ => None,
+    });
+    assert_eq!(forced.await, (chat_id, bob.user_id(), None));
+    let closed = event_that("the close", &mut bobs, |event| match event {
+        Event::Closed(reason) => Some(*reason),
+        _ => None,
+    });
+    assert_eq!(closed.await, CloseReason::Code(CloseCode::AccountRemoved));
+    assert_eq!(ann.members(chat_id).await.unwrap().len(), 1);
+    ann.send(chat_id, "on my own").await.unwrap();
 }
 
 #[tokio::test]

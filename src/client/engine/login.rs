@@ -21,7 +21,7 @@ use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::{
     Authenticate, Authenticated, Chats, Cursor, Hello, Nothing, Reply, Request, Resume, SessionState, login_bytes,
 };
-use crate::protocol::ids::{ChatId, Seq};
+use crate::protocol::ids::{ChatId, Seq, Timestamp};
 use crate::protocol::limits::CURSORS_MAX;
 
 /// Why a connection did not come to be live.
@@ -89,7 +89,7 @@ pub(crate) async fn begin(
     hello: oneshot::Receiver<Hello>,
 ) -> Result<(), LoginError> {
     match authenticate(shared, wire, hello).await?.state {
-        SessionState::Live => {}
+        SessionState::Live => tell_that_it_goes_on(shared),
         SessionState::Pending => return Err(LoginError::Closed(CloseReason::Pending)),
         SessionState::Expired => return Err(renewal::after_expiry(shared, wire).await),
         SessionState::Revoked => {
@@ -137,6 +137,20 @@ pub(crate) async fn begin(
     };
     sort_out(shared, &known, &chats);
     Ok(())
+}
+
+/// A login shows that one's own account goes on, whatever the server may have said in a chat.
+fn tell_that_it_goes_on(shared: &Shared) {
+    let failed = {
+        let mut state = shared.lock();
+        let me = state.account.me.user_id;
+        let failed = state.account.note_life(me, Timestamp::saturating(u64::MAX)).err();
+        state.is_account_dirty |= failed.is_some();
+        failed
+    };
+    if let Some(failure) = failed {
+        shared.alarm(None, None, failure);
+    }
 }
 
 /// Names each chat whose log is shorter than what this session has verified of it; what it has is kept as it is.

@@ -12,7 +12,7 @@ use crate::client::failure::VerificationFailure;
 use crate::client::handle::Sent;
 use crate::client::receipt;
 use crate::protocol::envelope::MessageKind;
-use crate::protocol::ids::{ChatId, KeyId, Seq, Timestamp};
+use crate::protocol::ids::{ChatId, KeyId, Seq, Timestamp, UserId};
 use crate::protocol::log::{EntryBody, LogEntry};
 use crate::protocol::membership::Change;
 
@@ -23,6 +23,12 @@ impl State {
             return;
         }
         self.dirty_chats.insert(chat_id);
+        if let Some(user_id) = whose(&entry.body)
+            && let Err(failure) = self.account.note_life(user_id, entry.created_at)
+        {
+            self.is_account_dirty = true;
+            events.push(Event::alarm_in(chat_id, Some(seq), failure));
+        }
         match taken {
             Taken::Duplicate => {}
             Taken::Refused(failure) => events.push(Event::alarm_in(chat_id, Some(seq), failure)),
@@ -30,7 +36,12 @@ impl State {
                 events.push(Event::AccountDeleted { chat_id, seq, user_id, heir });
             }
             Taken::AccountDeleted { user_id, heir, is_forced: true } => {
+                self.account.note_removed(user_id, entry.created_at);
+                self.is_account_dirty = true;
                 events.push(Event::AccountRemoved { chat_id, seq, user_id, heir });
+                if user_id == self.account.me.user_id {
+                    self.leave(chat_id, seq, events);
+                }
             }
             Taken::UserKey { user_id, before, now } => {
                 if user_id == self.account.me.user_id {
@@ -78,13 +89,7 @@ impl State {
                 }
                 events.push(Event::MembershipChanged { chat_id, seq, actor, target, change });
                 if is_gone {
-                    let failed = self.forget_at_the_end(chat_id);
-                    events.extend(failed);
-                    events.push(Event::Removed { chat_id });
-                    if let Some(inbox) = self.inboxes.get_mut(&chat_id) {
-                        let queue = std::mem::take(&mut inbox.queue);
-                        *inbox = Inbox { queue, gone_at: Some(seq), ..Inbox::default() };
-                    }
+                    self.leave(chat_id, seq, events);
                 }
             }
             Taken::Message(message) => {
@@ -104,6 +109,17 @@ impl State {
                 }
                 self.report_message(chat_id, seq, entry.created_at, message, events);
             }
+        }
+    }
+
+    /// This user is out of a chat by an entry of its log.
+    fn leave(&mut self, chat_id: ChatId, seq: Seq, events: &mut Vec<Event>) {
+        let failed = self.forget_at_the_end(chat_id);
+        events.extend(failed);
+        events.push(Event::Removed { chat_id });
+        if let Some(inbox) = self.inboxes.get_mut(&chat_id) {
+            let queue = std::mem::take(&mut inbox.queue);
+            *inbox = Inbox { queue, gone_at: Some(seq), ..Inbox::default() };
         }
     }
 
@@ -207,5 +223,15 @@ impl State {
                 failure: *failure,
             })),
         }
+    }
+}
+
+/// Whose account an entry shows to be there: who signed it, or came in by it.
+const fn whose(body: &EntryBody) -> Option<UserId> {
+    match body {
+        EntryBody::Message(envelope) => Some(envelope.sender_id),
+        EntryBody::Membership(signed) => Some(signed.change.actor.user_id),
+        EntryBody::SessionIn(signed) => Some(signed.certificate.user_id),
+        _ => None,
     }
 }

@@ -8,15 +8,15 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
-use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
+use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::connector::{Connector, Endpoint, NetworkError, Stream};
 use super::wire::Outgoing;
-use crate::protocol::account::SOCKET_PATH;
+use crate::protocol::account::{HttpError, SOCKET_PATH};
 use crate::protocol::codec::Encoding;
-use crate::protocol::error::CloseCode;
+use crate::protocol::error::{CloseCode, ErrorCode};
 use crate::protocol::frame::ServerFrame;
 
 /// Bytes of one message from the server: a list of the most chats, or a page with its keys, in JSON.
@@ -64,11 +64,15 @@ pub(crate) async fn open(
     Ok(socket.split())
 }
 
-/// A handshake of this client lacks nothing that a server answers 400 for, but a version that both know.
+/// Tells a version that the server does not speak from whatever else may stand in the way.
 fn refused(error: Error) -> NetworkError {
-    match error {
-        Error::Http(answer) if answer.status() == StatusCode::BAD_REQUEST => NetworkError::Version,
-        error => NetworkError::Handshake(Box::new(error)),
+    let code = match &error {
+        Error::Http(answer) => answer.body().as_deref().and_then(|body| serde_json::from_slice::<HttpError>(body).ok()),
+        _ => None,
+    };
+    match code.map(|refusal| refusal.code) {
+        Some(ErrorCode::UnsupportedVersion) => NetworkError::Version,
+        _ => NetworkError::Handshake(Box::new(error)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads a chat's log in order, each entry with what elsewhere in the database belongs to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -100,6 +100,8 @@ pub struct EventFacts {
     pub change: Option<String>,
     /// The hash in the user's chain at the place that the entry names; none if there is none, or it names none.
     pub chained: Option<Hash>,
+    /// Of an account's removal by the operator: whether it is noted that there was one.
+    pub is_removed: bool,
 }
 
 /// Entries of a log, in order.
@@ -155,14 +157,20 @@ impl Snapshot<'_> {
         for row in &self.tx.query(statement, &[&users, &places]).await? {
             chained.insert((id(row, "user_id", UserId)?, number(row, "place")?), fixed(row, "hash")?);
         }
+        let gone: Vec<Uuid> = rows.iter().filter_map(|row| removed_user(row.body.as_ref()?)).map(|id| id.0).collect();
+        let statement = "SELECT user_id FROM removed_users WHERE user_id = ANY($1)";
+        let mut removed: HashSet<UserId> = HashSet::new();
+        for row in &self.tx.query(statement, &[&gone]).await? {
+            removed.insert(id(row, "user_id", UserId)?);
+        }
         for row in rows {
             let Some(body) = &row.body else { continue };
             row.seen_there = seen_seq(body).and_then(|seq| hashes.get(&seq).copied());
-            if let RowFacts::Event(facts) = &mut row.facts
-                && let Some((user_id, event)) = user_event(body)
-            {
+            let RowFacts::Event(facts) = &mut row.facts else { continue };
+            if let Some((user_id, event)) = user_event(body) {
                 facts.chained = chained.get(&(user_id, event.place())).copied();
             }
+            facts.is_removed = removed_user(body).is_some_and(|user_id| removed.contains(&user_id));
         }
         Ok(())
     }
@@ -177,6 +185,15 @@ fn end_of(rows: &[LogRow]) -> Option<Seq> {
 const fn seen_seq(body: &EntryBody) -> Option<Seq> {
     match body {
         EntryBody::Membership(signed) => Some(signed.change.seen.seq),
+        _ => None,
+    }
+}
+
+/// Whose account the operator has ended, by an entry of a chat's log.
+#[must_use]
+pub const fn removed_user(body: &EntryBody) -> Option<UserId> {
+    match body {
+        EntryBody::AccountRemoved { user_id } => Some(*user_id),
         _ => None,
     }
 }
@@ -234,6 +251,7 @@ fn event_row(row: &Row) -> Result<LogRow, StoreError> {
         change_no: get(row, "change_no")?,
         change: get(row, "change")?,
         chained: None,
+        is_removed: false,
     };
     Ok(LogRow {
         seq: number(row, "seq")?,

@@ -63,6 +63,17 @@ impl Halves {
 
     /// Another version of it.
     pub async fn replace(&mut self, broker: &Broker, device: &Device) {
+        let (status, text) = self.try_to_replace(broker, device).await;
+        assert_eq!(status, 200, "{text}");
+    }
+
+    /// Asks for another version of it with a new user key; gives status and body of the answer.
+    pub async fn try_to_renew(&mut self, broker: &Broker, device: &Device) -> (u16, String) {
+        self.keys.push((UserKeyId::generate(), exchange_key().1));
+        self.try_to_replace(broker, device).await
+    }
+
+    async fn try_to_replace(&mut self, broker: &Broker, device: &Device) -> (u16, String) {
         self.version += 1;
         let user_key = |(key_id, public_key): &(UserKeyId, ExchangeKey)| UserKey {
             key_id: *key_id,
@@ -86,7 +97,6 @@ impl Halves {
         let upload = StrongboxUpload { record: self.record.clone(), strongbox };
         let request = ReplaceStrongbox { user_id: device.user_id, upload };
         let body = serde_json::to_string(&request).unwrap();
-        let (status, text) = broker.request("POST", STRONGBOXES_PATH, &body).await;
-        assert_eq!(status, 200, "{text}");
+        broker.request("POST", STRONGBOXES_PATH, &body).await
     }
 }
