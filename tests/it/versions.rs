@@ -57,6 +57,7 @@ async fn p12_a_client_says_that_the_server_is_of_another_version_and_goes_on_whe
     let mut broker = Broker::start(&database).await;
     let ada = register(&broker, "ada").await;
     let chat_id = ada.create_chat("Lunch").await.unwrap();
+    let (_, body) = refused(&broker, "sealcast.v2.json").await;
     broker.kill();
     // Whoever answers now knows nothing that this client offers.
     let other = tokio::net::TcpListener::bind(broker.address()).await.unwrap();
@@ -65,8 +66,9 @@ async fn p12_a_client_says_that_the_server_is_of_another_version_and_goes_on_whe
             let (mut stream, _) = other.accept().await.unwrap();
             let mut asked = [0; 4_096];
             let _ = stream.read(&mut asked).await;
-            let _ =
-                stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+            let length = body.len();
+            let head = format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            let _ = stream.write_all((head + &body).as_bytes()).await;
         }
     });
     eventually("the client's word", async || {

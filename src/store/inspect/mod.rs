@@ -16,7 +16,7 @@ use tokio_postgres::{Client, Config, IsolationLevel, NoTls, Transaction};
 use uuid::Uuid;
 
 pub use keys::{CopyRow, InfoKeyRow, KeyPage, KeyRow, RefusalRow, StoredKeyRow};
-pub use log::{EarlierRevision, EventFacts, LogPage, LogRow, MessageFacts, RowFacts, user_event};
+pub use log::{EarlierRevision, EventFacts, LogPage, LogRow, MessageFacts, RowFacts, removed_user, user_event};
 pub use standing::{ChatRow, MemberRow, MisplacedRow, RecipientRow, RepeatedRevision};
 pub use users::{ChainPage, ChainRow, SessionRow, UserRow};
 
