@@ -53,6 +53,7 @@ pub(super) async fn upkeep(door: Door) {
             let _ = door.broker.store.forget_logins().await;
             let _ = door.broker.store.forget_recovery_requests().await;
             let _ = door.broker.store.forget_actions().await;
+            let _ = door.broker.store.forget_invitations().await;
         }
         while is_up && door.broker.store.delete_copies_of_revoked().await.is_ok_and(|deleted| deleted > 0) {}
         if is_up {

@@ -36,6 +36,19 @@ impl Store {
         Ok((made.await?, code))
     }
 
+    /// Forgets invitations that ran out a month ago.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_invitations(&self) -> Result<(), Failure> {
+        self.write("forget_invitations", async |tx| {
+            let delete = "DELETE FROM invitations WHERE expires_at < statement_timestamp() - interval '30 days'";
+            tx.execute(delete, &[]).await?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Deletes an invitation; says whether it was there. Who has registered with it stays.
     ///
     /// # Errors
@@ -48,17 +61,34 @@ impl Store {
     }
 }
 
+/// Refuses whoever has no code that is good now: looked at before anything else of a registration, so that its answer tells
+/// strangers nothing of who is there.
+pub(super) async fn require_good(tx: &Transaction<'_>, code: Option<&str>) -> Result<(), Failure> {
+    let Some(code) = code else { return Err(needed().into()) };
+    let good = "SELECT 1 FROM invitations WHERE code_hash = $1 AND uses_left > 0 AND expires_at > clock_timestamp()";
+    if code.len() <= CODE_LENGTH_MAX && tx.query_opt(good, &[&hash(code)]).await?.is_some() {
+        return Ok(());
+    }
+    Err(invalid().into())
+}
+
 /// Uses a code up once, in the transaction of its registration: of two at once for the last use one waits and finds none.
 pub(super) async fn use_up(tx: &Transaction<'_>, code: Option<&str>) -> Result<(), Failure> {
-    let Some(code) = code else {
-        return Err(Refusal::new(ErrorCode::InvitationNeeded, "registering takes the code of an invitation").into());
-    };
+    let Some(code) = code else { return Err(needed().into()) };
     let update = "UPDATE invitations SET uses_left = uses_left - 1 \
          WHERE code_hash = $1 AND uses_left > 0 AND expires_at > clock_timestamp()";
     if code.len() <= CODE_LENGTH_MAX && tx.execute(update, &[&hash(code)]).await? == 1 {
         return Ok(());
     }
-    Err(Refusal::new(ErrorCode::InvitationInvalid, "the code is none, used up or run out").into())
+    Err(invalid().into())
+}
+
+const fn needed() -> Refusal {
+    Refusal::new(ErrorCode::InvitationNeeded, "registering takes the code of an invitation")
+}
+
+const fn invalid() -> Refusal {
+    Refusal::new(ErrorCode::InvitationInvalid, "the code is none, used up or run out")
 }
 
 /// The refusal of every registration.

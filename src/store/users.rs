@@ -84,6 +84,9 @@ impl Store {
             };
         }
         let result = self.write("register", async |tx| {
+            if mode == RegistrationMode::Invitation {
+                invitations::require_good(tx, request.invitation.as_deref()).await?;
+            }
             let now_row = tx.query_one("SELECT clock_timestamp() AS now", &[]).await?;
             check_lifetime(&request.certificate, timestamp(&now_row, "now")?, limits)?;
             let chain_hash = request.certificate.chain_hash();
@@ -97,7 +100,7 @@ impl Store {
                 return Err(Refusal::new(ErrorCode::UsernameTaken, "the username belongs to somebody").into());
             }
             if mode == RegistrationMode::Invitation {
-                // After the insertion, which tells a repeat: what it used up is not used up twice.
+                // After the insertion, which finds whoever was faster with the same name.
                 invitations::use_up(tx, request.invitation.as_deref()).await?;
             }
             let session = "INSERT INTO user_sessions (id, user_id, expired_at, public_key, signing_public_key, certificate, state) \
@@ -126,6 +129,14 @@ impl Store {
             Ok(()) => {}
             Err(Failure::Store(error)) if error.is_unique_violation() => {
                 self.registered_before(request, &username).await?
+            }
+            // A repeat whose first answer was lost has used its code up.
+            Err(Failure::Refused(refusal)) if refusal.code == ErrorCode::InvitationInvalid => {
+                let before = self.registered_before(request, &username).await;
+                before.map_err(|failure| match failure {
+                    Failure::Refused(_) => Failure::Refused(refusal),
+                    failure => failure,
+                })?;
             }
             Err(failure) => return Err(failure),
         }

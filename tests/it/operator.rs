@@ -82,6 +82,12 @@ async fn an_invitation_is_used_as_often_as_it_says_and_no_more() {
     let code = two["code"].as_str().unwrap();
     let taken = format!("user{}", winners[0]);
     assert!(is(&register(&broker, &taken, Some(code)).await, 409, ErrorCode::UsernameTaken));
+    // Without a code that is good nobody learns who is there.
+    let used_up = admin(&database, &["invitations", "create"]).await;
+    admin(&database, &["invitations", "revoke", used_up["invitation_id"].as_str().unwrap()]).await;
+    let answer = register(&broker, &taken, used_up["code"].as_str()).await;
+    assert!(is(&answer, 403, ErrorCode::InvitationInvalid), "{answer:?}");
+    assert!(is(&register(&broker, &taken, None).await, 403, ErrorCode::InvitationNeeded));
     assert_eq!(register(&broker, "bob", Some(&code.to_uppercase().replace('-', " "))).await.0, 200);
     let end = "UPDATE invitations SET expires_at = clock_timestamp() WHERE uses_left > 0";
     database.client().await.batch_execute(end).await.unwrap();
