@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use sealcast::protocol::account::INFO_PATH;
+use sealcast::protocol::account::{ACCOUNTS_PATH, INFO_PATH};
+use sealcast::protocol::error::ErrorCode;
 use tempfile::TempDir;
 
 use super::{get, open_socket};
 use crate::support::broker::{Broker, Settings};
 use crate::support::database::Database;
+use crate::support::device::Device;
 use crate::support::eventually;
 
 fn lines_with(log: &Path, words: &str) -> usize {
@@ -47,4 +49,20 @@ async fn settings_are_read_again_and_a_bad_file_changes_nothing() {
     assert_eq!(lines_with(&log, "server.nonsense"), 1, "it is told where it is");
     assert_eq!(get(broker.address(), INFO_PATH, &[]).await.status, 421, "nothing changed");
     assert_eq!(lines_with(&log, "settings not read again"), 1);
+}
+
+#[tokio::test]
+async fn who_may_register_is_read_again() {
+    let (database, folder) = (Database::create().await, TempDir::new().unwrap());
+    let (file, log) = (folder.path().join("config.toml"), folder.path().join("log"));
+    std::fs::write(&file, "[registration]\nmode = \"open\"\n").unwrap();
+    let settings = Settings::on(&database).with_variable("SEALCAST_CONFIG", file.display());
+    let broker = Broker::start_logging(settings, &log).await;
+    Device::register(&broker, "ada").await;
+    std::fs::write(&file, "[registration]\nmode = \"closed\"\n").unwrap();
+    broker.signal("HUP");
+    eventually("the word of the settings", async || lines_with(&log, "settings read again") == 1).await;
+    let request = serde_json::to_string(&Device::unregistered("bob", 1_000).registration()).unwrap();
+    let (status, answer) = broker.request("POST", ACCOUNTS_PATH, &request).await;
+    assert!(status == 403 && answer.contains(ErrorCode::RegistrationClosed.as_str()), "{status}: {answer}");
 }
