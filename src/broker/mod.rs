@@ -27,7 +27,7 @@ pub mod sessions;
 pub mod wakes;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -86,6 +86,8 @@ pub struct Inner {
     pub readers: Semaphore,
     /// Bounds the sessions that are looked after once they are live.
     newly_live: Semaphore,
+    /// Sessions that have logged in and of which that is yet to be noted.
+    seen: Mutex<Vec<SessionId>>,
     writers: Lanes,
     chat_arbiters: Vec<ArbiterHandle>,
     /// Chats are spread by a hash that nobody outside can aim at.
@@ -118,6 +120,7 @@ impl Broker {
             directory: Directory::default(),
             readers: Semaphore::new(options.catch_up_readers),
             newly_live: Semaphore::new(options.newly_live_max),
+            seen: Mutex::default(),
             options,
             passwords,
             metrics,
@@ -126,6 +129,23 @@ impl Broker {
             hash: RandomState::new(),
             open_work: OpenWork::default(),
         }))
+    }
+
+    /// Has it noted that a session was connected, with all others of the same second: a commit for each would hold up those of
+    /// messages when many come back at once.
+    pub fn saw(&self, session_id: SessionId) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(session_id);
+    }
+
+    /// Notes whom it saw. What fails is lost, and nothing hangs on it.
+    ///
+    /// # Cancel safety
+    /// The same.
+    pub async fn note_seen(&self) {
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        if !seen.is_empty() {
+            let _ = self.store.touch_sessions(&seen).await;
+        }
     }
 
     /// The writer's lane of a chat: always the same, or the order between batches would be lost.

@@ -359,7 +359,7 @@ impl SessionActor {
                 // It might be one of those; on its next connection it is looked at again.
                 Err(_) => return connection.close(CloseCode::Overloaded),
             }
-            let _ = broker.store.touch_session(who.session_id).await;
+            broker.saw(who.session_id);
             broker.look_after(&connection, who).await;
         });
     }

@@ -15,10 +15,11 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Steps of the sweep over sender keys in one upkeep.
 const SWEEP_STEPS: u32 = 10;
 
-/// Writes down expiries that nobody has come upon.
+/// Writes down expiries that nobody has come upon, and who was seen.
 pub(super) async fn sweep(door: Door) {
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
+        door.broker.note_seen().await;
         let Ok(users) = door.broker.store.users_with_due_sessions().await else { continue };
         for user_id in users {
             // What fails is found again by the next sweep, and logged where it failed.

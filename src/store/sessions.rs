@@ -87,10 +87,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn touch_session(&self, session_id: SessionId) -> Result<(), Failure> {
-        self.write("touch_session", async |tx| {
-            let statement = "UPDATE user_sessions SET last_seen_at = clock_timestamp() WHERE id = $1";
-            tx.execute(statement, &[&session_id.0]).await?;
+    pub async fn touch_sessions(&self, session_ids: &[SessionId]) -> Result<(), Failure> {
+        let ids: Vec<uuid::Uuid> = session_ids.iter().map(|session_id| session_id.0).collect();
+        self.write("touch_sessions", async |tx| {
+            let statement = "UPDATE user_sessions SET last_seen_at = clock_timestamp() WHERE id = ANY($1)";
+            tx.execute(statement, &[&ids]).await?;
             Ok(())
         })
         .await

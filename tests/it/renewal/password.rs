@@ -158,6 +158,8 @@ async fn p8_who_has_as_many_sessions_as_allowed_gets_in_by_the_password_in_the_p
     first.close().await.unwrap();
     let second = log_in(&broker, "correct horse", &storage()).await.unwrap();
     within("a live client", second.live()).await.unwrap();
+    let unseen = "SELECT count(*) FROM user_sessions WHERE last_seen_at IS NULL";
+    eventually("both to be noted as seen", async || database.count(unseen).await == 0).await;
     // Whoever was seen for the last time before the others is named.
     let age = format!("UPDATE user_sessions SET last_seen_at = created_at - interval '1 day' WHERE id = '{first_id}'");
     database.client().await.batch_execute(&age).await.unwrap();
