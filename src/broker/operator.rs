@@ -17,11 +17,14 @@ impl Broker {
     /// Does what follows from actions after one, until there are no more; gives the newest that was seen.
     ///
     /// # Errors
-    /// [`Failure::Store`]; what was done before it is done again the next time, which changes nothing.
+    /// [`Failure::Store`]; then nothing was done.
     pub async fn notice_actions(&self, seen: ActionNo) -> Result<ActionNo, Failure> {
         let mut newest = seen;
         loop {
-            let actions = self.store.actions_after(newest).await?;
+            let actions = match self.store.actions_after(newest).await {
+                Err(_) if newest > seen => return Ok(newest),
+                actions => actions?,
+            };
             let Some((last, _)) = actions.last() else { return Ok(newest) };
             newest = *last;
             let connections = self.connections_by_user();
