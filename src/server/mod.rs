@@ -1,6 +1,7 @@
 //! The composition root: starts the floors bottom-up, stops them top-down, drains the writer last.
 
 pub mod admin;
+mod clock_watch;
 mod database;
 mod listeners;
 mod signals;
@@ -37,7 +38,7 @@ use crate::verify::{Report, verify};
 pub use database::Database;
 use listeners::{start_operator, start_public};
 use signals::{Signals, Wanted};
-use upkeep::{heed_operator, sweep, upkeep};
+use upkeep::{heed_operator, sweep, upkeep, watch_clock};
 
 /// The broker cannot start or run.
 #[derive(Debug, thiserror::Error)]
@@ -197,6 +198,7 @@ impl Running {
             tokio::task::spawn_local(sweep(door.clone())),
             tokio::task::spawn_local(heed_operator(door.clone(), seen)),
             tokio::task::spawn_local(upkeep(door.clone())),
+            tokio::task::spawn_local(watch_clock(door.clone())),
         ];
         Ok(Self { door, certificates, public, operator, public_address, operator_address, upkeep, arbiters })
     }

@@ -1,7 +1,8 @@
 //! What is done from time to time, whoever is connected.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::clock_watch::ClockWatch;
 use crate::gateway::Door;
 use crate::store::operator::ActionNo;
 use crate::store::revisions::SweepPlace;
@@ -34,6 +35,21 @@ pub(super) async fn heed_operator(door: Door, mut seen: ActionNo) {
         tokio::time::sleep(SWEEP_INTERVAL).await;
         // What fails is logged where it failed, and read again by the next look.
         seen = door.broker.notice_actions(seen).await.unwrap_or(seen);
+    }
+}
+
+/// Looks whether the machine's clock jumps.
+pub(super) async fn watch_clock(door: Door) {
+    let mut watch = ClockWatch::new(SystemTime::now(), Instant::now());
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        if let Some(apart) = watch.look(SystemTime::now(), Instant::now()) {
+            door.broker.metrics.clock_steps.with_label_values(&["wall"]).inc();
+            tracing::warn!(
+                apart_s = apart.as_secs(),
+                "the machine's clock has jumped; everything goes by the database's"
+            );
+        }
     }
 }
 

@@ -147,7 +147,10 @@ impl Store {
         let result = tokio::time::timeout(self.deadline, ask).await.map_err(|_| StoreError::Deadline);
         let now = result.and_then(|now| now).inspect_err(|error| self.outage.failed("ping", error))?;
         self.outage.answered();
-        self.clock.set(now, asked);
+        if self.clock.set(now, asked) {
+            self.metrics.clock_steps.with_label_values(&["database"]).inc();
+            tracing::warn!("the database's clock has jumped");
+        }
         Ok(())
     }
 

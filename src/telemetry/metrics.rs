@@ -175,6 +175,8 @@ metrics! {
     transaction_seconds: HistogramVec = "transaction_seconds" ["name"];
     /// Sessions whose expiry was written down.
     sessions_expired: IntCounter = "sessions_expired_total" [];
+    /// Times that a clock jumped by more than a second: this machine's, or the database's, by which everything goes.
+    clock_steps: IntCounterVec = "clock_steps_total" ["clock"];
     /// Whether the database could be reached at the last look.
     postgres_up: IntGauge = "postgres_up" [];
     /// Panics: each is a fault of this program, and ended no more than the task it happened in.

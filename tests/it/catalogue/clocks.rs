@@ -198,5 +198,9 @@ async fn l13_a_wall_clock_that_jumps_by_an_hour_moves_no_timer_and_expires_nobod
             })
             .await;
     }
+    let wall = "clock=\"wall\"";
+    eventually("the jumps to be counted", async || pair.broker.metric("sealcast_clock_steps_total", wall).await >= 3.0)
+        .await;
+    assert_eq!(pair.broker.metric("sealcast_clock_steps_total", "clock=\"database\"").await, 0.0);
     sessions.iter().for_each(|(_, open)| open.abort());
 }
