@@ -133,16 +133,24 @@ async fn save(shared: &Shared, purpose: Purpose<'_>) -> Result<(), ClientError> 
 
 /// Fetches a profile and judges it by its user's chain, which is read after it.
 async fn look(shared: &Shared, user_id: UserId) -> Result<Looked, ClientError> {
-    let request = Request::FetchProfile(FetchProfile { user_id });
-    let shown = match shared.call(request).await? {
-        Ok(reply) => *expect_reply!(reply, Profile)?,
-        Err(refused) if refused.code == ErrorCode::UnknownUser => return Err(ClientError::NoSharedChat),
-        Err(refused) => return Err(refused.into()),
+    let noted = || shared.lock().account.profiles.get(&user_id).map(|noted| noted.revision);
+    let (shown, judged) = loop {
+        let before = noted();
+        let request = Request::FetchProfile(FetchProfile { user_id });
+        let shown = match shared.call(request).await? {
+            Ok(reply) => *expect_reply!(reply, Profile)?,
+            Err(refused) if refused.code == ErrorCode::UnknownUser => return Err(ClientError::NoSharedChat),
+            Err(refused) => return Err(refused.into()),
+        };
+        if shown.profile.is_some() {
+            chains::read_now(shared, user_id).await?;
+        }
+        let judged = shared.lock().judge_profile(user_id, &shown);
+        // A newer one was saved or seen here while this one was on its way: the server did not go back.
+        if !matches!(judged, Err(VerificationFailure::ProfileRollback(_))) || noted() == before {
+            break (shown, judged);
+        }
     };
-    if shown.profile.is_some() {
-        chains::read_now(shared, user_id).await?;
-    }
-    let judged = shared.lock().judge_profile(user_id, &shown);
     let must_ask = match &judged {
         Ok(Judged::Waits { must_ask, .. }) => *must_ask,
         Ok(_) => false,

@@ -12,10 +12,13 @@ use super::device::{Device, Socket, now, sign};
 
 const DAY_MICROS: u64 = 86_400 * 1_000_000;
 
-/// One's own sessions and the head of one's chain.
+/// One's own sessions, without when each was seen, which is noted now and then; and the head of one's chain.
 pub async fn sessions(socket: &mut Socket) -> Sessions {
     match socket.request(Request::ListSessions(Nothing {})).await.unwrap() {
-        Reply::Sessions(sessions) => sessions,
+        Reply::Sessions(mut sessions) => {
+            sessions.sessions.iter_mut().for_each(|session| session.last_seen_at = None);
+            sessions
+        }
         other => panic!("{other:?}"),
     }
 }
